@@ -79,8 +79,10 @@ def load_mask(path: Path, size: int | None = None) -> np.ndarray:
 
     Returns uint8 (H, W) of 0 and 1. Raises DataError naming the file if it cannot be read.
     """
-    grey = np.asarray(_to_rgb(_open(path))).max(axis=2)
-    mask = (grey > (127 if path.suffix.lower() in LOSSY_SUFFIXES else 0)).astype(np.uint8)
+    image = _open(path)
+    deep = image.mode.startswith("I") or image.mode == "F"  # taken as they are: a 1 of 65535 is anomalous too
+    values = np.asarray(image) if deep else np.asarray(_to_rgb(image)).max(axis=2)
+    mask = (values > (127 if path.suffix.lower() in LOSSY_SUFFIXES else 0)).astype(np.uint8)
     if size is not None:
         mask = np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
     return mask
