@@ -1,0 +1,47 @@
+"""Any data set in MVTec-like folders, with whatever categories and defects there are.
+
+    <category>/train/good/*.png|jpg|...
+    <category>/test/<type>/*                      "good" or a defect; the whole test folder may be absent
+    <category>/ground_truth/<type>/<stem>[_mask].*    a type without such a folder has no masks (image AUROC only)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from datasets.base import Sample, list_folders
+from datasets.pairing import check_request, read_test, read_train
+
+CATEGORIES: tuple[str, ...] = ()  # whatever is there
+LAYOUT = "<category>/train/good/*.png|jpg|..."
+
+
+def is_category(folder: Path) -> bool:
+    """Whether `folder` has train/good with the images directly in it (MVTec 3D-AD has them in train/good/rgb)."""
+    good = folder / "train" / "good"
+    return good.is_dir() and not (good / "rgb").is_dir()
+
+
+def matches(root: Path) -> bool:
+    """Whether any folder in `root` is a category."""
+    return any(is_category(folder) for folder in list_folders(root))
+
+
+def find_categories(root: Path) -> list[str]:
+    """The categories in `root`, sorted."""
+    return [folder.name for folder in list_folders(root) if is_category(folder)]
+
+
+def list_samples(root: Path, category: str, split: str) -> list[Sample]:
+    """The samples of one split ("train": good images only), sorted by defect and name.
+
+    Without a test folder the test split is empty. Raises DataError for an unknown category or split, no training
+    images, a test folder without images, and masks that do not fit the images.
+    """
+    check_request(root, category, split, find_categories(root))
+    folder = root / category
+    if split == "train":
+        return read_train(folder / "train" / "good")
+    if not (folder / "test").is_dir() and not (folder / "ground_truth").is_dir():
+        return []
+    return read_test(folder, images="test/{}", masks="ground_truth/{}", masks_optional=True)

@@ -1,0 +1,201 @@
+"""VisA (Zou et al., ECCV 2022): the images are listed in meta.json or, without it, in split_csv/1cls.csv.
+
+split_csv/1cls.csv comes with the data set: columns object, split, label (normal | anomaly), image, mask.
+meta.json is what many repositories of the field write from it (scripts/visa_meta.py does):
+
+    {"train"|"test": {category: [{"img_path", "mask_path", "cls_name", "specie_name", "anomaly"}]}}
+
+img_path and mask_path are relative to the root, mask_path "" where there is none, anomaly 0 or 1. specie_name names
+the kind of the defect; VisA has only one, so the usual file leaves it "". It is written so, and ignored on reading:
+every anomalous sample has the defect "anomaly", every normal one "good".
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+
+from datasets.base import DataError, Sample, list_folders
+from datasets.pairing import SPLITS, check_request, check_unique, order_categories, raise_problems
+
+CATEGORIES = (
+    "candle",
+    "capsules",
+    "cashew",
+    "chewinggum",
+    "fryum",
+    "macaroni1",
+    "macaroni2",
+    "pcb1",
+    "pcb2",
+    "pcb3",
+    "pcb4",
+    "pipe_fryum",
+)
+LAYOUT = "meta.json or split_csv/1cls.csv with the images that it lists"
+META = Path("meta.json")
+CSV = Path("split_csv", "1cls.csv")
+CSV_COLUMNS = ("object", "split", "label", "image", "mask")
+CSV_LABELS = {"normal": 0, "anomaly": 1}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One listed image. Paths are relative to the data set's root, with forward slashes."""
+
+    category: str
+    split: str  # "train" or "test"
+    label: int  # 1 = anomalous
+    image: str
+    mask: str  # "" for normal images
+
+
+def matches(root: Path) -> bool:
+    """Whether `root` has split_csv/1cls.csv or VisA's meta.json.
+
+    Other data sets get a meta.json beside their train/good folders too: there it must name a category of VisA.
+    """
+    if (root / CSV).is_file():
+        return True
+    if not (root / META).is_file():
+        return False
+    if not any((folder / "train" / "good").is_dir() for folder in list_folders(root)):
+        return True
+    try:
+        return any(entry.category in CATEGORIES for entry in read_meta(root / META))
+    except DataError:
+        return False
+
+
+def find_categories(root: Path) -> list[str]:
+    """The listed categories of which any image folder is on disk, in the data set's order; none without a list.
+
+    Raises DataError if the list cannot be read, or if there is a list and none of its images.
+    """
+    if not (root / META).is_file() and not (root / CSV).is_file():
+        return []
+    found = _on_disk(root, read_entries(root))
+    if not found:
+        raise DataError(f"{_list_path(root)} lists images of which none is in {root}; unpack VisA's images there")
+    return found
+
+
+def list_samples(root: Path, category: str, split: str) -> list[Sample]:
+    """The samples of one split, normal ones first, sorted by file name; anomalous training entries are left out.
+
+    Raises DataError for an unknown category or split, a list that cannot be read, a split without images, listed
+    files that are not on disk, and an anomalous image without its mask.
+    """
+    entries = read_entries(root)
+    check_request(root, category, split, _on_disk(root, entries))
+    entries = [e for e in entries if (e.category, e.split) == (category, split) and (split == "test" or e.label == 0)]
+    if not entries:
+        raise DataError(f"{_list_path(root)} lists no {split} images for {category}")
+    files = [root / file for e in entries for file in (e.image, e.mask) if file]
+    problems = [f"{file} is not on disk" for file in files if not file.is_file()]
+    problems += [f"image {root / e.image} has no mask" for e in entries if e.label == 1 and not e.mask]
+    raise_problems(f"{_list_path(root)} does not fit the {split} images of {category}", problems)
+    return check_unique([_sample(root, e) for e in sorted(entries, key=lambda e: (e.label, e.image))])
+
+
+def read_entries(root: Path) -> list[Entry]:
+    """All entries of meta.json or, without it, of split_csv/1cls.csv, in the order of the file.
+
+    Raises DataError if there is neither, or for the first line that is wrong; files need not be on disk.
+    """
+    path = _list_path(root)
+    return read_meta(path) if path.name == META.name else read_csv(path)
+
+
+def read_csv(path: Path) -> list[Entry]:
+    """The entries of a split file. Raises DataError naming the file and the line that is wrong."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [column for column in CSV_COLUMNS if column not in (reader.fieldnames or ())]
+            if missing:
+                raise DataError(f"{path} has no column {', '.join(missing)}; expected {','.join(CSV_COLUMNS)}")
+            return [_csv_entry(f"{path}, line {reader.line_num}", row) for row in reader]
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; it is part of VisA's download") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not a split file: {error}") from error
+
+
+def read_meta(path: Path) -> list[Entry]:
+    """The entries of a meta.json. Raises DataError naming the file and the entry that is wrong."""
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+    if not isinstance(meta, dict) or not all(isinstance(meta.get(split), dict) for split in SPLITS):
+        raise DataError(f'{path} is not a VisA list; expected {{"train"|"test": {{category: [...]}}}}')
+    entries = []
+    for split in SPLITS:
+        for category, items in meta[split].items():
+            if not isinstance(items, list):
+                raise DataError(f"{path}: {split}/{category} is not a list")
+            where = f"{path}, {split}/{category}"
+            entries += [_meta_entry(f"{where}[{i}]", category, split, item) for i, item in enumerate(items)]
+    return entries
+
+
+def build_meta(entries: Sequence[Entry]) -> dict[str, dict[str, list[dict]]]:
+    """The entries as the content of meta.json; every category is in both splits."""
+    meta = {split: {entry.category: [] for entry in entries} for split in SPLITS}
+    for entry in entries:
+        item = {"img_path": entry.image, "mask_path": entry.mask, "cls_name": entry.category}
+        meta[entry.split][entry.category].append(item | {"specie_name": "", "anomaly": entry.label})
+    return meta
+
+
+def _list_path(root: Path) -> Path:
+    for path in (root / META, root / CSV):
+        if path.is_file():
+            return path
+    raise DataError(f"neither {META} nor {CSV} in {root}; the csv file is part of VisA's download")
+
+
+def _on_disk(root: Path, entries: Sequence[Entry]) -> list[str]:
+    folders = {(entry.category, (root / entry.image).parent) for entry in entries}
+    return order_categories([category for category, folder in folders if folder.is_dir()], CATEGORIES)
+
+
+def _sample(root: Path, entry: Entry) -> Sample:
+    if entry.label == 0:
+        return Sample(root / entry.image, label=0, defect="good")
+    return Sample(root / entry.image, label=1, defect="anomaly", mask_path=root / entry.mask)
+
+
+def _csv_entry(where: str, row: dict[str, str | None]) -> Entry:
+    if row["label"] not in CSV_LABELS:
+        raise DataError(f"{where}: label {row['label']!r} is not one of: {', '.join(CSV_LABELS)}")
+    return _entry(where, row["object"], row["split"], CSV_LABELS[row["label"]], row["image"], row["mask"] or "")
+
+
+def _meta_entry(where: str, category: str, split: str, item: object) -> Entry:
+    if not isinstance(item, dict) or not {"img_path", "mask_path", "anomaly"} <= item.keys():
+        raise DataError(f"{where} is not an entry with img_path, mask_path and anomaly")
+    if item["anomaly"] not in (0, 1):
+        raise DataError(f"{where}: anomaly {item['anomaly']!r} is not 0 or 1")
+    return _entry(where, category, split, int(item["anomaly"]), item["img_path"], item["mask_path"] or "")
+
+
+def _entry(where: str, category: str | None, split: str | None, label: int, image: object, mask: object) -> Entry:
+    if split not in SPLITS:
+        raise DataError(f"{where}: split {split!r} is not one of: {', '.join(SPLITS)}")
+    if not category or category == ".." or PureWindowsPath(category).parts != (category,):
+        raise DataError(f"{where}: {category!r} is not a category name")  # run folders are named by it
+    return Entry(category, split, label, _relative(where, image), _relative(where, mask) if label and mask else "")
+
+
+def _relative(where: str, text: object) -> str:
+    path = PureWindowsPath(text) if isinstance(text, str) else PureWindowsPath()  # takes both kinds of slashes
+    if path.anchor or ".." in path.parts:
+        raise DataError(f"{where}: path {text!r} leads out of the data set; paths are relative to its root")
+    if not path.parts:
+        raise DataError(f"{where}: {text!r} is not a path")
+    return path.as_posix()
