@@ -1,0 +1,86 @@
+"""AAND whole: teacher, one-class bottleneck, reverse decoder; where teacher and student disagree is the anomaly map.
+
+    model = AAND(AmplifiedTeacher(build_teacher()))       # AAND; AAND(build_teacher()) is plain reverse distillation
+    anomaly_map, anomaly_score = model(model.normalise(images))
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.amplification import AmplifiedTeacher
+from models.student import OneClassBottleneck, ReverseDecoder
+from models.teacher import PretrainedTeacher
+
+MAP_SIGMA = 4.0  # pixels
+EPSILON = 1e-6  # smallest norm of a vector in a cosine; features of ReLU networks can be all zero
+
+
+class AAND(nn.Module):
+    """A teacher (amplified: AAND; plain: reverse distillation) with its student.
+
+    Called with normalised images (N, 3, H, W), H and W multiples of 32, it returns the anomaly map (N, 1, H, W), each
+    pixel in 0..6, and the anomaly score (N,), the map's maximum.
+    """
+
+    def __init__(self, teacher: AmplifiedTeacher | PretrainedTeacher):
+        super().__init__()
+        self.teacher = teacher
+        self.bottleneck = OneClassBottleneck(self.pretrained.plan)
+        self.decoder = ReverseDecoder(self.pretrained.plan)
+
+    @property
+    def pretrained(self) -> PretrainedTeacher:
+        return self.teacher.pretrained if isinstance(self.teacher, AmplifiedTeacher) else self.teacher
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """RGB images (N, 3, H, W), uint8 of 0..255, as the teacher wants them."""
+        return self.pretrained.normalise(images)
+
+    def student(self, teacher_features: list[Tensor]) -> list[Tensor]:
+        """The student's features S_l, of the teacher features' shapes."""
+        return self.decoder(self.bottleneck(teacher_features))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        if images.shape[-1] % 32 or images.shape[-2] % 32:
+            raise ValueError(f"images are {tuple(images.shape[-2:])}; height and width must be multiples of 32")
+        teacher_features = self.teacher(images)
+        student_features = self.student(teacher_features)
+        anomaly_map = gaussian_smooth(discrepancy_map(teacher_features, student_features, images.shape[-2:]), MAP_SIGMA)
+        return anomaly_map, anomaly_map.amax(dim=(1, 2, 3))
+
+
+def discrepancy_map(first: list[Tensor], second: list[Tensor], size: tuple[int, int]) -> Tensor:
+    """Sum over levels of 1 - cosine similarity, each enlarged bilinearly (align_corners) to `size`: (N, 1, H, W)."""
+    levels = [
+        F.interpolate(cosine_distance(a, b).unsqueeze(1), size, mode="bilinear", align_corners=True)
+        for a, b in zip(first, second, strict=True)
+    ]
+    return torch.stack(levels).sum(dim=0)
+
+
+def cosine_distance(first: Tensor, second: Tensor) -> Tensor:
+    """1 - cosine similarity over dimension 1 (channels), in float32: (N, C, H, W) -> (N, H, W).
+
+    A zero vector is at distance 1, with a finite gradient.
+    """
+    return 1 - F.cosine_similarity(first.float(), second.float(), dim=1, eps=EPSILON)
+
+
+def gaussian_smooth(maps: Tensor, sigma: float, truncate: float = 4.0) -> Tensor:
+    """scipy.ndimage.gaussian_filter's definition (mode "reflect") as two separable convolutions over (N, 1, H, W).
+
+    Raises ValueError if the maps are smaller than the kernel's radius, truncate * sigma.
+    """
+    radius = int(truncate * sigma + 0.5)
+    if min(maps.shape[-2:]) < radius:
+        raise ValueError(f"maps of {tuple(maps.shape[-2:])} are smaller than the Gaussian's radius of {radius}")
+    offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = torch.cat([maps[..., :radius].flip(-1), maps, maps[..., -radius:].flip(-1)], dim=-1)
+    maps = F.conv2d(padded, kernel.view(1, 1, 1, -1))
+    padded = torch.cat([maps[..., :radius, :].flip(-2), maps, maps[..., -radius:, :].flip(-2)], dim=-2)
+    return F.conv2d(padded, kernel.view(1, 1, -1, 1))

@@ -1,0 +1,121 @@
+"""Stage I: residual anomaly amplification (RAA), which makes the teacher's features of anomalies stand out.
+
+    amplified = features + gate * residual, one RAA per level; the trunk itself stays as it is.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.teacher import PretrainedTeacher
+
+MEMORY_ITEMS = 50  # of each kind: 50 normal, 50 anomalous
+TEMPERATURE = 0.2
+LARGEST_HIDDEN = 1024
+
+
+class Amplification(NamedTuple):
+    """The RAA's outputs at one level."""
+
+    amplified: Tensor  # (N, C, H, W)
+    gate: Tensor  # (N, 1, H, W), in (0, 1), learned
+    residual: Tensor  # (N, C, H, W), what was added
+
+
+class PointwiseMLP(nn.Sequential):
+    """Three 1x1 convolutions C -> h -> h -> C with ReLU between, h = min(2C, 1024)."""
+
+    def __init__(self, channels: int):
+        hidden = min(2 * channels, LARGEST_HIDDEN)
+        super().__init__(
+            nn.Conv2d(channels, hidden, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, hidden, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 1),
+        )
+
+
+def sine_position_code(channels: int, height: int, width: int, device: torch.device) -> Tensor:
+    """The fixed 2-D sine code P (channels, height, width): first half of the channels codes the column, second the row.
+
+    Within a half of d channels, channel 2i is sin(p * w_i), channel 2i + 1 cos(p * w_i), w_i = 10000^(-2i/d).
+    """
+
+    def code(count: int, length: int) -> Tensor:
+        even = torch.arange(0, count, 2, device=device)
+        frequency = 10000.0 ** (-even / count)
+        angle = torch.arange(length, device=device) * frequency[:, None]  # (count / 2, length)
+        return torch.stack([angle.sin(), angle.cos()], dim=1).flatten(0, 1)[:count]  # (count, length)
+
+    half = channels // 2
+    columns = code(half, width)[:, None, :].expand(half, height, width)
+    rows = code(channels - half, height)[:, :, None].expand(channels - half, height, width)
+    return torch.cat([columns, rows])
+
+
+class MatchingGuidedResidualGate(nn.Module):
+    """How anomalous each position is: its query's softmax share of the anomalous memory items."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.query = PointwiseMLP(channels)
+        self.memory = nn.Parameter(torch.randn(2 * MEMORY_ITEMS, channels))  # normal items first
+
+    def forward(self, features: Tensor) -> Tensor:
+        query = self.query(features + sine_position_code(*features.shape[1:], features.device))  # (N, C, H, W)
+        with torch.autocast(features.device.type, enabled=False):  # cosine and softmax stay in float32
+            query = F.normalize(query.float(), dim=1)
+            memory = F.normalize(self.memory, dim=1)
+            similarity = F.conv2d(query, memory[:, :, None, None])  # (N, 100, H, W)
+            return (similarity / TEMPERATURE).softmax(dim=1)[:, MEMORY_ITEMS:].sum(dim=1, keepdim=True)
+
+
+class AttributeScalingResidualGenerator(nn.Module):
+    """The residual: each feature scaled by a learned factor in (-1, 1)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.scale = PointwiseMLP(channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.tanh(self.scale(features)) * features
+
+
+class ResidualAnomalyAmplification(nn.Module):
+    """The RAA of one level."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.gate = MatchingGuidedResidualGate(channels)
+        self.generator = AttributeScalingResidualGenerator(channels)
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Amplification:
+        """Amplify features (N, C, H, W); a true mask (N, 1, H, W) of 0/1 takes the gate's place in the product."""
+        gate = self.gate(features)
+        residual = (gate if mask is None else mask) * self.generator(features)
+        return Amplification(features + residual, gate, residual)
+
+
+class AmplifiedTeacher(nn.Module):
+    """A frozen teacher with an RAA at each level; called with images it returns the amplified features A_l."""
+
+    def __init__(self, pretrained: PretrainedTeacher):
+        super().__init__()
+        self.pretrained = pretrained
+        self.amplification = nn.ModuleList(ResidualAnomalyAmplification(c) for c in pretrained.plan.channels)
+
+    def amplify(self, features: list[Tensor], masks: list[Tensor] | None = None) -> list[Amplification]:
+        """Amplify the teacher's features, level by level; `masks` as in ResidualAnomalyAmplification.forward."""
+        level_masks = [None] * len(features) if masks is None else masks
+        return [
+            amplification(level, mask)
+            for amplification, level, mask in zip(self.amplification, features, level_masks, strict=True)
+        ]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [level.amplified for level in self.amplify(self.pretrained(images))]

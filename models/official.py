@@ -1,0 +1,150 @@
+"""The authors' checkpoint format: two files, read into our model and written back, every key accounted for.
+
+    model = load_official("stage1.pth", "stage2.pth")             # AAND with a WideResNet50-2 teacher
+    stage1, stage2 = to_official(model)                           # dicts for torch.save
+
+Stage 1 is {"encoder_AT": whole WideResNet50-2 and the three RAA modules}, stage 2 {"bn": OCBE, "decoder_ss": decoder}.
+Some of their tensors take no part in the method (layer4, fc, a conv4/bn4 pair): `split_official` keeps them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torchvision.models as tv
+from torch import Tensor, nn
+
+from models.aand import AAND
+from models.amplification import AmplifiedTeacher
+from models.teacher import build_teacher
+from models.weights import WeightsError, read_file
+
+Tensors = dict[str, Tensor]
+
+RAA_LETTERS = "abc"
+# (part of the official files, prefix there, prefix in ours); the first that fits a name is taken
+PREFIXES = (
+    *(
+        ("encoder_AT", f"feat_recons_{letter}.{theirs}", f"teacher.amplification.{level}.{ours}")
+        for level, letter in enumerate(RAA_LETTERS)
+        for theirs, ours in (
+            ("projs.0.", "gate.query."),
+            ("projs2.0.", "generator.scale."),
+            ("K_list.0", "gate.memory"),
+        )
+    ),
+    *(("encoder_AT", f"{name}.", f"teacher.pretrained.trunk.{name}.") for name in ("conv1", "bn1")),
+    *(("encoder_AT", f"layer{i}.", f"teacher.pretrained.trunk.layer{i}.") for i in (1, 2, 3)),
+    ("bn", "bn_layer.", "bottleneck.embed."),
+    ("bn", "conv1.", "bottleneck.reduce1.0."),
+    ("bn", "bn1.", "bottleneck.reduce1.1."),
+    ("bn", "conv2.", "bottleneck.reduce1.3."),
+    ("bn", "bn2.", "bottleneck.reduce1.4."),
+    ("bn", "conv3.", "bottleneck.reduce2.0."),
+    ("bn", "bn3.", "bottleneck.reduce2.1."),
+    *(
+        ("decoder_ss", f"layer{stage}.0.upsample.", f"decoder.level{4 - stage}.0.downsample.")
+        for stage in (1, 2, 3)
+    ),
+    *(("decoder_ss", f"layer{stage}.", f"decoder.level{4 - stage}.") for stage in (1, 2, 3)),
+)
+# What the method never reads
+UNUSED_PREFIXES = (("encoder_AT", "layer4."), ("encoder_AT", "fc."), ("bn", "conv4."), ("bn", "bn4."))
+
+
+def build_official() -> AAND:
+    """An untrained model of the official checkpoints' shape."""
+    return AAND(AmplifiedTeacher(build_teacher("wide_resnet50_2", weights="random")))
+
+
+def load_official(stage1_path: str | Path, stage2_path: str | Path) -> AAND:
+    """Read the authors' two checkpoint files into a model in eval mode.
+
+    Raises WeightsError naming the file for one that cannot be read or whose keys or shapes differ from the format.
+    """
+    stage1, stage2 = read_official_file(stage1_path), read_official_file(stage2_path)
+    model = build_official()
+    ours, _ = split_official({**stage1, **stage2})
+    load_ours(model, ours, source=f"{stage1_path} and {stage2_path}")
+    return model.eval()
+
+
+def read_official_file(path: str | Path) -> dict[str, Tensors]:
+    """One of the authors' files; WeightsError if it is not a dict of state dicts."""
+    content = read_file(path)
+    if not all(isinstance(part, Mapping) for part in content.values()):
+        raise WeightsError(f"{path}: expected a dict of state dicts (encoder_AT, or bn and decoder_ss)")
+    return content
+
+
+def split_official(parts: Mapping[str, Tensors]) -> tuple[Tensors, dict[str, Tensors]]:
+    """Their tensors under our names, and those the method never uses under theirs (by part).
+
+    Raises WeightsError for a part or key that the format does not have.
+    """
+    missing = {"encoder_AT", "bn", "decoder_ss"} - parts.keys()
+    if missing:
+        raise WeightsError(f"no {', '.join(sorted(missing))} in these checkpoints; stage 1 and stage 2 are both needed")
+    ours: Tensors = {}
+    unused: dict[str, Tensors] = {part: {} for part in parts}
+    for part, tensors in parts.items():
+        for name, tensor in tensors.items():
+            if any(part == p and name.startswith(prefix) for p, prefix in UNUSED_PREFIXES):
+                unused[part][name] = tensor
+            else:
+                ours[our_name(part, name)] = tensor[0] if name.endswith("K_list.0") else tensor
+    return ours, unused
+
+
+def load_ours(model: AAND, tensors: Tensors, source: str) -> None:
+    """Load strictly; WeightsError names `source` and what is missing, unknown or of another shape."""
+    try:
+        model.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise WeightsError(f"{source}: {error}") from error
+
+
+def our_name(part: str, name: str) -> str:
+    """Our name of an official tensor; WeightsError if the format has no such tensor."""
+    for known_part, theirs, ours in PREFIXES:
+        if part == known_part and name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    raise WeightsError(f"unknown key {name} in part {part} of an official checkpoint")
+
+
+def official_name(name: str) -> tuple[str, str]:
+    """(part, name) of one of our tensors in the official files."""
+    for part, theirs, ours in PREFIXES:
+        if name.startswith(ours):
+            return part, theirs + name.removeprefix(ours)
+    raise WeightsError(f"tensor {name} has no place in the official checkpoint format")
+
+
+def unused_zeros() -> dict[str, Tensors]:
+    """Zeros for the tensors that the official files hold but the method never reads."""
+    with torch.device("meta"):
+        whole = tv.wide_resnet50_2().state_dict()
+    shapes = {name: tensor for name, tensor in whole.items() if name.startswith(("layer4.", "fc."))}
+    embedding = {"conv4.weight": torch.empty(2048, 4096, 1, 1, device="meta")}
+    embedding |= {f"bn4.{name}": tensor for name, tensor in nn.BatchNorm2d(2048, device="meta").state_dict().items()}
+    return {
+        part: {name: torch.zeros_like(tensor, device="cpu") for name, tensor in tensors.items()}
+        for part, tensors in (("encoder_AT", shapes), ("bn", embedding))
+    }
+
+
+def to_official(model: AAND, unused: Mapping[str, Tensors] | None = None) -> tuple[dict, dict]:
+    """The two official checkpoints of a model, as dicts for torch.save.
+
+    `unused`: the second result of `split_official`; without it, what the method never reads is filled with zeros.
+    Raises WeightsError if the model is not the official architecture (WideResNet50-2 with RAA).
+    """
+    parts: dict[str, Tensors] = {"encoder_AT": {}, "bn": {}, "decoder_ss": {}}
+    for name, tensor in model.state_dict().items():
+        part, theirs = official_name(name)
+        parts[part][theirs] = tensor[None] if theirs.endswith("K_list.0") else tensor
+    for part, tensors in (unused or unused_zeros()).items():
+        parts[part].update(tensors)
+    return {"encoder_AT": parts["encoder_AT"]}, {"bn": parts["bn"], "decoder_ss": parts["decoder_ss"]}

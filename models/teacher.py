@@ -1,0 +1,138 @@
+"""The frozen ImageNet teacher: backbones, where their weights come from, and the three feature levels.
+
+`build_teacher("wide_resnet50_2")` is the published teacher; `BACKBONES` lists the others, `timm:NAME` takes any timm
+model that has features at strides 4, 8 and 16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import timm
+import torch
+import torchvision.models as tv
+from torch import Tensor, nn
+
+from models.weights import BUNDLED_BACKBONE, TORCHVISION_WEIGHTS, WeightsError, find_weights, timm_name
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+STRIDES = (4, 8, 16)
+BACKBONES = (*TORCHVISION_WEIGHTS, BUNDLED_BACKBONE)
+
+
+@dataclass(frozen=True)
+class StudentPlan:
+    """What the student copies from its teacher: widths of the levels, kind and number of the residual blocks."""
+
+    channels: tuple[int, int, int]  # at strides 4, 8, 16
+    depths: tuple[int, int, int]  # blocks of the decoder's stages, coarsest level first
+    basic: bool  # basic blocks rather than bottlenecks
+    base_width: int = 64  # torchvision's width of a bottleneck: 128 in wide_resnet50_2
+
+    @classmethod
+    def for_channels(cls, channels: tuple[int, int, int]) -> StudentPlan:
+        """The plan for any teacher: basic blocks where level 1 has fewer than 256 channels."""
+        basic = channels[0] < 256
+        return cls(channels, depths=(2, 2, 2) if basic else (3, 4, 6), basic=basic)
+
+
+STUDENT_PLANS = {
+    "wide_resnet50_2": StudentPlan((256, 512, 1024), (3, 4, 6), basic=False, base_width=128),
+    "resnet18": StudentPlan((64, 128, 256), (2, 2, 2), basic=True),
+    "resnet34": StudentPlan((64, 128, 256), (3, 4, 6), basic=True),
+    "resnet50": StudentPlan((256, 512, 1024), (3, 4, 6), basic=False),
+}
+
+
+class ResNetTrunk(nn.Module):
+    """A torchvision ResNet up to layer3; parameters keep torchvision's names."""
+
+    def __init__(self, resnet: tv.ResNet):
+        super().__init__()
+        self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
+        self.layer1, self.layer2, self.layer3 = resnet.layer1, resnet.layer2, resnet.layer3
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        stem = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # (N, 64, H/4, W/4)
+        level1 = self.layer1(stem)  # (N, C1, H/4, W/4)
+        level2 = self.layer2(level1)  # (N, C2, H/8, W/8)
+        level3 = self.layer3(level2)  # (N, C3, H/16, W/16)
+        return [level1, level2, level3]
+
+
+class PretrainedTeacher(nn.Module):
+    """A frozen trunk: always in eval mode, without gradients.
+
+    Called with normalised images (N, 3, H, W), H and W multiples of 32, it returns the features F_l
+    (N, C_l, H/s, W/s) at strides s = 4, 8, 16.
+    """
+
+    def __init__(self, trunk: nn.Module, plan: StudentPlan, mean: tuple[float, ...], std: tuple[float, ...]):
+        super().__init__()
+        self.trunk = trunk.requires_grad_(False)
+        self.plan = plan
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> PretrainedTeacher:
+        return super().train(False)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """RGB images (N, 3, H, W), uint8 of 0..255, as this teacher was trained on them (float32, channels last)."""
+        scaled = images.to(self.mean.device, torch.float32) / 255
+        return ((scaled - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return self.trunk(images)
+
+
+def build_teacher(backbone: str = "wide_resnet50_2", weights: str = "default") -> PretrainedTeacher:
+    """Build a frozen teacher.
+
+    `weights`: "default" (the library's ImageNet weights, downloaded once), "bundled" (efficientnet_lite0 alone, no
+    download), "random" (for tests; drawn from torch's global generator), or the path of a torchvision-format state dict
+    (of a timm model: its own format), where the keys of layers that the trunk lacks may be missing.
+
+    Raises WeightsError for an unknown backbone, or weights that cannot be loaded.
+    """
+    if backbone in TORCHVISION_WEIGHTS:
+        trunk = ResNetTrunk(tv.get_model(backbone, weights=None))
+        plan, mean, std = STUDENT_PLANS[backbone], IMAGENET_MEAN, IMAGENET_STD
+    elif backbone == BUNDLED_BACKBONE or backbone.startswith("timm:"):
+        trunk = _timm_trunk(timm_name(backbone))
+        plan = StudentPlan.for_channels(tuple(trunk.feature_info.channels()))
+        config = timm.get_pretrained_cfg(timm_name(backbone))
+        mean, std = (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
+    else:
+        raise WeightsError(f"unknown --backbone {backbone}; choose one of {', '.join(BACKBONES)} or timm:NAME")
+    if weights != "random":
+        _load_trunk(trunk, find_weights(backbone, weights), source=f"--weights {weights}")
+    return PretrainedTeacher(trunk, plan, mean, std)
+
+
+def _timm_trunk(name: str) -> nn.Module:
+    try:
+        reductions = timm.create_model(name, features_only=True).feature_info.reduction()
+    except (RuntimeError, AttributeError, ValueError) as error:
+        raise WeightsError(f"--backbone timm:{name}: timm cannot build it with features_only ({error})") from error
+    if not set(STRIDES) <= set(reductions):
+        raise WeightsError(f"--backbone timm:{name} has features at strides {reductions}; needed are {list(STRIDES)}")
+    indices = tuple(reductions.index(stride) for stride in STRIDES)
+    return timm.create_model(name, features_only=True, out_indices=indices)
+
+
+def _load_trunk(trunk: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Load the trunk's part of a whole network's state dict; every tensor of the trunk must be there and fit."""
+    own = trunk.state_dict()
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    if missing:
+        raise WeightsError(f"{source}: {len(missing)} of the trunk's {len(own)} tensors are missing, e.g. {missing[0]}")
+    for name in own.keys() & state.keys():
+        if own[name].shape != state[name].shape:
+            raise WeightsError(
+                f"{source}: {name} is {tuple(state[name].shape)}, this backbone needs {tuple(own[name].shape)}"
+            )
+    trunk.load_state_dict({name: state.get(name, own[name]) for name in own})
