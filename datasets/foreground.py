@@ -1,0 +1,171 @@
+"""Foreground masks of training images: where the object is, so that synthetic anomalies are painted on it.
+
+    mask = foreground_mask(load_image(path), rule_for("mvtec", "bottle"))                  # uint8 (H, W), 0 and 1
+    mask, was_read = foreground_of(path, "mvtec", "bottle", fg_root=Path("fg_mask"))       # stored, or made now
+
+`scripts/fore_extractor.py` stores the masks of a whole data set. The rules work on the grey image at full size,
+smoothed with a Gaussian of sigma 8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from datasets.base import DataError, load_image, load_mask
+
+SIGMA = 8  # pixels
+SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that turn the image by a quarter
+EXIF_ORIENTATION = 0x0112
+
+# What makes an object clear enough for the automatic rule
+MIN_BORDER_PURITY = 0.95  # share of the image's border that lies on one side of the threshold: the background
+MIN_SEPARABILITY = 0.65  # Otsu's between-class share of the variance; a single normal population reaches 0.64
+MIN_CONTRAST = 10  # grey levels between the means of the two sides
+AREA_RANGE = (0.05, 0.95)  # share of the image
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a category's foreground is found.
+
+    kind "above": grey > value; "at_most": grey <= value; "disc": centred, radius value * height; "box": centred,
+    half-sides value * width and value * height; "automatic": chosen for each image, `value` is not used.
+    """
+
+    kind: Literal["above", "at_most", "disc", "box", "automatic"]
+    value: float = 0.0
+
+
+EVERYTHING = Rule("above", 0)
+AUTOMATIC = Rule("automatic")
+
+RULES: dict[str, dict[str, Rule]] = {
+    "mvtec": {
+        **dict.fromkeys(("carpet", "grid", "leather", "tile", "wood", "transistor"), EVERYTHING),
+        **dict.fromkeys(("capsule", "screw", "zipper"), Rule("at_most", 150)),
+        **dict.fromkeys(("hazelnut", "metal_nut", "pill", "toothbrush"), Rule("above", 50)),
+        **dict.fromkeys(("cable", "bottle"), Rule("disc", 0.45)),
+    },
+    "visa": {
+        **dict.fromkeys(
+            ("candle", "cashew", "chewinggum", "fryum", "macaroni1", "macaroni2", "pcb1"), Rule("above", 150)
+        ),
+        **dict.fromkeys(("pcb2", "pcb3", "pipe_fryum"), Rule("above", 100)),
+        "pcb4": Rule("above", 50),
+        "capsules": Rule("at_most", 100),
+    },
+    "mvtec3d": {
+        **dict.fromkeys(
+            ("bagel", "cable_gland", "carrot", "cookie", "dowel", "peach", "potato", "rope"), Rule("above", 50)
+        ),
+        **dict.fromkeys(("foam", "tire"), Rule("box", 0.35)),
+    },
+}
+
+
+def rule_for(dataset: str, category: str) -> Rule:
+    """The published rule of a category; the automatic one for any other category or data set."""
+    return RULES.get(dataset, {}).get(category, AUTOMATIC)
+
+
+def foreground_mask(image: np.ndarray, rule: Rule) -> np.ndarray:
+    """Find the foreground of a training image.
+
+    image: uint8 (H, W, 3) RGB at full size. Returns uint8 (H, W) of 0 and 1. Raises ValueError for an unknown rule.
+    """
+    if rule.kind == "disc":
+        rows, columns = _offsets_from_centre(*image.shape[:2])
+        return (rows**2 + columns**2 <= (rule.value * image.shape[0]) ** 2).astype(np.uint8)
+    if rule.kind == "box":
+        height, width = image.shape[:2]
+        rows, columns = _offsets_from_centre(height, width)
+        return ((np.abs(rows) <= rule.value * height) & (np.abs(columns) <= rule.value * width)).astype(np.uint8)
+    grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 0), SIGMA)  # (H, W)
+    if rule.kind == "above":
+        return (grey > rule.value).astype(np.uint8)
+    if rule.kind == "at_most":
+        return (grey <= rule.value).astype(np.uint8)
+    if rule.kind == "automatic":
+        return _clear_object(grey)
+    raise ValueError(f"unknown foreground rule {rule.kind!r}; use above, at_most, disc, box or automatic")
+
+
+def fg_mask_path(fg_root: Path, dataset: str, category: str, image_path: Path) -> Path:
+    """Where the mask of a training image is stored: `<fg_root>/<dataset>/<category>/train/<stem>.png`."""
+    return Path(fg_root) / dataset / category / "train" / f"{Path(image_path).stem}.png"
+
+
+def foreground_of(image_path: Path, dataset: str, category: str, fg_root: Path | None) -> tuple[np.ndarray, bool]:
+    """The stored foreground mask of a training image, or one made on the fly where `fg_root` (if any) has none.
+
+    Returns the mask, uint8 (H, W) of 0 and 1 at the image's full size, and whether it was read. Raises DataError for
+    an unreadable file and for a stored mask whose size is not the image's.
+    """
+    stored = None if fg_root is None else fg_mask_path(fg_root, dataset, category, image_path)
+    if stored is None or not stored.is_file():
+        return foreground_mask(load_image(image_path), rule_for(dataset, category)), False
+    mask = load_mask(stored)
+    if mask.shape != (shape := _image_shape(image_path)):
+        raise DataError(
+            f"foreground mask {stored} has {mask.shape[1]}x{mask.shape[0]} pixels, its image {image_path} "
+            f"{shape[1]}x{shape[0]}; make the masks again with scripts/fore_extractor.py"
+        )
+    return mask, True
+
+
+def _clear_object(grey: np.ndarray) -> np.ndarray:
+    """The side of Otsu's threshold that the border is not on, everything if that is no clear object; uint8 (H, W).
+
+    Each part is filled to its convex hull: a part of the object that is as light as the background (a highlight, a
+    nut's bright side) would otherwise be cut out of it.
+    """
+    threshold, bright = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)  # (H, W) of 0 and 1
+    border = np.concatenate([bright[0], bright[-1], bright[1:-1, 0], bright[1:-1, -1]])
+    bright_background = border.mean() > 0.5
+    mask = 1 - bright if bright_background else bright
+    purity = max(border.mean(), 1 - border.mean())
+    separability, contrast = _otsu_quality(grey, int(threshold))
+    clear = purity >= MIN_BORDER_PURITY and separability >= MIN_SEPARABILITY and contrast >= MIN_CONTRAST
+    if not clear or not AREA_RANGE[0] <= mask.mean() <= AREA_RANGE[1]:
+        return np.ones_like(grey)
+    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    for outline in outlines:  # a handful: the image is smooth
+        cv2.fillConvexPoly(mask, cv2.convexHull(outline), 1)
+    return mask
+
+
+def _otsu_quality(grey: np.ndarray, threshold: int) -> tuple[float, float]:
+    """Of a split at grey > threshold: the between-class share of the variance (0..1), the difference of the means."""
+    levels = np.arange(256)
+    share = np.bincount(grey.ravel(), minlength=256) / grey.size
+    dark = share[: threshold + 1].sum()
+    mean = levels @ share
+    variance = (levels - mean) ** 2 @ share
+    if variance == 0 or dark in (0, 1):
+        return 0.0, 0.0
+    dark_mean = levels[: threshold + 1] @ share[: threshold + 1] / dark
+    contrast = (mean - dark_mean) / (1 - dark)  # bright mean - dark mean
+    return dark * (1 - dark) * contrast**2 / variance, contrast
+
+
+def _offsets_from_centre(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row offsets (H, 1) and column offsets (1, W) of the pixel centres from the image's centre, in pixels."""
+    rows, columns = np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2
+    return rows[:, None], columns[None, :]
+
+
+def _image_shape(path: Path) -> tuple[int, int]:
+    """(height, width) of an image as it is shown, from its header. Raises DataError if it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(EXIF_ORIENTATION) in SWAPS_SIDES
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot read image {path}: {error}") from error
+    return (width, height) if turned else (height, width)
