@@ -129,8 +129,10 @@ def read_meta(path: Path) -> list[Entry]:
     """The entries of a meta.json. Raises DataError naming the file and the entry that is wrong."""
     try:
         meta = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(meta, dict) or not all(isinstance(meta.get(split), dict) for split in SPLITS):
         raise DataError(f'{path} is not a VisA list; expected {{"train"|"test": {{category: [...]}}}}')
     entries = []

@@ -1,0 +1,165 @@
+"""Reading images and masks: every pixel format against values computed by hand, and files that cannot be read."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.base import DataError, Sample, list_folders, list_images, load_image, load_mask
+from tests.trees import write_image
+
+ORIENTATION = 0x0112  # the EXIF tag
+
+
+def grey(values: list[int]) -> np.ndarray:
+    """The RGB image (1, W, 3) whose channels all hold `values`."""
+    return np.repeat(np.array([values], np.uint8)[..., None], 3, axis=2)
+
+
+def check_image(path: Path, expected: np.ndarray) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image = load_image(path)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, expected)
+
+
+def check_mask(path: Path, expected: list[list[int]], size: int | None = None) -> None:
+    mask = load_mask(path, size)
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, expected)
+
+
+def two_halves(path: Path, left: tuple, right: tuple, orientation: int | None = None) -> Path:
+    """A JPEG, 32 wide and 16 high as stored, of two plain colours, with an EXIF orientation."""
+    image = Image.new("RGB", (32, 16), left)
+    image.paste(right, (16, 0, 32, 16))
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[ORIENTATION] = orientation
+    image.save(path, quality=100, subsampling=0, exif=exif)
+    return path
+
+
+def test_rgb_and_grey(tmp_path):
+    pixels = np.array([[[1, 2, 3], [250, 128, 0]]], np.uint8)
+    check_image(write_image(tmp_path / "rgb.png", pixels), pixels)
+    check_image(write_image(tmp_path / "grey.png", np.array([[0, 128, 255]], np.uint8)), grey([0, 128, 255]))
+    check_image(write_image(tmp_path / "bits.png", np.array([[False, True]])), grey([0, 255]))
+
+
+def test_alpha_is_dropped(tmp_path):
+    pixels = np.array([[[10, 20, 30, 0], [40, 50, 60, 255]]], np.uint8)
+    check_image(write_image(tmp_path / "rgba.png", pixels), np.array([[[10, 20, 30], [40, 50, 60]]]))
+    Image.fromarray(np.array([[[7, 0], [9, 255]]], np.uint8), "LA").save(tmp_path / "la.png")
+    check_image(tmp_path / "la.png", grey([7, 9]))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_is_scaled(tmp_path, suffix):
+    values = np.array([[0, 128, 129, 257, 128 * 257, 65535]], np.uint16)  # 128 / 257 rounds down, 129 / 257 up
+    check_image(write_image(tmp_path / f"deep{suffix}", values), grey([0, 0, 1, 1, 128, 255]))
+
+
+def test_32_bit_tiff_within_a_byte_is_kept(tmp_path):
+    check_image(write_image(tmp_path / "int.tif", np.array([[0, 7, 255]], np.int32)), grey([0, 7, 255]))
+    check_image(write_image(tmp_path / "float.tif", np.array([[0.4, 7.6, 255]], np.float32)), grey([0, 8, 255]))
+
+
+@pytest.mark.parametrize("options", [{}, {"transparency": b"\x00\x80\xff"}], ids=["opaque", "transparent"])
+def test_palette(tmp_path, options):
+    image = Image.fromarray(np.array([[2, 0, 1]], np.uint8), "P")
+    image.putpalette([255, 0, 0, 0, 200, 0, 1, 2, 3])
+    image.save(tmp_path / "palette.png", **options)
+    check_image(tmp_path / "palette.png", np.array([[[1, 2, 3], [255, 0, 0], [0, 200, 0]]]))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "first", "last"),  # the pixels at the top left and at the bottom right
+    [(None, 40, 220), (1, 40, 220), (3, 220, 40), (6, 40, 220), (8, 220, 40)],
+)
+def test_exif_orientation_is_applied(tmp_path, orientation, first, last):
+    """Orientation 6 is shown turned 90 degrees clockwise, the left half on top; 8 the other way; 3 upside down."""
+    image = load_image(two_halves(tmp_path / "a.jpg", (40,) * 3, (220,) * 3, orientation))
+    assert image.shape == ((32, 16, 3) if orientation in (6, 8) else (16, 32, 3))
+    assert np.abs(image[0, 0].astype(int) - first).max() <= 1
+    assert np.abs(image[-1, -1].astype(int) - last).max() <= 1
+
+
+def test_exif_orientation_of_a_mask(tmp_path):
+    mask = load_mask(two_halves(tmp_path / "a.jpg", (0,) * 3, (255,) * 3, 6))
+    np.testing.assert_array_equal(mask, np.repeat([0, 1], 16)[:, None] * np.ones((1, 16)))
+
+
+def test_image_is_resized_bicubically_to_a_square(tmp_path):
+    step = np.tile(np.array([0, 0, 200, 200], np.uint8), (2, 1))  # (2, 4)
+    image = load_image(write_image(tmp_path / "a.png", step), size=8)
+    # Keys' kernel (a = -0.5) at distances 0.25, 0.75, 1.25, 1.75: 0.8671875, 0.2265625, -0.0703125, -0.0234375
+    assert image.shape == (8, 8, 3)
+    np.testing.assert_array_equal(image[:, 2:6, 0], np.tile([0, 41, 159, 214], (8, 1)))
+    np.testing.assert_array_equal(image[..., 0], image[..., 2])
+
+
+def test_mask_is_anything_above_zero(tmp_path):
+    check_mask(write_image(tmp_path / "grey.png", np.array([[0, 1, 127, 255]], np.uint8)), [[0, 1, 1, 1]])
+    check_mask(write_image(tmp_path / "deep.png", np.array([[0, 1, 65535]], np.uint16)), [[0, 1, 1]])
+    check_mask(write_image(tmp_path / "bits.png", np.array([[False, True]])), [[0, 1]])
+    colours = np.array([[[0, 0, 0], [0, 0, 1], [9, 0, 0]]], np.uint8)
+    check_mask(write_image(tmp_path / "rgb.png", colours), [[0, 1, 1]])
+    opaque = np.array([[[0, 0, 0, 255], [255, 255, 255, 255]]], np.uint8)
+    check_mask(write_image(tmp_path / "rgba.png", opaque), [[0, 1]])
+    image = Image.fromarray(np.array([[0, 1, 0]], np.uint8), "P")
+    image.putpalette([0, 0, 0, 0, 0, 128])
+    image.save(tmp_path / "palette.png")
+    check_mask(tmp_path / "palette.png", [[0, 1, 0]])
+
+
+def test_lossy_mask_is_above_127(tmp_path):
+    mask = load_mask(two_halves(tmp_path / "a.jpg", (110,) * 3, (145,) * 3))
+    np.testing.assert_array_equal(mask, np.ones((16, 1)) * np.repeat([0, 1], 16))
+
+
+def test_mask_is_resized_to_the_nearest(tmp_path):
+    small = write_image(tmp_path / "up.png", np.array([[0, 9], [9, 0]], np.uint8))
+    check_mask(small, [[0, 0, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]], 4)
+    values = np.zeros((4, 4), np.uint8)
+    values[1, 3] = values[0, 0] = 255  # the new pixels' centres are at 1 and 3
+    check_mask(write_image(tmp_path / "down.png", values), [[0, 1], [0, 0]], 2)
+
+
+def test_unreadable_files_are_named(tmp_path):
+    whole = write_image(tmp_path / "whole.png", np.zeros((64, 64), np.uint8)).read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "folder.png").mkdir()
+    for name in ("cut.png", "text.png", "empty.jpg", "folder.png", "absent.png"):
+        for load in (load_image, load_mask):
+            with pytest.raises(DataError, match=f"cannot read image .*{name}"):
+                load(tmp_path / name)
+
+
+def test_list_images(tmp_path):
+    for name in ("b.PNG", "a.jpeg", "c.tif", "notes.txt", ".hidden.png", "._a.png"):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_images(tmp_path)] == ["a.jpeg", "b.PNG", "c.tif"]
+    assert list_images(tmp_path / "absent") == []
+    (tmp_path / "c.png").touch()
+    with pytest.raises(DataError, match="same name up to the suffix"):
+        list_images(tmp_path)
+
+
+def test_list_folders(tmp_path):
+    for name in ("b", "a", ".cache"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+    assert [path.name for path in list_folders(tmp_path)] == ["a", "b"]
+    assert list_folders(tmp_path / "absent") == []
+
+
+def test_sample_name():
+    assert Sample(Path("x/broken/013.png"), 1, "broken").name == "broken/013"
