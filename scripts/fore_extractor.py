@@ -1,0 +1,93 @@
+"""Store the foreground masks of a data set's training images; Stage I paints its synthetic anomalies inside them.
+
+    python scripts/fore_extractor.py --data_path data/mvtec
+    python scripts/fore_extractor.py --data_path data/visa --categories candle pcb1 --output fg_mask
+
+Writes <output>/<dataset>/<category>/train/<name>.png (0 = background, 255 = foreground) at the images' full size.
+Training makes masks that are missing on the fly, by the same rules.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import cv2
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from datasets import DATASETS, open_dataset
+from datasets.base import DataError, load_image
+from datasets.foreground import Rule, fg_mask_path, foreground_mask, rule_for
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--data_path", type=Path, required=True, help="the data set: the folder of its categories")
+    parser.add_argument("--aux_path", help="ignored; accepted so that train.py's paths can be given as they are")
+    parser.add_argument("--dataset", choices=["auto", *DATASETS], default="auto", help="layout; auto looks (default)")
+    parser.add_argument("--categories", nargs="+", help="only these (default: all)")
+    parser.add_argument("--output", type=Path, default=Path("fg_mask"), help="where to write (default: fg_mask)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads (default: one per core)")
+    options = parser.parse_args()
+    if options.workers < 1:
+        parser.error(f"--workers {options.workers}: expected at least 1")
+    return options
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    """Write a mask (H, W) of 0 and 1 as a PNG of 0 and 255, completely or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        Image.fromarray(mask * np.uint8(255)).save(temporary, format="PNG")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def extract(jobs: list[tuple[Path, Path, Rule]], workers: int) -> None:
+    """Make and write the masks of (image path, mask path, rule) jobs in `workers` threads, with a progress bar."""
+
+    def run(job: tuple[Path, Path, Rule]) -> None:
+        image_path, mask_path, rule = job
+        write_mask(mask_path, foreground_mask(load_image(image_path), rule))
+
+    cv2.setNumThreads(1)  # the pool has the cores
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for _ in tqdm(pool.map(run, jobs), total=len(jobs), desc="foreground masks", unit="image"):
+                pass
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def main() -> None:
+    options = parse_args()
+    source = open_dataset(options.data_path, options.dataset, options.categories)
+    jobs = [
+        (sample.image_path, fg_mask_path(options.output, source.name, category, sample.image_path), rule)
+        for category in source.categories
+        for rule in [rule_for(source.name, category)]
+        for sample in source.samples(category, "train")
+    ]
+    if source.missing:
+        print(f"not on disk, skipped: {', '.join(source.missing)}", file=sys.stderr)
+    extract(jobs, options.workers)
+    folder = options.output / source.name
+    print(f"wrote {len(jobs)} masks to {folder} (categories: {', '.join(source.categories)})")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
