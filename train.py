@@ -1,0 +1,213 @@
+"""Train AAND, or the reverse-distillation baseline: one model per category, on good images only.
+
+    python train.py --data_root data/mvtec                          # the published settings, DTD beside the data
+    python train.py --data_root data/mvtec --categories bottle cable --epochs_stage1 20 --epochs_stage2 20
+    python train.py --data_root data/mvtec --method rd4ad           # the baseline
+    python train.py --data_root data/mine --backbone efficientnet_lite0 --aux_path builtin    # without any download
+
+The result of a run is its last epoch: test images influence nothing here. Score it with test.py. The same command
+with the same --output goes on with the categories and stages that are not finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datasets import DATASETS, DataSource, open_dataset
+from datasets.base import Sample
+from datasets.loading import NormalImages, SyntheticAnomalies, check_readable, load_foregrounds, load_stack, make_loader
+from datasets.synthesis import find_aux_path, list_textures
+from models.aand import AAND
+from models.teacher import BACKBONES, PretrainedTeacher, build_teacher
+from utils.checkpoint import (
+    METHODS,
+    build_model,
+    load_checkpoint,
+    save_checkpoint,
+    stage_parts,
+    stage_path,
+    teacher_path,
+)
+from utils.cli import DEFAULT_WORKERS, at_least, image_size, pick_device, run_command
+from utils.engine import PRECISIONS, train_stage1, train_stage2
+from utils.evaluation import TestSet, evaluate_model
+from utils.runs import RunLog, open_run
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--data_root", type=Path, required=True, metavar="DIR", help="folder that holds the categories")
+    add("--aux_path", metavar="DTD_IMAGES", help="texture images for synthetic anomalies, or 'builtin' (photographs of "
+        "scikit-image); default: DTD beside the data set")  # fmt: skip
+    add("--dataset", choices=["auto", *DATASETS], default="auto", help="layout of the data (auto: decided by looking)")
+    add("--categories", nargs="+", metavar="NAME", help="categories to train (default: all)")
+    add("--method", choices=METHODS, default="aand", help="aand, or rd4ad: plain reverse distillation (default aand)")
+    add("--backbone", default="wide_resnet50_2", metavar="NAME", help=f"teacher: {', '.join(BACKBONES)} or timm:NAME "
+        "(default wide_resnet50_2)")  # fmt: skip
+    add("--weights", default="default", metavar="W", help="teacher's ImageNet weights: default (download), bundled "
+        "(efficientnet_lite0 only), random (for tests) or the path of a state dict")  # fmt: skip
+    add("--image_size", type=image_size, default=256, metavar="N", help="pixels, a multiple of 32 (default 256)")
+    add("--batch_size", type=at_least(1), default=16, metavar="N", help="images (default 16)")
+    add("--epochs_stage1", type=at_least(1), default=100, metavar="N", help="epochs of the amplification (default 100)")
+    add("--epochs_stage2", type=at_least(1), default=120, metavar="N", help="epochs of the student (default 120)")
+    add("--lr", type=float, default=0.005, help="Adam's learning rate in both stages (default 0.005)")
+    add("--seed", type=at_least(0), default=0, metavar="N", help="seed of everything random (default 0)")
+    add("--precision", choices=PRECISIONS, default="fp32", help="arithmetic of the convolutions in training; bf16 is "
+        "faster where the processor has it (default fp32)")  # fmt: skip
+    add("--eval_every", type=at_least(0), default=0, metavar="K", help="log the test metrics every K epochs of Stage "
+        "II; they influence nothing (default 0: never)")  # fmt: skip
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")
+    add("--workers", type=at_least(0), default=DEFAULT_WORKERS, metavar="N", help="processes that make synthetic "
+        f"anomalies, and threads that read files (default {DEFAULT_WORKERS})")  # fmt: skip
+    add("--fg_root", type=Path, default=Path("fg_mask"), metavar="DIR", help="foreground masks of "
+        "scripts/fore_extractor.py (default fg_mask)")  # fmt: skip
+    add("--output", type=Path, metavar="DIR", help="run folder (default runs/DATASET-METHOD-BACKBONE-TIME)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    device = pick_device(args.device)
+    source = open_dataset(args.data_root, args.dataset, args.categories)
+    texture_paths = find_textures(args)
+    samples = check_data(source, texture_paths, args.workers)
+    pretrained = build_teacher(args.backbone, args.weights).to(device, memory_format=torch.channels_last)
+    settings = make_settings(args, source)
+    run = args.output or Path("runs") / default_name(args, source)
+    open_run(run, settings)
+    if not teacher_path(run).is_file():
+        save_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings, seconds=0.0)
+    load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
+    log = RunLog(run)
+    log.say(f"{args.method}, {args.backbone}, {source.name} in {source.root}, on {device}; run folder {run}")
+    if source.missing:
+        log.say(f"not on disk, skipped: {', '.join(source.missing)}")
+    textures = load_stack(texture_paths, args.image_size, max(1, args.workers)) if texture_paths else None
+    for category in source.categories:
+        train_category(category, samples[category], pretrained, textures, args, settings, log)
+    if args.eval_every:
+        log.say(f"last epoch (the result), and the best one on the test set (not a result)\n{log.published_protocol()}")
+    log.say(f"done; score it with: python test.py --data_root {args.data_root} --run {run}")
+
+
+def find_textures(args: argparse.Namespace) -> list[Path]:
+    """The texture images that Stage I blends in; none where the method has no Stage I."""
+    if args.method != "aand":
+        return []
+    return list_textures(args.aux_path or find_aux_path(args.data_root))
+
+
+def check_data(
+    source: DataSource, textures: list[Path], workers: int
+) -> dict[str, tuple[list[Sample], list[Sample]]]:
+    """The training and test samples of every category, after every file was read once; DataError on any problem."""
+    samples = {c: (source.samples(c, "train"), source.samples(c, "test")) for c in source.categories}
+    every = [sample for train, test in samples.values() for sample in train + test]
+    masks = [sample.mask_path for sample in every if sample.mask_path]
+    check_readable([sample.image_path for sample in every] + masks + textures, max(1, workers))
+    return samples
+
+
+def make_settings(args: argparse.Namespace, source: DataSource) -> dict[str, Any]:
+    """All that config.json keeps: the flags, what they were resolved to, and when."""
+    flags = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    del flags["output"], flags["fg_root"]
+    return flags | {
+        "data_root": str(source.root.resolve()),
+        "dataset": source.name,
+        "categories": list(source.categories),
+        "command": shlex.join(["python", *sys.argv]),
+        "started": datetime.now().isoformat(timespec="seconds"),
+    }
+
+
+def default_name(args: argparse.Namespace, source: DataSource) -> str:
+    backbone = args.backbone.replace(":", "-").replace("/", "-")
+    return f"{source.name}-{args.method}-{backbone}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def train_category(
+    category: str, samples: tuple[list[Sample], list[Sample]], pretrained: PretrainedTeacher, textures: Tensor | None,
+    args: argparse.Namespace, settings: dict[str, Any], log: RunLog,
+) -> None:  # fmt: skip
+    """Train the stages of a category that have no checkpoint yet; every category starts from the same seed."""
+    if stage_path(log.folder, category, 2).is_file():
+        log.say(f"{category}: already trained, skipped")
+        return
+    train_samples, test_samples = samples
+    paths = [sample.image_path for sample in train_samples]
+    images = load_stack(paths, args.image_size, max(1, args.workers))  # (N, S, S, 3)
+    torch.manual_seed(args.seed)
+    device = pretrained.mean.device
+    model = build_model(pretrained, args.method).to(device, memory_format=torch.channels_last)
+
+    for stage, parts in stage_parts(model).items():
+        path = stage_path(log.folder, category, stage)
+        if path.is_file():
+            load_checkpoint(path, parts, settings)
+            log.say(f"{category}: stage {stage} already trained")
+            continue
+        started = time.perf_counter()
+        if stage == 1:
+            amplify(category, model, images, paths, textures, args, settings["dataset"], log)
+        else:
+            distil(category, model, images, test_samples, args, log)
+        save_checkpoint(path, parts, settings, seconds=time.perf_counter() - started)
+
+
+def amplify(
+    category: str, model: AAND, images: Tensor, paths: list[Path], textures: Tensor, args: argparse.Namespace,
+    dataset: str, log: RunLog,
+) -> None:  # fmt: skip
+    """Stage I: train the amplification on synthetic anomalies."""
+    threads = max(1, args.workers)
+    foregrounds, made = load_foregrounds(paths, dataset, category, args.fg_root, args.image_size, threads)
+    if made:
+        keep = f"python scripts/fore_extractor.py --data_path {args.data_root} keeps them"
+        log.say(f"{category}: {made} of {len(paths)} foreground masks made on the fly ({keep})")
+    anomalies = SyntheticAnomalies(images, foregrounds, textures, args.seed)
+    loader = make_loader(anomalies, args.batch_size, args.seed, args.workers)
+    with log.stage(category, 1, args.epochs_stage1) as on_epoch:
+        train_stage1(
+            model.teacher, loader, epochs=args.epochs_stage1, lr=args.lr, seed=args.seed, precision=args.precision,
+            on_epoch=on_epoch,
+        )  # fmt: skip
+
+
+def distil(
+    category: str, model: AAND, images: Tensor, test_samples: list[Sample], args: argparse.Namespace, log: RunLog
+) -> None:
+    """Stage II: train the student on good images; with --eval_every the test metrics are logged, and nothing more."""
+    loader = make_loader(NormalImages(images), args.batch_size, args.seed, workers=0)
+    epochs, amplified = args.epochs_stage2, args.method == "aand"
+    test_set = None
+    if args.eval_every and test_samples:
+        test_set = TestSet.load(test_samples, args.image_size, max(1, args.workers))
+    with log.stage(category, 2, epochs) as log_epoch:
+
+        def on_epoch(epoch: int, figures: dict[str, float]) -> None:
+            if test_set and (epoch % args.eval_every == 0 or epoch == epochs):
+                metrics, _ = evaluate_model(model, test_set, args.batch_size)
+                figures = figures | metrics
+            log_epoch(epoch, figures)
+
+        train_stage2(
+            model, loader, epochs=epochs, lr=args.lr, precision=args.precision, on_epoch=on_epoch,
+            hard_positions=amplified, schedule=amplified,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,96 @@
+"""The files of a trained category: tensors and plain built-ins, written in one piece, loaded strictly.
+
+    checkpoints/teacher.pt               the frozen trunk, one for all categories: a run needs no other weights
+    checkpoints/<category>/stage1.pt     the amplification (AAND only)
+    checkpoints/<category>/stage2.pt     the student: bottleneck and decoder
+
+Each file is {"settings": {...}, "seconds": training time, <part>: state dict, ...}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.aand import AAND
+from models.amplification import AmplifiedTeacher
+from models.teacher import PretrainedTeacher, build_teacher
+from models.weights import WeightsError, read_file
+from utils.misc import atomic_write
+
+METHODS = ("aand", "rd4ad")
+MODEL_SETTINGS = ("method", "backbone", "image_size")  # what a checkpoint must share with the model it is loaded into
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that is missing, unreadable or of another model; the message names the file."""
+
+
+def teacher_path(run: Path) -> Path:
+    return run / "checkpoints" / "teacher.pt"
+
+
+def stage_path(run: Path, category: str, stage: int) -> Path:
+    return run / "checkpoints" / category / f"stage{stage}.pt"
+
+
+def build_model(pretrained: PretrainedTeacher, method: str) -> AAND:
+    """An untrained model: "aand" with amplification, "rd4ad" (reverse distillation) without."""
+    return AAND(AmplifiedTeacher(pretrained) if method == "aand" else pretrained)
+
+
+def save_checkpoint(path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any], seconds: float) -> None:
+    """Write the state of `parts` and the settings that the model depends on."""
+    content = {"settings": {key: settings[key] for key in MODEL_SETTINGS}, "seconds": seconds}
+    with atomic_write(path) as temporary:
+        torch.save(content | {name: part.state_dict() for name, part in parts.items()}, temporary)
+
+
+def load_checkpoint(path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any]) -> float:
+    """Load `parts` strictly from a file of `save_checkpoint`; returns the seconds its training took.
+
+    Raises CheckpointError for a file that is missing or unreadable, was made with other settings, or does not fit.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint {path}; train it with train.py")
+    try:
+        content = read_file(path)
+    except WeightsError as error:
+        raise CheckpointError(str(error)) from error
+    made_with = content.get("settings", {})
+    for key in MODEL_SETTINGS:
+        if made_with.get(key) != settings[key]:
+            raise CheckpointError(f"{path} was made with {key}={made_with.get(key)}, the run has {settings[key]}")
+    for name, part in parts.items():
+        try:
+            part.load_state_dict(content[name], strict=True)
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(f"{path} does not fit the model: {name}: {error}") from error
+    return content["seconds"]
+
+
+def stage_parts(model: AAND) -> dict[int, dict[str, nn.Module]]:
+    """What each stage trains and saves; plain reverse distillation has no Stage I."""
+    parts = {2: {"bottleneck": model.bottleneck, "decoder": model.decoder}}
+    if isinstance(model.teacher, AmplifiedTeacher):
+        parts[1] = {"amplification": model.teacher.amplification}
+    return dict(sorted(parts.items()))
+
+
+def load_model(run: Path, category: str, settings: Mapping[str, Any]) -> tuple[AAND, float]:
+    """The trained model of a category in eval mode, and the seconds its training took.
+
+    Raises CheckpointError if one of its files is missing or does not fit.
+    """
+    pretrained = build_teacher(settings["backbone"], weights="random")
+    load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
+    model = build_model(pretrained, settings["method"])
+    seconds = sum(
+        load_checkpoint(stage_path(run, category, stage), parts, settings)
+        for stage, parts in stage_parts(model).items()
+    )
+    return model.eval(), seconds

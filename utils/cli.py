@@ -1,0 +1,68 @@
+"""What the command-line programs share: argument types, the device, and errors as one line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+import torch
+
+from datasets.base import DataError
+from models.weights import WeightsError
+from utils.checkpoint import CheckpointError
+from utils.runs import RunError
+
+# One process makes the batches while the main one computes; more only where there are cores to spare.
+DEFAULT_WORKERS = max(1, min(4, (os.cpu_count() or 1) - 1))
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """An argparse type: a whole number not below `lowest`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f"{value} is below {lowest}")
+        return value
+
+    return parse
+
+
+def image_size(text: str) -> int:
+    """An argparse type: a positive multiple of 32, the student's coarsest stride."""
+    value = at_least(32)(text)
+    if value % 32:
+        raise argparse.ArgumentTypeError(f"{value} is not a multiple of 32 (try {value // 32 * 32})")
+    return value
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a --device flag; "auto" takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises RunError for a device that torch does not know or that is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+        raise RunError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a program: errors that its user can mend become one line on stderr and exit status 2."""
+    try:
+        main()
+    except (DataError, WeightsError, CheckpointError, RunError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
