@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import norm
 
 from datasets.base import DataError, load_image
 from datasets.foreground import AUTOMATIC, RULES, Rule, fg_mask_path, foreground_mask, foreground_of, rule_for
@@ -147,13 +148,21 @@ def _speck():
     return image
 
 
+def _one_population():
+    """Normally distributed values, brightest in the centre: smooth, dark at the border, and nothing to separate."""
+    offset = np.arange(300) - 149.5
+    rank = np.hypot(offset[:, None], offset).ravel().argsort().argsort() / 300**2  # 0 = centre, 1 = corners
+    values = 128 + 30 * norm.isf(np.clip(rank, 1e-3, 1 - 1e-3))
+    return values.astype(np.uint8).reshape(300, 300, 1).repeat(3, axis=2)
+
+
 def _cut_by_the_border():
     image = _grey(160, 160, 20)
     image[:, 80:] = 220
     return image
 
 
-@pytest.mark.parametrize("make", [_gradient, _fine_noise, _faint, _speck, _cut_by_the_border])
+@pytest.mark.parametrize("make", [_gradient, _fine_noise, _faint, _speck, _one_population, _cut_by_the_border])
 def test_automatic_takes_everything_without_a_clear_object(make):
     assert foreground_mask(make(), AUTOMATIC).all()
 
