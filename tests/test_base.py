@@ -61,8 +61,8 @@ def test_alpha_is_dropped(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_16_bit_is_scaled(tmp_path, suffix):
-    values = np.array([[0, 128, 129, 257, 128 * 257, 65535]], np.uint16)  # 128 / 257 rounds down, 129 / 257 up
-    check_image(write_image(tmp_path / f"deep{suffix}", values), grey([0, 0, 1, 1, 128, 255]))
+    values = np.array([[0, 128, 129, 257, 65280, 65535]], np.uint16)  # 65280 / 257 = 254.007
+    check_image(write_image(tmp_path / f"deep{suffix}", values), grey([0, 0, 1, 1, 254, 255]))
 
 
 def test_32_bit_tiff_within_a_byte_is_kept(tmp_path):

@@ -215,10 +215,11 @@ def test_empty_train_split(tmp_path):
         assert open_dataset(tmp_path / name) == source  # still seen
         with fails(f"no training images in .*{CATEGORY[name]}/{images}"):
             source.samples(CATEGORY[name], "train")
-    make_mvtec(tmp_path / "cut", ["bottle", "wood"])
-    shutil.rmtree(tmp_path / "cut" / "wood" / "train")
-    with fails("no training images in .*wood/train/good"):
-        open_dataset(tmp_path / "cut").samples("wood", "train")
+    for make, kept, cut in ((make_mvtec, "bottle", "wood"), (make_mvtec3d, "bagel", "rope")):
+        root = make(tmp_path / cut, [kept, cut])
+        shutil.rmtree(root / cut / "train")
+        with fails(f"no training images in .*{cut}/train/good"):
+            open_dataset(root).samples(cut, "train")
     with fails("1cls.csv lists no train images for candle"):
         open_dataset(make_visa(tmp_path / "visa", train=0)).samples("candle", "train")
 

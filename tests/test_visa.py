@@ -84,6 +84,20 @@ def test_visa_files_that_are_listed_and_not_there(tmp_path, meta):
         open_dataset(tmp_path)
 
 
+def test_visa_takes_meta_json_before_the_csv(tmp_path):
+    make_visa(tmp_path, train=3)
+    write_visa_meta(tmp_path, [("candle", "train", "normal", "candle/Data/Images/Normal/0001.JPG", "")])
+    assert [row[0] for row in table(tmp_path, "train")] == ["candle/Data/Images/Normal/0001.JPG"]
+
+
+def test_visa_masks_of_normal_images_are_not_read(tmp_path):
+    make_visa(tmp_path, train=0)
+    row = ("candle", "train", "normal", "candle/Data/Images/Normal/0000.JPG", "candle/not_there.png")
+    for write in (write_visa_csv, write_visa_meta):
+        write(tmp_path, [row])
+        assert table(tmp_path, "train") == [(row[3], 0, "good", None)]
+
+
 ROW = ("candle", "test", "anomaly", "candle/000.JPG", "candle/000.png")
 
 
