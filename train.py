@@ -83,6 +83,7 @@ def main() -> None:
     source = open_dataset(args.data_root, args.dataset, args.categories)
     texture_paths = find_textures(args)
     samples = check_data(source, texture_paths, args.workers)
+    torch.manual_seed(args.seed)  # for --weights random
     pretrained = build_teacher(args.backbone, args.weights).to(device, memory_format=torch.channels_last)
     settings = make_settings(args, source)
     run = args.output or Path("runs") / default_name(args, source)
