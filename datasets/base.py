@@ -5,6 +5,7 @@ A reader (one file per layout) turns a folder into `Sample`s; `load_image` and `
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,9 +46,11 @@ def list_images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    for before, after in zip(paths, paths[1:], strict=False):
-        if before.stem == after.stem:
-            raise DataError(f"{before} and {after} have the same name up to the suffix; rename one of them")
+    by_stem: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in by_stem:
+            raise DataError(f"{by_stem[path.stem]} and {path} have the same name up to the suffix; rename one of them")
+        by_stem[path.stem] = path
     return paths
 
 
@@ -93,7 +96,7 @@ def _open(path: Path) -> Image.Image:
         with Image.open(path) as image:
             image.load()
             return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError) as error:
         raise DataError(f"cannot read image {path}: {error}") from error
 
 

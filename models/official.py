@@ -64,19 +64,21 @@ def load_official(stage1_path: str | Path, stage2_path: str | Path) -> AAND:
 
     Raises WeightsError naming the file for one that cannot be read or whose keys or shapes differ from the format.
     """
-    stage1, stage2 = read_official_file(stage1_path), read_official_file(stage2_path)
+    ours, _ = split_official(read_official(stage1_path, stage2_path))
     model = build_official()
-    ours, _ = split_official({**stage1, **stage2})
     load_ours(model, ours, source=f"{stage1_path} and {stage2_path}")
     return model.eval()
 
 
-def read_official_file(path: str | Path) -> dict[str, Tensors]:
-    """One of the authors' files; WeightsError if it is not a dict of state dicts."""
-    content = read_file(path)
-    if not all(isinstance(part, Mapping) for part in content.values()):
-        raise WeightsError(f"{path}: expected a dict of state dicts (encoder_AT, or bn and decoder_ss)")
-    return content
+def read_official(*paths: str | Path) -> dict[str, Tensors]:
+    """The parts in the authors' files; WeightsError if one is not a dict of state dicts."""
+    parts: dict[str, Tensors] = {}
+    for path in paths:
+        content = read_file(path)
+        if not all(isinstance(part, Mapping) for part in content.values()):
+            raise WeightsError(f"{path}: expected a dict of state dicts (encoder_AT, or bn and decoder_ss)")
+        parts |= content
+    return parts
 
 
 def split_official(parts: Mapping[str, Tensors]) -> tuple[Tensors, dict[str, Tensors]]:

@@ -1,0 +1,101 @@
+"""Convert between the authors' two checkpoint files and a run folder of ours, both ways.
+
+    python scripts/convert_checkpoint.py from_official --stage1 stage1.pth --stage2 stage2.pth \
+        --dataset mvtec --data_root data/mvtec --category bottle --run runs/official
+    python scripts/convert_checkpoint.py to_official --run runs/official --category bottle --output official/bottle
+
+A converted run is scored like any other: python test.py --data_root data/mvtec --run runs/official. The official files
+hold tensors that the method never reads (layer4, fc, conv4, bn4): they are kept in checkpoints/<category>/unused.pt and
+written back; a model of our own gets zeros there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from datasets import DATASETS
+from models.official import build_official, load_ours, read_official, split_official, to_official
+from models.weights import read_file
+from utils.checkpoint import load_model, save_checkpoint, stage_parts, stage_path, teacher_path
+from utils.cli import image_size, run_command
+from utils.misc import atomic_write
+from utils.runs import RunError, open_run, read_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="direction", required=True)
+    to_ours = commands.add_parser("from_official", help="official files -> run folder")
+    to_ours.add_argument("--stage1", type=Path, required=True, help="file with encoder_AT")
+    to_ours.add_argument("--stage2", type=Path, required=True, help="file with bn and decoder_ss")
+    to_ours.add_argument("--dataset", choices=DATASETS, required=True, help="layout that the category belongs to")
+    to_ours.add_argument("--data_root", type=Path, required=True, help="where that data set lies, for test.py")
+    to_ours.add_argument("--image_size", type=image_size, default=256, help="pixels (default 256)")
+    to_theirs = commands.add_parser("to_official", help="run folder -> official files")
+    to_theirs.add_argument("--output", type=Path, required=True, help="folder for stage1.pth and stage2.pth")
+    for command in (to_ours, to_theirs):
+        command.add_argument("--category", required=True, help="category that the model was trained on")
+        command.add_argument("--run", type=Path, required=True, help="run folder")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if args.direction == "from_official":
+        from_official(args)
+    else:
+        write_official(args)
+
+
+def from_official(args: argparse.Namespace) -> None:
+    ours, unused = split_official(read_official(args.stage1, args.stage2))
+    model = build_official()
+    load_ours(model, ours, source=f"{args.stage1} and {args.stage2}")
+    settings = {
+        "method": "aand",
+        "backbone": "wide_resnet50_2",
+        "weights": "official checkpoint",
+        "image_size": args.image_size,
+        "dataset": args.dataset,
+        "data_root": str(args.data_root.resolve()),
+        "command": "scripts/convert_checkpoint.py from_official",
+        "started": datetime.now().isoformat(timespec="seconds"),
+    }
+    open_run(args.run, settings)
+    if teacher_path(args.run).is_file():  # one teacher serves all categories of a run
+        trunk = read_file(teacher_path(args.run))["trunk"]
+        if not all(torch.equal(tensor, trunk[name]) for name, tensor in model.pretrained.trunk.state_dict().items()):
+            raise RunError(f"{args.stage1} has another teacher than the run in {args.run}; choose another --run")
+    save_checkpoint(teacher_path(args.run), {"trunk": model.pretrained.trunk}, settings, seconds=0.0)
+    for stage, parts in stage_parts(model).items():
+        save_checkpoint(stage_path(args.run, args.category, stage), parts, settings, seconds=0.0)
+    with atomic_write(unused_path(args.run, args.category)) as temporary:
+        torch.save(unused, temporary)
+    print(f"wrote {args.category} to {args.run}")
+
+
+def write_official(args: argparse.Namespace) -> None:
+    model, _ = load_model(args.run, args.category, read_config(args.run))
+    kept = unused_path(args.run, args.category)
+    contents = to_official(model, read_file(kept) if kept.is_file() else None)
+    for name, content in zip(("stage1.pth", "stage2.pth"), contents, strict=True):
+        with atomic_write(args.output / name) as temporary:
+            torch.save(content, temporary)
+    print(f"wrote stage1.pth and stage2.pth to {args.output}")
+
+
+def unused_path(run: Path, category: str) -> Path:
+    return stage_path(run, category, 1).with_name("unused.pt")
+
+
+if __name__ == "__main__":
+    run_command(main)
