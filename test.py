@@ -23,7 +23,8 @@ from tqdm import tqdm
 from datasets import open_dataset
 from datasets.base import DataError, Sample
 from datasets.loading import check_readable
-from utils.checkpoint import load_model
+from models.weights import WeightsError
+from utils.checkpoint import CheckpointError, load_model
 from utils.cli import DEFAULT_WORKERS, at_least, pick_device, run_command
 from utils.evaluation import TestSet, evaluate_model
 from utils.report import environment, format_table, write_csv, write_json
@@ -114,4 +115,4 @@ def write_results(
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, WeightsError, CheckpointError, RunError)

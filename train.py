@@ -28,8 +28,10 @@ from datasets.loading import NormalImages, SyntheticAnomalies, check_readable, l
 from datasets.synthesis import find_aux_path, list_textures
 from models.aand import AAND
 from models.teacher import BACKBONES, PretrainedTeacher, build_teacher
+from models.weights import WeightsError
 from utils.checkpoint import (
     METHODS,
+    CheckpointError,
     build_model,
     load_checkpoint,
     save_checkpoint,
@@ -40,7 +42,7 @@ from utils.checkpoint import (
 from utils.cli import DEFAULT_WORKERS, at_least, image_size, pick_device, run_command
 from utils.engine import PRECISIONS, train_stage1, train_stage2
 from utils.evaluation import TestSet, evaluate_model
-from utils.runs import RunLog, open_run
+from utils.runs import RunError, RunLog, open_run
 
 
 def parse_args() -> argparse.Namespace:
@@ -211,4 +213,4 @@ def distil(
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, WeightsError, CheckpointError, RunError)

@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS
 from models.official import build_official, load_ours, read_official, split_official, to_official
-from models.weights import read_file
-from utils.checkpoint import load_model, save_checkpoint, stage_parts, stage_path, teacher_path
+from models.weights import WeightsError, read_file
+from utils.checkpoint import CheckpointError, load_model, save_checkpoint, stage_parts, stage_path, teacher_path
 from utils.cli import image_size, run_command
 from utils.misc import atomic_write
 from utils.runs import RunError, open_run, read_config
@@ -98,4 +98,4 @@ def unused_path(run: Path, category: str) -> Path:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, WeightsError, CheckpointError, RunError)

@@ -23,8 +23,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from datasets import DATASETS, open_dataset
-from datasets.base import DataError, load_image
+from datasets.base import load_image
 from datasets.foreground import Rule, fg_mask_path, foreground_mask, rule_for
+from utils.cli import at_least, run_command
+from utils.misc import atomic_write
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,22 +36,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--dataset", choices=["auto", *DATASETS], default="auto", help="layout; auto looks (default)")
     parser.add_argument("--categories", nargs="+", help="only these (default: all)")
     parser.add_argument("--output", type=Path, default=Path("fg_mask"), help="where to write (default: fg_mask)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads (default: one per core)")
-    options = parser.parse_args()
-    if options.workers < 1:
-        parser.error(f"--workers {options.workers}: expected at least 1")
-    return options
+    parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads (default: one per core)")
+    return parser.parse_args()
 
 
 def write_mask(path: Path, mask: np.ndarray) -> None:
     """Write a mask (H, W) of 0 and 1 as a PNG of 0 and 255, completely or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_write(path) as temporary:
         Image.fromarray(mask * np.uint8(255)).save(temporary, format="PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def extract(jobs: list[tuple[Path, Path, Rule]], workers: int) -> None:
@@ -86,8 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command(main)

@@ -6,16 +6,19 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-
-import torch
+from typing import TYPE_CHECKING
 
 from datasets.base import DataError
-from models.weights import WeightsError
-from utils.checkpoint import CheckpointError
-from utils.runs import RunError
+
+if TYPE_CHECKING:
+    import torch  # only where a device is picked: the scripts that need none start quickly
 
 # One process makes the batches while the main one computes; more only where there are cores to spare.
 DEFAULT_WORKERS = max(1, min(4, (os.cpu_count() or 1) - 1))
+
+
+class UsageError(ValueError):
+    """A flag's value that cannot be used; the message names the flag."""
 
 
 def at_least(lowest: int) -> Callable[[str], int]:
@@ -44,23 +47,28 @@ def image_size(text: str) -> int:
 def pick_device(name: str) -> torch.device:
     """The device of a --device flag; "auto" takes CUDA, then Apple's MPS, then the CPU.
 
-    Raises RunError for a device that torch does not know or that is not there.
+    Raises UsageError for a device that torch does not know or that is not there.
     """
+    import torch
+
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
-        raise RunError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
     return device
 
 
-def run_command(main: Callable[[], None]) -> None:
-    """Run a program: errors that its user can mend become one line on stderr and exit status 2."""
+def run_command(main: Callable[[], None], *errors: type[Exception]) -> None:
+    """Run a program: errors that its user can mend become one line on stderr and exit status 2.
+
+    Those are DataError, UsageError, OSError, and the program's own `errors`; any other is a defect and is shown whole.
+    """
     try:
         main()
-    except (DataError, WeightsError, CheckpointError, RunError, OSError) as error:
+    except (DataError, UsageError, OSError, *errors) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -35,6 +35,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         _sync_folder(path.parent)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a UTF-8 text file completely or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from utils.misc import atomic_write
+from utils.misc import atomic_write, write_text
 
 COLUMNS = {"image_auroc": "I-AUROC", "pixel_auroc": "P-AUROC", "aupro": "PRO"}  # metric -> heading
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
@@ -93,8 +93,7 @@ def write_json(path: str | Path, rows: Rows, info: Mapping[str, Any]) -> None:
     if taken:
         raise ValueError(f"info must not have the keys {sorted(taken)}: they are the results' own")
     text = json.dumps({**results, **info}, indent=2, ensure_ascii=False, allow_nan=False)
-    with atomic_write(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
 
 
 def environment() -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from utils.checkpoint import stage_path
-from utils.misc import atomic_write
+from utils.misc import write_text
 
 CONFIG = "config.json"
 FREE_SETTINGS = ("categories", "device", "workers", "eval_every", "started", "command")  # may differ when a run goes on
@@ -35,8 +35,7 @@ def open_run(folder: Path, settings: Mapping[str, Any]) -> None:
     Raises RunError listing the differences if the folder holds a run with other settings.
     """
     if not (folder / CONFIG).is_file():
-        with atomic_write(folder / CONFIG) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
         return
     before = read_config(folder)
     names = [name for name in {**before, **settings} if name not in FREE_SETTINGS]

@@ -1,0 +1,37 @@
+# make demo    data from scikit-image's photographs, foregrounds, training, test, heat maps (no download beyond packages)
+# make test    the whole test suite
+# make lint    ruff
+# Each makes .venv on first use (Python >= 3.10).
+
+PYTHON ?= python3
+DEMO_EPOCHS ?= 20
+VENV_PYTHON := .venv/bin/python
+
+.PHONY: demo test lint clean
+
+demo: .venv/installed
+	rm -rf demo
+	$(VENV_PYTHON) scripts/make_demo_data.py --output demo/data
+	$(VENV_PYTHON) scripts/fore_extractor.py --data_path demo/data --output demo/fg_mask
+	$(VENV_PYTHON) train.py --data_root demo/data --aux_path builtin --backbone efficientnet_lite0 --weights bundled \
+		--epochs_stage1 $(DEMO_EPOCHS) --epochs_stage2 $(DEMO_EPOCHS) --fg_root demo/fg_mask --output demo/run
+	$(VENV_PYTHON) test.py --data_root demo/data --run demo/run --save_maps
+	@echo "heat maps: demo/run/maps"
+
+test: .venv/installed-dev
+	$(VENV_PYTHON) -m pytest
+
+lint: .venv/installed-dev
+	$(VENV_PYTHON) -m ruff check .
+
+clean:
+	rm -rf demo .venv
+
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
