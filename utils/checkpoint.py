@@ -61,7 +61,9 @@ def load_checkpoint(path: Path, parts: Mapping[str, nn.Module], settings: Mappin
         content = read_file(path)
     except WeightsError as error:
         raise CheckpointError(str(error)) from error
-    made_with = content.get("settings", {})
+    made_with, seconds = content.get("settings"), content.get("seconds")
+    if not isinstance(made_with, dict) or not isinstance(seconds, float):
+        raise CheckpointError(f"{path} is not a checkpoint of train.py: no settings or seconds in it")
     for key in MODEL_SETTINGS:
         if made_with.get(key) != settings[key]:
             raise CheckpointError(f"{path} was made with {key}={made_with.get(key)}, the run has {settings[key]}")
@@ -70,7 +72,7 @@ def load_checkpoint(path: Path, parts: Mapping[str, nn.Module], settings: Mappin
             part.load_state_dict(content[name], strict=True)
         except (KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(f"{path} does not fit the model: {name}: {error}") from error
-    return content["seconds"]
+    return seconds
 
 
 def stage_parts(model: AAND) -> dict[int, dict[str, nn.Module]]:
