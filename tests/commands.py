@@ -1,0 +1,109 @@
+"""Calls of train.py and test.py for tests: in this process (quick) or as a user does, and what they left behind."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+import test as score  # the repository's test.py; pyproject.toml puts the root first on the path
+import train
+from datasets.loading import load_stack
+from utils.checkpoint import load_model, stage_path, teacher_path
+from utils.cli import run_command
+from utils.engine import predict_maps
+from utils.runs import read_config
+
+ROOT = Path(__file__).parents[1]
+# A teacher with narrow levels: its student is small and quick. 4 images in batches of 2: their order matters.
+TINY = ["--backbone", "efficientnet_lite0", "--weights", "random", "--image_size", "32", "--batch_size", "2", "--epochs_stage1", "2", "--epochs_stage2", "2", "--device", "cpu", "--workers", "0"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a program printed, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines on stderr that report an error (a progress bar may stand before one, up to a carriage return)."""
+        lines = self.err.replace("\r", "\n").splitlines()
+        return [line for line in lines if line.startswith(("error: ", "train.py: error: ", "test.py: error: "))]
+
+
+def run_train(cwd: Path, *arguments: object) -> Result:
+    return _call("train.py", train.main, cwd, arguments)
+
+
+def run_test(cwd: Path, *arguments: object) -> Result:
+    return _call("test.py", score.main, cwd, ("--device", "cpu", "--workers", "1", *arguments))
+
+
+def run_process(cwd: Path, program: str, *arguments: object) -> Result:
+    """Run a program of the repository in a process of its own."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment["OMP_NUM_THREADS"] = "1"
+    command = [sys.executable, ROOT / program, *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def _call(program: str, main, cwd: Path, arguments: tuple) -> Result:
+    """Run a program's main() as its `if __name__` part does; exceptions that it does not handle come out here."""
+    out, err, status, threads = io.StringIO(), io.StringIO(), 0, torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.setattr(sys, "argv", [program, *map(str, arguments)])
+            patch.chdir(cwd)
+            run_command(main)
+    except SystemExit as stop:
+        status = stop.code
+    finally:
+        torch.set_num_threads(threads)
+    return Result(status, out.getvalue(), err.getvalue())
+
+
+def listing(*folders: Path) -> dict[str, tuple[int, int]]:
+    """Every file below the folders with its size and time of change, and every folder."""
+    paths = [path for folder in folders for path in folder.rglob("*")]
+    return {str(p): (0, 0) if p.is_dir() else (p.stat().st_size, p.stat().st_mtime_ns) for p in paths}
+
+
+def read_state(path: Path) -> dict:
+    """What a checkpoint holds, without the time that its training took."""
+    content = torch.load(path, weights_only=True)
+    del content["seconds"]
+    return content
+
+
+def same_weights(first: Path, second: Path, category: str) -> bool:
+    """Whether two run folders hold bitwise the same teacher and the same trained stages of a category."""
+    pairs = [(teacher_path(first), teacher_path(second))]
+    pairs += [(stage_path(first, category, stage), stage_path(second, category, stage)) for stage in (1, 2)]
+    pairs = [(a, b) for a, b in pairs if a.exists() or b.exists()]
+    return all(same_state(read_state(a), read_state(b)) for a, b in pairs)
+
+
+def same_state(first, second) -> bool:
+    """Whether two checkpoints, or parts of them, are bitwise the same."""
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same_state(first[key], second[key]) for key in first)
+    return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
+
+
+def maps_of(run: Path, category: str, images: list[Path]):
+    """Anomaly maps (N, S, S) of images by the trained model of a category, loaded from its files."""
+    settings = read_config(run)
+    model, _ = load_model(run, category, settings)
+    return predict_maps(model, load_stack(images, settings["image_size"], 1), batch_size=2)[0]

@@ -1,0 +1,42 @@
+"""What several test files share: a small data set, and runs that were trained on it once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.commands import TINY, run_train
+from tests.trees import make_mvtec
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A working folder with a data set in data/ and trained runs; tests copy what they change."""
+
+    cwd: Path
+    data: Path
+    aand: Path  # run folders
+    rd4ad: Path
+
+
+@pytest.fixture
+def one_thread():
+    """Tiny networks: threads would wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Trained:
+    cwd = tmp_path_factory.mktemp("trained")
+    data = make_mvtec(cwd / "data", ["bottle", "tile"], train=4)
+    for method in ("aand", "rd4ad"):
+        options = ("--method", method, "--output", f"runs/{method}", "--aux_path", "builtin")
+        result = run_train(cwd, "--data_root", data, *TINY, *options)
+        assert result.status == 0, result.err
+    return Trained(cwd, data, cwd / "runs/aand", cwd / "runs/rd4ad")

@@ -1,0 +1,195 @@
+"""Runs of train.py: nothing but the settings and the seed decides on the weights, and a run goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.commands import TINY, read_state, run_train, same_state, same_weights
+from utils.checkpoint import stage_path, teacher_path
+from utils.runs import RunError, RunLog, newest_run, open_run, read_config, trained_categories
+
+SETTINGS = {"data_root": "/data", "seed": 0, "started": "2024-01-01T00:00:00", "categories": ["a"], "workers": 1}
+
+
+@pytest.fixture
+def train_again(trained, tmp_path):
+    """train_again(*options) trains as the fixture `trained` did, with other options; returns its result and folder."""
+
+    def call(*options, output=tmp_path / "again"):
+        base = ("--data_root", trained.data, *TINY, "--aux_path", "builtin", "--output", output)
+        result = run_train(trained.cwd, *base, *options)
+        assert result.status == 0, result.err
+        return result, output
+
+    return call
+
+
+def copy_run(run: Path, target: Path) -> Path:
+    shutil.copytree(run, target)
+    return target
+
+
+# What the weights depend on
+
+
+def test_weights_have_been_trained_and_differ_between_categories(trained):
+    for stage in (1, 2):
+        first, second = (read_state(stage_path(trained.aand, category, stage)) for category in ("bottle", "tile"))
+        assert not same_state(first, second)
+    assert not same_weights(trained.aand, trained.rd4ad, "bottle")
+
+
+def test_one_category_alone_equals_the_full_run(trained, train_again):
+    _, run = train_again("--categories", "tile")
+    assert trained_categories(run) == ["tile"]
+    assert same_weights(run, trained.aand, "tile")
+    train_again("--categories", "bottle")  # the other one afterwards: the order does not matter
+    assert trained_categories(run) == ["bottle", "tile"]
+    assert same_weights(run, trained.aand, "bottle")
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--workers", 2), ("--eval_every", 1)], ids=["same_command", "workers", "eval_every"]
+)
+def test_weights_do_not_depend_on(trained, train_again, options):
+    _, run = train_again("--categories", "bottle", *options)
+    assert same_weights(run, trained.aand, "bottle")
+
+
+@pytest.mark.parametrize("option", ["--seed 1", "--lr 0.001", "--batch_size 4"])
+def test_weights_depend_on(trained, train_again, option):
+    _, run = train_again("--categories", "bottle", *option.split())
+    for stage in (1, 2):
+        first, second = (read_state(stage_path(folder, "bottle", stage)) for folder in (run, trained.aand))
+        assert not same_state(first, second)
+
+
+def test_test_images_influence_nothing(trained, tmp_path):
+    data = copy_run(trained.data, tmp_path / "data")
+    shutil.rmtree(data / "bottle/test/hole")
+    shutil.rmtree(data / "bottle/ground_truth/hole")
+    options = ("--categories", "bottle", "--aux_path", "builtin", "--output", "run", "--eval_every", 1)
+    assert run_train(tmp_path, "--data_root", data, *TINY, *options).status == 0
+    assert same_weights(tmp_path / "run", trained.aand, "bottle")
+
+
+# Going on
+
+
+def test_finished_categories_are_skipped(trained, train_again, tmp_path):
+    run = copy_run(trained.aand, tmp_path / "run")
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*.pt")}
+    lines = (run / "metrics.jsonl").read_text()
+    result, _ = train_again(output=run)
+    assert "bottle: already trained, skipped" in result.out
+    assert "tile: already trained, skipped" in result.out
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("*.pt")} == before
+    assert (run / "metrics.jsonl").read_text() == lines
+
+
+def test_interrupted_category_goes_on_from_stage1(trained, train_again, tmp_path):
+    run = copy_run(trained.aand, tmp_path / "run")
+    stage_path(run, "tile", 2).unlink()
+    written = stage_path(run, "tile", 1).stat().st_mtime_ns
+    result, _ = train_again(output=run)
+    assert "bottle: already trained, skipped" in result.out
+    assert "tile: stage 1 already trained" in result.out
+    assert stage_path(run, "tile", 1).stat().st_mtime_ns == written
+    assert same_weights(run, trained.aand, "tile")
+
+
+def test_changed_settings_are_refused_with_the_difference(trained, tmp_path):
+    run = copy_run(trained.aand, tmp_path / "run")
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+    options = ("--aux_path", "builtin", "--output", run, "--lr", 0.001, "--seed", 7)
+    result = run_train(trained.cwd, "--data_root", trained.data, *TINY, *options)
+    assert result.status == 2
+    assert result.err.count("error: ") == 1
+    assert f"error: {run} holds a run with other settings" in result.err
+    assert "lr: 0.005 -> 0.001" in result.err
+    assert "seed: 0 -> 7" in result.err
+    assert "backbone" not in result.err
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("*")} == before
+
+
+def test_rd4ad_has_no_stage1_and_needs_no_textures(trained, tmp_path):
+    options = ("--data_root", trained.data, *TINY, "--method", "rd4ad", "--categories", "bottle", "--output", "run")
+    result = run_train(tmp_path, *options)  # no --aux_path, and no DTD beside the data
+    assert result.status == 0, result.err
+    run = tmp_path / "run"
+    assert stage_path(run, "bottle", 2).is_file()
+    assert not stage_path(run, "bottle", 1).exists()
+    assert {json.loads(line)["stage"] for line in (run / "metrics.jsonl").read_text().splitlines()} == {2}
+    assert same_weights(run, trained.rd4ad, "bottle")
+
+
+# Run folders without training
+
+
+def test_open_run_keeps_the_first_settings(tmp_path):
+    open_run(tmp_path / "run", SETTINGS)
+    open_run(tmp_path / "run", SETTINGS | {"started": "2025", "categories": ["b"], "workers": 0, "device": "cpu"})
+    assert read_config(tmp_path / "run") == SETTINGS
+    for changed in ({"seed": 1}, {"data_root": "/other"}, {"new": True}):
+        with pytest.raises(RunError, match=f"{next(iter(changed))}: .* -> .*; choose another --output|choose another"):
+            open_run(tmp_path / "run", SETTINGS | changed)
+
+
+def test_read_config_of_no_run(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(RunError, match=f"{folder} is not a run folder"):
+            read_config(folder)
+
+
+def make_run(folder: Path, data: Path, started: str, stage: int | None = 2) -> Path:
+    open_run(folder, SETTINGS | {"data_root": str(data.resolve()), "started": started})
+    for path in [stage_path(folder, "a", stage)] if stage else []:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    return folder
+
+
+def test_newest_run_of_a_data_set(tmp_path):
+    runs, data, other = tmp_path / "runs", tmp_path / "x", tmp_path / "y"
+    with pytest.raises(RunError, match="no trained run of .*x in .*; train one with train.py"):
+        newest_run(data, runs)
+    make_run(runs / "foreign", other, "2024-05-01T00:00:00")
+    with pytest.raises(RunError, match=f"there are: {runs}/foreign \\(of {other}\\); choose one with --run"):
+        newest_run(data, runs)
+    make_run(runs / "z_older", data, "2024-01-01T00:00:00")
+    newer = make_run(runs / "a_newer", data, "2024-02-01T00:00:00")
+    make_run(runs / "unfinished", data, "2024-03-01T00:00:00", stage=1)
+    make_run(runs / "empty", data, "2024-04-01T00:00:00", stage=None)
+    assert newest_run(data, runs) == newer
+    assert newest_run(other, runs) == runs / "foreign"
+
+
+def test_trained_categories(tmp_path):
+    for category, stage in (("b", 2), ("a", 2), ("c", 1)):
+        stage_path(tmp_path, category, stage).parent.mkdir(parents=True)
+        stage_path(tmp_path, category, stage).touch()
+    teacher_path(tmp_path).touch()
+    assert trained_categories(tmp_path) == ["a", "b"]
+
+
+def test_published_protocol_beside_the_last_epoch(tmp_path):
+    records = [
+        {"category": "a", "stage": 1, "epoch": 3, "loss": 1.0},
+        *({"category": "a", "stage": 2, "epoch": e, "image_auroc": v} for e, v in ((1, 0.5), (2, 0.91234), (3, 0.8))),
+        *({"category": "b", "stage": 2, "epoch": e, "image_auroc": v} for e, v in ((2, 0.25), (4, 1.0))),
+        {"category": "b", "stage": 2, "epoch": 3, "loss": 0.1},
+        {"category": "c", "stage": 2, "epoch": 1, "pixel_auroc": 0.5},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    head, *rows = RunLog(tmp_path).published_protocol().splitlines()
+    assert "last" in head
+    assert "published protocol" in head
+    assert [row.split() for row in rows] == [
+        ["a", "80.00", "91.23", "(2)", "11.23"],
+        ["b", "100.00", "100.00", "(4)", "0.00"],
+    ]
