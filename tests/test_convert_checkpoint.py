@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import torch
-from golden import array, official_part
 
 from models.official import load_official
+from tests.golden import array, official_part
 from utils.checkpoint import load_model
 from utils.runs import read_config, trained_categories
 

@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from golden import EXPECTED, array
 
 from models import losses
 from models.losses import (
@@ -17,6 +16,7 @@ from models.losses import (
     hard_distillation_loss,
     level_mask,
 )
+from tests.golden import EXPECTED, array
 
 GOLDEN = EXPECTED["losses"]
 SIZES = (64, 32, 16)

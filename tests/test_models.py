@@ -9,7 +9,6 @@ import pytest
 import skimage.data
 import timm
 import torch
-from golden import OFFICIAL_KEYS, array, official_part
 from scipy.ndimage import gaussian_filter
 
 from models.aand import AAND, discrepancy_map, gaussian_smooth
@@ -18,6 +17,7 @@ from models.official import build_official, load_official, split_official, to_of
 from models.student import OneClassBottleneck, ReverseDecoder
 from models.teacher import StudentPlan, build_teacher
 from models.weights import WeightsError, find_weights
+from tests.golden import OFFICIAL_KEYS, array, official_part
 
 PARTS = ("encoder_AT", "bn", "decoder_ss")
 

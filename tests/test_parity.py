@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from golden import EXPECTED, FOLDER, array, official_part
 
 from models.aand import discrepancy_map
 from models.losses import level_mask
 from models.official import build_official, load_ours, split_official
+from tests.golden import EXPECTED, FOLDER, array, official_part
 
 GOLDEN = np.load(FOLDER / "wide_resnet50_2_forward.npz")
 CUT = np.s_[:, ::37, ::5, ::5]

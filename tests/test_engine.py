@@ -1,0 +1,154 @@
+"""The training stages: schedule, what is trained, losses' composition; and the prediction of maps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.loading import NormalImages, SyntheticAnomalies, make_loader
+from models.losses import amplification_loss, gate_focal_loss, level_mask
+from models.teacher import build_teacher
+from utils import engine
+from utils.checkpoint import build_model
+from utils.engine import Average, predict_maps, stage1_losses, stage2_loss, train_stage1, train_stage2
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SIZE = 64
+
+
+@pytest.fixture
+def images():
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return build_model(build_teacher("efficientnet_lite0", "random"), "aand")
+
+
+@pytest.fixture
+def rates(monkeypatch):
+    """The learning rate of every optimiser step."""
+    seen = []
+
+    class Recorder(torch.optim.Adam):
+        def step(self, closure=None):
+            (group,) = self.param_groups
+            seen.append((round(group["lr"], 8), group["betas"]))
+            return super().step(closure)
+
+    monkeypatch.setattr(engine, "Adam", Recorder)
+    return seen
+
+
+def anomaly_loader(images):
+    foregrounds = torch.ones(images.shape[:3], dtype=torch.uint8)
+    return make_loader(SyntheticAnomalies(images, foregrounds, images.flip(0), seed=0), batch_size=5, seed=0, workers=0)
+
+
+def snapshot(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def same(module, before):
+    return all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+def test_stage1_trains_the_amplification_alone_and_lowers_the_rate_twice(model, images, rates):
+    trunk, student = snapshot(model.pretrained), snapshot(model.decoder)
+    records = []
+    train_stage1(
+        model.teacher, anomaly_loader(images), epochs=10, lr=0.005, seed=0, precision="fp32",
+        on_epoch=lambda epoch, figures: records.append((epoch, figures)),
+    )  # fmt: skip
+    assert rates == [(0.005, (0.5, 0.999))] * 8 + [(0.001, (0.5, 0.999)), (0.0002, (0.5, 0.999))]
+    assert same(model.pretrained, trunk)
+    assert same(model.decoder, student)
+    assert [epoch for epoch, _ in records] == list(range(1, 11))
+    assert records[-1][1]["focal"] < 0.8 * records[0][1]["focal"]
+    assert {"loss", "focal", "amplify"} <= records[0][1].keys()
+    for _, figures in records:
+        assert figures["loss"] == pytest.approx(figures["focal"] + 0.1 * figures["amplify"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("schedule", "last"), [(True, 0.0002), (False, 0.005)])
+def test_stage2_trains_the_student_alone(model, images, rates, schedule, last):
+    teacher = snapshot(model.teacher)
+    records = []
+    train_stage2(
+        model, make_loader(NormalImages(images), 5, seed=0, workers=0), epochs=10, lr=0.005, precision="fp32",
+        on_epoch=lambda epoch, figures: records.append((figures["loss"], model.training)),
+        hard_positions=schedule, schedule=schedule,
+    )  # fmt: skip
+    assert [rate for rate, _ in rates] == ([0.005] * 8 + [0.001, last] if schedule else [0.005] * 10)
+    assert same(model.teacher, teacher)
+    assert records[-1][0] < 0.8 * records[0][0]
+    assert not any(training for _, training in records)  # ready to be scored after each epoch
+
+
+def test_stage1_losses_are_sums_over_levels_with_the_true_mask_as_gate(model, images):
+    inputs = images.permute(0, 3, 1, 2)
+    masks = torch.zeros(5, 1, SIZE, SIZE, dtype=torch.uint8)
+    masks[:, :, 16:40, 8:48] = 1
+    foregrounds = torch.ones_like(masks)
+    foregrounds[..., 56:] = 0
+    focal, amplify, counts = stage1_losses(model.teacher, inputs, masks, foregrounds, torch.Generator(), "fp32")
+    features = model.pretrained(model.normalise(inputs))
+    expected_focal = expected_amplify = 0
+    for level, raa in zip(features, model.teacher.amplification, strict=True):
+        mask = level_mask(masks, level.shape[-2:])
+        amplified = level + mask * raa.generator(level)  # the true mask in the gate's place
+        foreground = level_mask(foregrounds, level.shape[-2:])
+        expected_focal += gate_focal_loss(raa.gate(level), mask)
+        expected_amplify += amplification_loss(level, amplified, mask, foreground, torch.Generator())
+    assert focal.item() == pytest.approx(expected_focal.item(), rel=1e-5)
+    assert amplify.item() == pytest.approx(expected_amplify.item(), rel=1e-5)
+    assert counts.shape == (3, 3)
+
+
+def test_the_baselines_loss_is_without_the_hard_positions(model, images):
+    inputs = images.permute(0, 3, 1, 2)
+    model.eval()
+    with torch.no_grad():
+        both = stage2_loss(model, inputs, hard_positions=True, precision="fp32").item()
+        plain = stage2_loss(model, inputs, hard_positions=False, precision="fp32").item()
+        normalised = model.normalise(inputs)
+        teacher = model.teacher(normalised)
+        pairs = zip(teacher, model.student(teacher), strict=True)
+        expected = sum(1 - torch.cosine_similarity(t.flatten(1), s.flatten(1)).mean().item() for t, s in pairs)
+    assert plain == pytest.approx(expected, rel=1e-5)
+    assert both > plain
+
+
+def test_bf16_keeps_losses_in_float32_and_near(model, images):
+    inputs = images.permute(0, 3, 1, 2)
+    masks = torch.zeros(5, 1, SIZE, SIZE, dtype=torch.uint8)
+    masks[:, :, 16:40, 8:48] = 1
+    exact, rough = (
+        stage1_losses(model.teacher, inputs, masks, torch.ones_like(masks), torch.Generator(), precision)[:2]
+        for precision in ("fp32", "bf16")
+    )
+    for one, other in zip(exact, rough, strict=True):
+        assert other.dtype == torch.float32
+        assert other.item() == pytest.approx(one.item(), rel=0.05)
+        assert other.item() != one.item()
+
+
+def test_maps_do_not_depend_on_the_batch_size(model, images):
+    maps, scores = predict_maps(model, images, batch_size=2)
+    with torch.inference_mode():
+        expected, _ = model.eval()(model.normalise(images.permute(0, 3, 1, 2)))
+    assert maps.shape == (5, SIZE, SIZE)
+    assert np.allclose(maps, expected[:, 0].numpy(), atol=1e-5)
+    assert np.array_equal(scores, maps.max(axis=(1, 2)))
+
+
+def test_averages_weigh_batches_by_their_size_and_gate_levels_alike():
+    average = Average()
+    average.add(3, loss=torch.tensor(1.0))
+    average.add(1, loss=torch.tensor(5.0))
+    average.count(torch.tensor([[1, 2, 4], [0, 0, 2]]))  # hits, predicted, anomalous: a level without a prediction
+    average.count(torch.tensor([[1, 2, 4], [0, 0, 2]]))
+    assert average.result() == {"loss": 2.0, "gate_precision": 0.5, "gate_recall": pytest.approx((0.25 + 0) / 2)}
