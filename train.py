@@ -39,7 +39,7 @@ from utils.checkpoint import (
     stage_path,
     teacher_path,
 )
-from utils.cli import DEFAULT_WORKERS, at_least, image_size, pick_device, run_command
+from utils.cli import DEFAULT_WORKERS, at_least, image_size, pick_device, positive, run_command
 from utils.engine import PRECISIONS, train_stage1, train_stage2
 from utils.evaluation import TestSet, evaluate_model
 from utils.runs import RunError, RunLog, open_run
@@ -64,7 +64,7 @@ def parse_args() -> argparse.Namespace:
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="images (default 16)")
     add("--epochs_stage1", type=at_least(1), default=100, metavar="N", help="epochs of the amplification (default 100)")
     add("--epochs_stage2", type=at_least(1), default=120, metavar="N", help="epochs of the student (default 120)")
-    add("--lr", type=float, default=0.005, help="Adam's learning rate in both stages (default 0.005)")
+    add("--lr", type=positive, default=0.005, metavar="X", help="Adam's learning rate in both stages (default 0.005)")
     add("--seed", type=at_least(0), default=0, metavar="N", help="seed of everything random (default 0)")
     add("--precision", choices=PRECISIONS, default="fp32", help="arithmetic of the convolutions in training; bf16 is "
         "faster where the processor has it (default fp32)")  # fmt: skip

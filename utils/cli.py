@@ -36,6 +36,17 @@ def at_least(lowest: int) -> Callable[[str], int]:
     return parse
 
 
+def positive(text: str) -> float:
+    """An argparse type: a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 < value < float("inf"):  # NaN fails too
+        raise argparse.ArgumentTypeError(f"{value} is not a finite number above 0")
+    return value
+
+
 def image_size(text: str) -> int:
     """An argparse type: a positive multiple of 32, the student's coarsest stride."""
     value = at_least(32)(text)
