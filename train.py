@@ -24,7 +24,15 @@ from torch import Tensor
 
 from datasets import DATASETS, DataSource, open_dataset
 from datasets.base import Sample
-from datasets.loading import NormalImages, SyntheticAnomalies, check_readable, load_foregrounds, load_stack, make_loader
+from datasets.loading import (
+    NormalImages,
+    SyntheticAnomalies,
+    check_foregrounds,
+    check_readable,
+    load_foregrounds,
+    load_stack,
+    make_loader,
+)
 from datasets.synthesis import find_aux_path, list_textures
 from models.aand import AAND
 from models.teacher import BACKBONES, PretrainedTeacher, build_teacher
@@ -84,7 +92,7 @@ def main() -> None:
     device = pick_device(args.device)
     source = open_dataset(args.data_root, args.dataset, args.categories)
     texture_paths = find_textures(args)
-    samples = check_data(source, texture_paths, args.workers)
+    samples = check_data(source, texture_paths, args)
     torch.manual_seed(args.seed)  # for --weights random
     pretrained = build_teacher(args.backbone, args.weights).to(device, memory_format=torch.channels_last)
     settings = make_settings(args, source)
@@ -113,13 +121,17 @@ def find_textures(args: argparse.Namespace) -> list[Path]:
 
 
 def check_data(
-    source: DataSource, textures: list[Path], workers: int
+    source: DataSource, textures: list[Path], args: argparse.Namespace
 ) -> dict[str, tuple[list[Sample], list[Sample]]]:
     """The training and test samples of every category, after every file was read once; DataError on any problem."""
     samples = {c: (source.samples(c, "train"), source.samples(c, "test")) for c in source.categories}
     every = [sample for train, test in samples.values() for sample in train + test]
     masks = [sample.mask_path for sample in every if sample.mask_path]
-    check_readable([sample.image_path for sample in every] + masks + textures, max(1, workers))
+    threads = max(1, args.workers)
+    check_readable([sample.image_path for sample in every] + masks + textures, threads)
+    if args.method == "aand":
+        for category, (train, _) in samples.items():
+            check_foregrounds([s.image_path for s in train], source.name, category, args.fg_root, threads)
     return samples
 
 

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from datasets.base import DataError, Sample, load_image, load_mask
-from datasets.foreground import foreground_of
+from datasets.foreground import fg_mask_path, foreground_of
 from datasets.synthesis import synthesise_anomaly
 
 
@@ -49,6 +49,14 @@ def check_readable(paths: Sequence[Path], workers: int) -> None:
         problems = [found for found in checked if found]
     if problems:
         raise DataError(f"{len(problems)} of {len(paths)} files cannot be used:\n" + "\n".join(problems[:20]))
+
+
+def check_foregrounds(paths: Sequence[Path], dataset: str, category: str, fg_root: Path, workers: int) -> None:
+    """Read the stored foreground masks of training images once; DataError for one that cannot be used."""
+    stored = [path for path in paths if fg_mask_path(fg_root, dataset, category, path).is_file()]
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(lambda path: foreground_of(path, dataset, category, fg_root), stored):
+            pass
 
 
 def load_foregrounds(
