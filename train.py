@@ -47,7 +47,7 @@ from utils.checkpoint import (
     stage_path,
     teacher_path,
 )
-from utils.cli import DEFAULT_WORKERS, at_least, image_size, pick_device, positive, run_command
+from utils.cli import DEFAULT_WORKERS, UsageError, at_least, image_size, pick_device, positive, run_command
 from utils.engine import PRECISIONS, train_stage1, train_stage2
 from utils.evaluation import TestSet, evaluate_model
 from utils.runs import RunError, RunLog, open_run
@@ -93,6 +93,7 @@ def main() -> None:
     source = open_dataset(args.data_root, args.dataset, args.categories)
     texture_paths = find_textures(args)
     samples = check_data(source, texture_paths, args)
+    check_batches(samples, args)
     torch.manual_seed(args.seed)  # for --weights random
     pretrained = build_teacher(args.backbone, args.weights).to(device, memory_format=torch.channels_last)
     settings = make_settings(args, source)
@@ -133,6 +134,17 @@ def check_data(
         for category, (train, _) in samples.items():
             check_foregrounds([s.image_path for s in train], source.name, category, args.fg_root, threads)
     return samples
+
+
+def check_batches(samples: dict[str, tuple[list[Sample], list[Sample]]], args: argparse.Namespace) -> None:
+    """UsageError for a batch of one image of 32 pixels: the student's coarsest level is then a single position, from
+    which batch norm cannot learn."""
+    for category, (train, _) in samples.items():
+        if args.image_size == 32 and (len(train) - 1) % args.batch_size == 0:
+            raise UsageError(
+                f"{category} has {len(train)} images: with --batch_size {args.batch_size} the last batch is a single "
+                "one, too little for --image_size 32; choose another --batch_size or a larger --image_size"
+            )
 
 
 def make_settings(args: argparse.Namespace, source: DataSource) -> dict[str, Any]:
