@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import runpy
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -13,17 +14,17 @@ from pathlib import Path
 import pytest
 import torch
 
-import test as score  # the repository's test.py; pyproject.toml puts the root first on the path
-import train
 from datasets.loading import load_stack
 from utils.checkpoint import load_model, stage_path, teacher_path
-from utils.cli import run_command
 from utils.engine import predict_maps
 from utils.runs import read_config
 
 ROOT = Path(__file__).parents[1]
 # A teacher with narrow levels: its student is small and quick. 4 images in batches of 2: their order matters.
-TINY = ["--backbone", "efficientnet_lite0", "--weights", "random", "--image_size", "32", "--batch_size", "2", "--epochs_stage1", "2", "--epochs_stage2", "2", "--device", "cpu", "--workers", "0"]
+TINY = [
+    "--backbone", "efficientnet_lite0", "--weights", "random", "--image_size", 32, "--batch_size", 2,
+    "--epochs_stage1", 2, "--epochs_stage2", 2, "--device", "cpu", "--workers", 0,
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,11 @@ class Result:
 
 
 def run_train(cwd: Path, *arguments: object) -> Result:
-    return _call("train.py", train.main, cwd, arguments)
+    return _call(cwd, "train.py", arguments)
 
 
 def run_test(cwd: Path, *arguments: object) -> Result:
-    return _call("test.py", score.main, cwd, ("--device", "cpu", "--workers", "1", *arguments))
+    return _call(cwd, "test.py", ("--device", "cpu", "--workers", "1", *arguments))
 
 
 def run_process(cwd: Path, program: str, *arguments: object) -> Result:
@@ -58,15 +59,15 @@ def run_process(cwd: Path, program: str, *arguments: object) -> Result:
     return Result(done.returncode, done.stdout, done.stderr)
 
 
-def _call(program: str, main, cwd: Path, arguments: tuple) -> Result:
-    """Run a program's main() as its `if __name__` part does; exceptions that it does not handle come out here."""
+def _call(cwd: Path, program: str, arguments: tuple) -> Result:
+    """Run a program in this process; exceptions that it does not handle come out here."""
     out, err, status, threads = io.StringIO(), io.StringIO(), 0, torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             patch.setattr(sys, "argv", [program, *map(str, arguments)])
             patch.chdir(cwd)
-            run_command(main)
+            runpy.run_path(str(ROOT / program), run_name="__main__")
     except SystemExit as stop:
         status = stop.code
     finally:

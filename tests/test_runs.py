@@ -1,4 +1,4 @@
-"""Runs of train.py: nothing but the settings and the seed decides on the weights, and a run goes on where it stopped."""
+"""Runs of train.py: settings and seed alone decide on the weights, and a run goes on where it stopped."""
 
 from __future__ import annotations
 
