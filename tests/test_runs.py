@@ -190,6 +190,6 @@ def test_published_protocol_beside_the_last_epoch(tmp_path):
     assert "last" in head
     assert "published protocol" in head
     assert [row.split() for row in rows] == [
-        ["a", "80.00", "91.23", "(2)", "11.23"],
-        ["b", "100.00", "100.00", "(4)", "0.00"],
+        ["a", "80.00", "91.23", "2", "11.23"],
+        ["b", "100.00", "100.00", "4", "0.00"],
     ]

@@ -11,7 +11,7 @@ import csv
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -50,11 +50,7 @@ def format_table(rows: Rows) -> str:
     cells = [["Category", *COLUMNS.values()]]
     cells += [[name, *(_percent(row.get(metric)) for metric in COLUMNS)] for name, row in rows.items()]
     cells += [["Mean", *(_percent(means.get(metric)) for metric in COLUMNS)]]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    lines = [
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-        for line in cells
-    ]
+    lines = align_columns(cells)
     rule = "-" * len(lines[0])
     table = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
     for metric in means:
@@ -62,6 +58,15 @@ def format_table(rows: Rows) -> str:
         if count < len(rows):
             table.append(f"Mean {COLUMNS[metric]} is over {count} of {len(rows)} categories.")
     return "\n".join(table)
+
+
+def align_columns(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines of equal length: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in cells
+    ]
 
 
 def write_csv(path: str | Path, rows: Rows) -> None:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from utils.checkpoint import stage_path
 from utils.misc import write_text
+from utils.report import align_columns
 
 CONFIG = "config.json"
 FREE_SETTINGS = ("categories", "device", "workers", "eval_every", "started", "command")  # may differ when a run goes on
@@ -116,13 +117,14 @@ class RunLog:
             record = json.loads(line)
             if "image_auroc" in record:
                 curves.setdefault(record["category"], {})[record["epoch"]] = record
-        lines = ["category  I-AUROC last  I-AUROC published protocol (epoch)  best minus last"]
+        cells = [["Category", "I-AUROC last", "I-AUROC published protocol", "at epoch", "published minus last"]]
         for category, curve in curves.items():
             last = curve[max(curve)]["image_auroc"]
             best_epoch = max(curve, key=lambda epoch: curve[epoch]["image_auroc"])
             best = curve[best_epoch]["image_auroc"]
-            lines.append(f"{category}  {100 * last:.2f}  {100 * best:.2f} ({best_epoch})  {100 * (best - last):.2f}")
-        return "\n".join(lines)
+            shown = [f"{100 * value:.2f}" for value in (last, best, best - last)]
+            cells.append([category, *shown[:2], str(best_epoch), shown[2]])
+        return "\n".join(align_columns(cells))
 
     def _append(self, name: str, line: str) -> None:
         with (self.folder / name).open("a", encoding="utf-8") as file:
