@@ -46,7 +46,7 @@ def make_anomalies(count: int = 3, seed: int = 0) -> SyntheticAnomalies:
 # Batches
 
 
-@pytest.mark.parametrize(("count", "batch_size", "sizes"), [(10, 4, [4, 4, 2]), (8, 4, [4, 4]), (3, 16, [3])])
+@pytest.mark.parametrize(("count", "batch_size", "sizes"), [(10, 4, [4, 4, 2]), (9, 4, [4, 4, 1]), (3, 16, [3])])
 def test_every_index_comes_once_an_epoch(count, batch_size, sizes):
     batches = EpochBatches(count, batch_size, seed=0)
     for epoch in range(1, 4):
