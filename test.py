@@ -25,13 +25,14 @@ from datasets.base import DataError, Sample
 from datasets.loading import check_readable
 from models.weights import WeightsError
 from utils.checkpoint import CheckpointError, load_model
-from utils.cli import DEFAULT_WORKERS, at_least, pick_device, run_command
+from utils.cli import DEFAULT_WORKERS, at_least, pick_device, run_command, user_path
 from utils.evaluation import TestSet, evaluate_model
 from utils.report import environment, format_table, write_csv, write_json
 from utils.runs import RunError, newest_run, read_config, trained_categories
 from utils.visualize import map_limits, save_heat_map
 
 PROTOCOL = "last epoch; PRO over the whole test set, 8-connected regions, FPR limit 0.3"
+LOCAL_SETTINGS = ("data_root", "aux_path", "command")  # paths of one machine stay out of results.json
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,8 +40,8 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--data_root", type=Path, required=True, metavar="DIR", help="folder that holds the categories")
-    add("--run", type=Path, metavar="DIR", help="run folder of train.py (default: the newest of this data in runs/)")
+    add("--data_root", type=user_path, required=True, metavar="DIR", help="folder that holds the categories")
+    add("--run", type=user_path, metavar="DIR", help="run folder of train.py (default: newest of this data in runs/)")
     add("--categories", nargs="+", metavar="NAME", help="categories to score (default: all that were trained)")
     add("--save_maps", action="store_true", help="write heat maps over the images, ground truth outlined")
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="images at a time (default 16)")
@@ -104,7 +105,7 @@ def write_results(
 ) -> None:  # fmt: skip
     info = {
         "protocol": PROTOCOL,
-        "settings": {name: value for name, value in settings.items() if name not in ("data_root", "command")},
+        "settings": {name: value for name, value in settings.items() if name not in LOCAL_SETTINGS},
         "commands": [settings["command"], shlex.join(["python", *sys.argv])],
         "seconds": seconds,
         "device": device,

@@ -47,7 +47,7 @@ from utils.checkpoint import (
     stage_path,
     teacher_path,
 )
-from utils.cli import DEFAULT_WORKERS, UsageError, at_least, image_size, pick_device, positive, run_command
+from utils.cli import DEFAULT_WORKERS, UsageError, at_least, image_size, pick_device, positive, run_command, user_path
 from utils.engine import PRECISIONS, train_stage1, train_stage2
 from utils.evaluation import TestSet, evaluate_model
 from utils.runs import RunError, RunLog, open_run
@@ -58,7 +58,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("--data_root", type=Path, required=True, metavar="DIR", help="folder that holds the categories")
+    add("--data_root", type=user_path, required=True, metavar="DIR", help="folder that holds the categories")
     add("--aux_path", metavar="DTD_IMAGES", help="texture images for synthetic anomalies, or 'builtin' (photographs of "
         "scikit-image); default: DTD beside the data set")  # fmt: skip
     add("--dataset", choices=["auto", *DATASETS], default="auto", help="layout of the data (auto: decided by looking)")
@@ -81,9 +81,9 @@ def parse_args() -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")
     add("--workers", type=at_least(0), default=DEFAULT_WORKERS, metavar="N", help="processes that make synthetic "
         f"anomalies, and threads that read files (default {DEFAULT_WORKERS})")  # fmt: skip
-    add("--fg_root", type=Path, default=Path("fg_mask"), metavar="DIR", help="foreground masks of "
+    add("--fg_root", type=user_path, default=Path("fg_mask"), metavar="DIR", help="foreground masks of "
         "scripts/fore_extractor.py (default fg_mask)")  # fmt: skip
-    add("--output", type=Path, metavar="DIR", help="run folder (default runs/DATASET-METHOD-BACKBONE-TIME)")
+    add("--output", type=user_path, metavar="DIR", help="run folder (default runs/DATASET-METHOD-BACKBONE-TIME)")
     return parser.parse_args()
 
 
@@ -91,7 +91,9 @@ def main() -> None:
     args = parse_args()
     device = pick_device(args.device)
     source = open_dataset(args.data_root, args.dataset, args.categories)
-    texture_paths = find_textures(args)
+    if args.method == "aand" and not args.aux_path:
+        args.aux_path = str(find_aux_path(args.data_root))
+    texture_paths = list_textures(args.aux_path) if args.method == "aand" else []
     samples = check_data(source, texture_paths, args)
     check_batches(samples, args)
     torch.manual_seed(args.seed)  # for --weights random
@@ -112,13 +114,6 @@ def main() -> None:
     if args.eval_every:
         log.say(f"last epoch (the result), and the best one on the test set (not a result)\n{log.published_protocol()}")
     log.say(f"done; score it with: python test.py --data_root {args.data_root} --run {run}")
-
-
-def find_textures(args: argparse.Namespace) -> list[Path]:
-    """The texture images that Stage I blends in; none where the method has no Stage I."""
-    if args.method != "aand":
-        return []
-    return list_textures(args.aux_path or find_aux_path(args.data_root))
 
 
 def check_data(

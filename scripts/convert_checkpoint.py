@@ -24,7 +24,7 @@ from datasets import DATASETS
 from models.official import build_official, load_ours, read_official, split_official, to_official
 from models.weights import WeightsError, read_file
 from utils.checkpoint import CheckpointError, load_model, save_checkpoint, stage_parts, stage_path, teacher_path
-from utils.cli import image_size, run_command
+from utils.cli import image_size, run_command, user_path
 from utils.misc import atomic_write
 from utils.runs import RunError, open_run, read_config
 
@@ -35,16 +35,16 @@ def parse_args() -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="direction", required=True)
     to_ours = commands.add_parser("from_official", help="official files -> run folder")
-    to_ours.add_argument("--stage1", type=Path, required=True, help="file with encoder_AT")
-    to_ours.add_argument("--stage2", type=Path, required=True, help="file with bn and decoder_ss")
+    to_ours.add_argument("--stage1", type=user_path, required=True, help="file with encoder_AT")
+    to_ours.add_argument("--stage2", type=user_path, required=True, help="file with bn and decoder_ss")
     to_ours.add_argument("--dataset", choices=DATASETS, required=True, help="layout that the category belongs to")
-    to_ours.add_argument("--data_root", type=Path, required=True, help="where that data set lies, for test.py")
+    to_ours.add_argument("--data_root", type=user_path, required=True, help="where that data set lies, for test.py")
     to_ours.add_argument("--image_size", type=image_size, default=256, help="pixels (default 256)")
     to_theirs = commands.add_parser("to_official", help="run folder -> official files")
-    to_theirs.add_argument("--output", type=Path, required=True, help="folder for stage1.pth and stage2.pth")
+    to_theirs.add_argument("--output", type=user_path, required=True, help="folder for stage1.pth and stage2.pth")
     for command in (to_ours, to_theirs):
         command.add_argument("--category", required=True, help="category that the model was trained on")
-        command.add_argument("--run", type=Path, required=True, help="run folder")
+        command.add_argument("--run", type=user_path, required=True, help="run folder")
     return parser.parse_args()
 
 

@@ -25,17 +25,17 @@ from tqdm import tqdm
 from datasets import DATASETS, open_dataset
 from datasets.base import load_image
 from datasets.foreground import Rule, fg_mask_path, foreground_mask, rule_for
-from utils.cli import at_least, run_command
+from utils.cli import at_least, run_command, user_path
 from utils.misc import atomic_write
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--data_path", type=Path, required=True, help="the data set: the folder of its categories")
+    parser.add_argument("--data_path", type=user_path, required=True, help="the data set: the folder of its categories")
     parser.add_argument("--aux_path", help="ignored; accepted so that train.py's paths can be given as they are")
     parser.add_argument("--dataset", choices=["auto", *DATASETS], default="auto", help="layout; auto looks (default)")
     parser.add_argument("--categories", nargs="+", help="only these (default: all)")
-    parser.add_argument("--output", type=Path, default=Path("fg_mask"), help="where to write (default: fg_mask)")
+    parser.add_argument("--output", type=user_path, default=Path("fg_mask"), help="where to write (default: fg_mask)")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads (default: one per core)")
     return parser.parse_args()
 

@@ -18,6 +18,10 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.cli import at_least, run_command, user_path
+
 PHOTOGRAPHS = ("brick", "grass", "gravel")  # grey, 512x512
 TRAIN_COLUMNS = 336  # of the photograph; the other 176 are for the test
 CROP = 128  # pixels of the photograph, enlarged to the image size
@@ -133,17 +137,15 @@ def make_category(
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--output", type=Path, required=True, help="the data set's folder; made if it is not there")
-    parser.add_argument("--size", type=int, default=256, help="of the images, in pixels (default: 256)")
-    parser.add_argument("--train", type=int, default=40, help="training images of a category (default: 40)")
-    parser.add_argument("--test_good", type=int, default=12, help="good test images of a category (default: 12)")
-    parser.add_argument("--test_defective", type=int, default=24, help="damaged ones, all kinds in turn (default: 24)")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same images (default: 0)")
-    options = parser.parse_args()
-    for name, least in {"size": 32, "train": 1, "test_good": 1, "test_defective": 1, "seed": 0}.items():
-        if getattr(options, name) < least:
-            parser.error(f"--{name} {getattr(options, name)}: expected at least {least}")
-    return options
+    add = parser.add_argument
+    add("--output", type=user_path, required=True, metavar="DIR", help="the data set's folder; made if it is not there")
+    add("--size", type=at_least(32), default=256, metavar="N", help="of the images, in pixels (default 256)")
+    add("--train", type=at_least(1), default=40, metavar="N", help="training images of a category (default 40)")
+    add("--test_good", type=at_least(1), default=12, metavar="N", help="good test images of a category (default 12)")
+    add("--test_defective", type=at_least(1), default=24, metavar="N", help="damaged ones, all kinds in turn "
+        "(default 24)")  # fmt: skip
+    add("--seed", type=at_least(0), default=0, metavar="N", help="the same seed gives the same images (default 0)")
+    return parser.parse_args()
 
 
 def main() -> None:
@@ -166,8 +168,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_command(main)

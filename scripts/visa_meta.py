@@ -15,13 +15,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import visa
-from utils.cli import run_command
+from utils.cli import run_command, user_path
 from utils.misc import write_text
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data_root", type=Path, required=True, help="VisA's folder, the one that holds split_csv/")
+    parser.add_argument("--data_root", type=user_path, required=True, help="the folder that holds split_csv/")
     return parser.parse_args()
 
 

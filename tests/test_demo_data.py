@@ -157,4 +157,4 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
 def test_wrong_counts_are_refused(tmp_path):
     result = _run("--output", tmp_path, "--train", "0")
     assert result.returncode == 2
-    assert "--train 0" in result.stderr
+    assert "--train: 0 is below 1" in result.stderr

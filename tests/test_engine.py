@@ -11,7 +11,7 @@ from models.losses import amplification_loss, gate_focal_loss, level_mask
 from models.teacher import build_teacher
 from utils import engine
 from utils.checkpoint import build_model
-from utils.engine import Average, predict_maps, stage1_losses, stage2_loss, train_stage1, train_stage2
+from utils.engine import Average, lr_milestones, predict_maps, stage1_losses, stage2_loss, train_stage1, train_stage2
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 64
@@ -71,6 +71,11 @@ def test_stage1_trains_the_amplification_alone_and_lowers_the_rate_twice(model, 
     assert {"loss", "focal", "amplify"} <= records[0][1].keys()
     for _, figures in records:
         assert figures["loss"] == pytest.approx(figures["focal"] + 0.1 * figures["amplify"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(100, [80, 90]), (120, [96, 108]), (4, [3, 3]), (1, [1, 1])])
+def test_the_rate_falls_after_80_and_90_percent(epochs, expected):
+    assert lr_milestones(epochs) == expected
 
 
 @pytest.mark.parametrize(("schedule", "last"), [(True, 0.0002), (False, 0.005)])

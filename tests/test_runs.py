@@ -12,7 +12,10 @@ from tests.commands import TINY, read_state, run_train, same_state, same_weights
 from utils.checkpoint import stage_path, teacher_path
 from utils.runs import RunError, RunLog, newest_run, open_run, read_config, trained_categories
 
-SETTINGS = {"data_root": "/data", "seed": 0, "started": "2024-01-01T00:00:00", "categories": ["a"], "workers": 1}
+SETTINGS = {
+    "method": "aand", "backbone": "resnet18", "image_size": 256, "dataset": "mvtec", "data_root": "/data",
+    "command": "python train.py", "seed": 0, "started": "2024-01-01T00:00:00", "categories": ["a"], "workers": 1,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -144,6 +147,9 @@ def test_read_config_of_no_run(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(RunError, match=f"{folder} is not a run folder"):
             read_config(folder)
+    (tmp_path / "config.json").write_text('{"method": "aand"}')
+    with pytest.raises(RunError, match="has no backbone, image_size"):
+        read_config(tmp_path)
 
 
 def make_run(folder: Path, data: Path, started: str, stage: int | None = 2) -> Path:
@@ -165,6 +171,8 @@ def test_newest_run_of_a_data_set(tmp_path):
     newer = make_run(runs / "a_newer", data, "2024-02-01T00:00:00")
     make_run(runs / "unfinished", data, "2024-03-01T00:00:00", stage=1)
     make_run(runs / "empty", data, "2024-04-01T00:00:00", stage=None)
+    (runs / "broken").mkdir()
+    (runs / "broken" / "config.json").write_text("{}")
     assert newest_run(data, runs) == newer
     assert newest_run(other, runs) == runs / "foreign"
 

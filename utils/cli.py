@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets.base import DataError
@@ -34,6 +35,11 @@ def at_least(lowest: int) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def user_path(text: str) -> Path:
+    """An argparse type: a path, ~ being the home folder however the shell passed it."""
+    return Path(text).expanduser()
 
 
 def positive(text: str) -> float:

@@ -47,7 +47,7 @@ def train_stage1(
 ) -> None:
     """Train the amplification on synthetic anomalies: batches (images, masks, foregrounds) of `SyntheticAnomalies`."""
     optimizer = Adam(teacher.amplification.parameters(), lr, betas=ADAM_BETAS)
-    scheduler = MultiStepLR(optimizer, [int(share * epochs) for share in LR_MILESTONES], gamma=LR_FACTOR)
+    scheduler = MultiStepLR(optimizer, lr_milestones(epochs), gamma=LR_FACTOR)
     generator = torch.Generator()
     for epoch in range(1, epochs + 1):
         loader.batch_sampler.epoch = epoch
@@ -108,8 +108,7 @@ def train_stage2(
     """
     student = nn.ModuleList([model.bottleneck, model.decoder])
     optimizer = Adam(student.parameters(), lr, betas=ADAM_BETAS)
-    milestones = [int(share * epochs) for share in LR_MILESTONES] if schedule else []
-    scheduler = MultiStepLR(optimizer, milestones, gamma=LR_FACTOR)
+    scheduler = MultiStepLR(optimizer, lr_milestones(epochs) if schedule else [], gamma=LR_FACTOR)
     for epoch in range(1, epochs + 1):
         loader.batch_sampler.epoch = epoch
         model.train()
@@ -180,6 +179,11 @@ class Average:
                 if (total > 0).any():
                     figures[name] = float((hits / total)[total > 0].mean())
         return figures
+
+
+def lr_milestones(epochs: int) -> list[int]:
+    """The epochs after which the learning rate falls; the first epoch always has the whole rate."""
+    return [max(1, int(share * epochs)) for share in LR_MILESTONES]
 
 
 def _step(optimizer: Adam, loss: Tensor) -> None:

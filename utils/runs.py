@@ -23,6 +23,7 @@ from utils.misc import write_text
 from utils.report import align_columns
 
 CONFIG = "config.json"
+NEEDED_SETTINGS = ("method", "backbone", "image_size", "dataset", "data_root", "command", "started")
 FREE_SETTINGS = ("categories", "device", "workers", "eval_every", "started", "command")  # may differ when a run goes on
 
 
@@ -46,11 +47,15 @@ def open_run(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The settings of a run; RunError if there are none to read."""
+    """The settings of a run; RunError if there are none to read, or what every run has is missing."""
     try:
-        return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{folder} is not a run folder of train.py: {CONFIG} cannot be read ({error})") from error
+    missing = [name for name in NEEDED_SETTINGS if not isinstance(config, dict) or name not in config]
+    if missing:
+        raise RunError(f"{folder} is not a run folder of train.py: {CONFIG} has no {', '.join(missing)}")
+    return config
 
 
 def trained_categories(folder: Path) -> list[str]:
@@ -62,15 +67,18 @@ def trained_categories(folder: Path) -> list[str]:
 def newest_run(data_root: Path, runs: Path = Path("runs")) -> Path:
     """The run of the data set in `data_root` that was started last and has a trained category.
 
-    Raises RunError saying which runs there are if none fits.
+    A folder whose config.json cannot be read is passed over. Raises RunError saying which runs there are if none fits.
     """
     found = []
     others = []
     for config_path in runs.glob(f"*/{CONFIG}"):
         folder = config_path.parent
-        config = read_config(folder)
-        if config.get("data_root") != str(data_root.resolve()):
-            others.append(f"{folder} (of {config.get('data_root')})")
+        try:
+            config = read_config(folder)
+        except RunError:
+            continue
+        if config["data_root"] != str(data_root.resolve()):
+            others.append(f"{folder} (of {config['data_root']})")
         elif trained_categories(folder):
             found.append((config["started"], folder))
     if not found:
