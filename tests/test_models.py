@@ -10,6 +10,7 @@ import skimage.data
 import timm
 import torch
 from scipy.ndimage import gaussian_filter
+from torch import nn
 
 from models.aand import AAND, discrepancy_map, gaussian_smooth
 from models.amplification import AmplifiedTeacher, MatchingGuidedResidualGate, sine_position_code
@@ -69,6 +70,10 @@ def test_student_blocks_follow_the_design():
     assert count(build_teacher("resnet18", "random").plan) == [2, 2, 2, 2]
     assert count(build_teacher("resnet34", "random").plan) == [3, 3, 4, 6]
     assert count(build_teacher("wide_resnet50_2", "random").plan) == [3, 3, 4, 6]
+    for backbone, transposed, plain in (("resnet18", "conv1", "conv2"), ("resnet50", "conv2", "conv1")):
+        first = ReverseDecoder(build_teacher(backbone, "random").plan).level3[0]
+        assert isinstance(getattr(first, transposed), nn.ConvTranspose2d)  # it doubles the size
+        assert isinstance(getattr(first, plain), nn.Conv2d)
     assert StudentPlan.for_channels((255, 512, 1024)).basic
     assert not StudentPlan.for_channels((256, 512, 1024)).basic
 
