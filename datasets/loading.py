@@ -29,9 +29,7 @@ def load_stack(paths: Sequence[Path], size: int, workers: int, load: Callable = 
 
     Raises DataError naming the first file that cannot be read.
     """
-    with ThreadPoolExecutor(workers) as pool:
-        arrays = list(pool.map(lambda path: load(path, size), paths))
-    return torch.from_numpy(np.stack(arrays))
+    return torch.from_numpy(np.stack(list(_in_parallel(lambda path: load(path, size), paths, workers))))
 
 
 def check_readable(paths: Sequence[Path], workers: int) -> None:
@@ -44,9 +42,8 @@ def check_readable(paths: Sequence[Path], workers: int) -> None:
             return str(error)
         return None
 
-    with ThreadPoolExecutor(workers) as pool:
-        checked = tqdm(pool.map(problem, paths), total=len(paths), desc="checking files", unit="file", leave=False)
-        problems = [found for found in checked if found]
+    found = _in_parallel(problem, paths, workers)
+    problems = [p for p in tqdm(found, total=len(paths), desc="checking files", unit="file", leave=False) if p]
     if problems:
         raise DataError(f"{len(problems)} of {len(paths)} files cannot be used:\n" + "\n".join(problems[:20]))
 
@@ -54,19 +51,21 @@ def check_readable(paths: Sequence[Path], workers: int) -> None:
 def check_foregrounds(paths: Sequence[Path], dataset: str, category: str, fg_root: Path, workers: int) -> None:
     """Read the stored foreground masks of training images once; DataError for one that cannot be used."""
     stored = [path for path in paths if fg_mask_path(fg_root, dataset, category, path).is_file()]
-    with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(lambda path: foreground_of(path, dataset, category, fg_root), stored):
-            pass
+    for _ in _in_parallel(lambda path: foreground_of(path, dataset, category, fg_root), stored, workers):
+        pass
 
 
 def load_foregrounds(
     paths: Sequence[Path], dataset: str, category: str, fg_root: Path, size: int, workers: int
 ) -> tuple[Tensor, int]:
     """Foreground masks of the training images, uint8 (N, S, S) of 0 and 1, and how many had to be made on the fly."""
-    with ThreadPoolExecutor(workers) as pool:
-        found = list(pool.map(lambda path: foreground_of(path, dataset, category, fg_root), paths))
-    resized = [Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST) for mask, _ in found]
-    return torch.from_numpy(np.stack(resized)), sum(not was_read for _, was_read in found)
+
+    def load(path: Path) -> tuple[np.ndarray, bool]:
+        mask, was_read = foreground_of(path, dataset, category, fg_root)
+        return np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST)), was_read
+
+    masks, were_read = zip(*_in_parallel(load, paths, workers), strict=True)
+    return torch.from_numpy(np.stack(masks)), were_read.count(False)
 
 
 def load_masks(samples: Sequence[Sample], size: int, workers: int) -> Tensor | None:
@@ -135,3 +134,9 @@ def make_loader(dataset: Dataset, batch_size: int, seed: int, workers: int) -> D
     """A loader whose epoch is chosen by `loader.batch_sampler.epoch`; `workers` processes make the items."""
     batches = EpochBatches(len(dataset), batch_size, seed)
     return DataLoader(dataset, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0)
+
+
+def _in_parallel(function: Callable, items: Sequence, workers: int) -> Iterator:
+    """The function's results in the items' order, from `workers` threads (Pillow and OpenCV leave the lock)."""
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(function, items)
