@@ -13,7 +13,7 @@ demo: .venv/installed
 	rm -rf demo
 	$(VENV_PYTHON) scripts/make_demo_data.py --output demo/data
 	$(VENV_PYTHON) scripts/fore_extractor.py --data_path demo/data --output demo/fg_mask
-	$(VENV_PYTHON) train.py --data_root demo/data --aux_path builtin --backbone efficientnet_lite0 --weights bundled \
+	$(VENV_PYTHON) train.py --data_root demo/data --aux_path builtin --backbone efficientnet_lite0 --weights bundled --batch_size 8 \
 		--epochs_stage1 $(DEMO_EPOCHS) --epochs_stage2 $(DEMO_EPOCHS) --fg_root demo/fg_mask --output demo/run
 	$(VENV_PYTHON) test.py --data_root demo/data --run demo/run --save_maps
 	@echo "heat maps: demo/run/maps"
