@@ -94,10 +94,10 @@ def main() -> None:
     if args.method == "aand" and not args.aux_path:
         args.aux_path = str(find_aux_path(args.data_root))
     texture_paths = list_textures(args.aux_path) if args.method == "aand" else []
-    samples = check_data(source, texture_paths, args)
-    check_batches(samples, args)
     torch.manual_seed(args.seed)  # for --weights random
     pretrained = build_teacher(args.backbone, args.weights).to(device, memory_format=torch.channels_last)
+    samples = check_data(source, texture_paths, args)  # last: it reads every file
+    check_batches(samples, args)
     settings = make_settings(args, source)
     run = args.output or Path("runs") / default_name(args, source)
     open_run(run, settings)
