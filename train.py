@@ -101,9 +101,10 @@ def main() -> None:
     settings = make_settings(args, source)
     run = args.output or Path("runs") / default_name(args, source)
     open_run(run, settings)
-    if not teacher_path(run).is_file():
+    if teacher_path(run).is_file():  # a run that goes on keeps its teacher
+        load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
+    else:
         save_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings, seconds=0.0)
-    load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
     log = RunLog(run)
     log.say(f"{args.method}, {args.backbone}, {source.name} in {source.root}, on {device}; run folder {run}")
     if source.missing:

@@ -11,22 +11,11 @@ import pytest
 
 from datasets import synthesis
 from datasets.base import DataError, load_image
+from tests.draws import Draws
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 IMAGENET_STD = np.array([0.229, 0.224, 0.225])
-
-
-class Draws:
-    """Stands in for a generator: hands out the given values one after the other."""
-
-    def __init__(self, *values):
-        self.values = list(values)
-
-    def _next(self, *args, **kwargs):
-        return self.values.pop(0)
-
-    uniform = integers = random = _next
 
 
 # ---------------------------------------------------------------------------------------------------------- the masks

@@ -5,18 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from datasets import synthesis
-
-
-class Draws:
-    """Stands in for a generator: hands out the given values one after the other."""
-
-    def __init__(self, *values):
-        self.values = list(values)
-
-    def _next(self, *args, **kwargs):
-        return self.values.pop(0)
-
-    uniform = integers = random = _next
+from tests.draws import Draws
 
 
 def _noise(size):
