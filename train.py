@@ -3,6 +3,7 @@
     python train.py --data_root data/mvtec                          # the published settings, DTD beside the data
     python train.py --data_root data/mvtec --categories bottle cable --epochs_stage1 20 --epochs_stage2 20
     python train.py --data_root data/mvtec --method rd4ad           # the baseline
+    python train.py --data_root data/mvtec --seeds 0 1 2            # three runs, scored: mean and standard deviation
     python train.py --data_root data/mine --backbone efficientnet_lite0 --aux_path builtin    # without any download
 
 The result of a run is its last epoch: test images influence nothing here. Score it with test.py. The same command
@@ -14,7 +15,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,33 +24,18 @@ from torch import Tensor
 
 from datasets import DATASETS, DataSource, open_dataset
 from datasets.base import Sample
-from datasets.loading import (
-    NormalImages,
-    SyntheticAnomalies,
-    check_foregrounds,
-    check_readable,
-    load_foregrounds,
-    load_stack,
-    make_loader,
-)
+from datasets.loading import check_foregrounds, check_readable, load_stack
 from datasets.synthesis import find_aux_path, list_textures
-from models.aand import AAND
-from models.teacher import BACKBONES, PretrainedTeacher, build_teacher
+from models.teacher import BACKBONES, build_teacher
 from models.weights import WeightsError
-from utils.checkpoint import (
-    METHODS,
-    CheckpointError,
-    build_model,
-    load_checkpoint,
-    save_checkpoint,
-    stage_parts,
-    stage_path,
-    teacher_path,
-)
+from utils.checkpoint import METHODS, CheckpointError, load_checkpoint, save_checkpoint, teacher_path
 from utils.cli import DEFAULT_WORKERS, UsageError, at_least, image_size, pick_device, positive, run_command, user_path
-from utils.engine import PRECISIONS, train_stage1, train_stage2
-from utils.evaluation import TestSet, evaluate_model
-from utils.runs import RunError, RunLog, open_run
+from utils.engine import PRECISIONS
+from utils.environment import code_version, environment
+from utils.report import format_published_protocol
+from utils.runs import RunError, RunLog, open_run, published_protocol, seed_folder
+from utils.scoring import Scoring, score_run
+from utils.training import train_category
 
 
 def parse_args() -> argparse.Namespace:
@@ -74,6 +59,8 @@ def parse_args() -> argparse.Namespace:
     add("--epochs_stage2", type=at_least(1), default=120, metavar="N", help="epochs of the student (default 120)")
     add("--lr", type=positive, default=0.005, metavar="X", help="Adam's learning rate in both stages (default 0.005)")
     add("--seed", type=at_least(0), default=0, metavar="N", help="seed of everything random (default 0)")
+    add("--seeds", type=at_least(0), nargs="+", metavar="N", help="several seeds instead of --seed, a run each in "
+        "OUTPUT/seedN; scored at the end as by test.py: mean and standard deviation")  # fmt: skip
     add("--precision", choices=PRECISIONS, default="fp32", help="arithmetic of the convolutions in training; bf16 is "
         "faster where the processor has it (default fp32)")  # fmt: skip
     add("--eval_every", type=at_least(0), default=0, metavar="K", help="log the test metrics every K epochs of Stage "
@@ -94,13 +81,37 @@ def main() -> None:
     if args.method == "aand" and not args.aux_path:
         args.aux_path = str(find_aux_path(args.data_root))
     texture_paths = list_textures(args.aux_path) if args.method == "aand" else []
-    torch.manual_seed(args.seed)  # for --weights random
-    pretrained = build_teacher(args.backbone, args.weights).to(device, memory_format=torch.channels_last)
+    build_teacher(args.backbone, args.weights)  # fails early if it cannot
     samples = check_data(source, texture_paths, args)  # last: it reads every file
     check_batches(samples, args)
-    settings = make_settings(args, source)
+    textures = load_stack(texture_paths, args.image_size, max(1, args.workers)) if texture_paths else None
     run = args.output or Path("runs") / default_name(args, source)
+    for folder, seed_args in plan_runs(run, args).items():
+        train_run(folder, source, samples, textures, device, seed_args)
+    if args.seeds:
+        score_seeds(run, source, samples, device, args)
+    else:
+        RunLog(run).say(f"done; score it with: python test.py --data_root {args.data_root} --run {run}")
+
+
+def plan_runs(run: Path, args: argparse.Namespace) -> dict[Path, argparse.Namespace]:
+    """The run folder of each seed, and its arguments."""
+    if not args.seeds:
+        return {run: args}
+    if len(set(args.seeds)) < len(args.seeds):
+        raise UsageError(f"--seeds {' '.join(map(str, args.seeds))}: each seed only once")
+    return {seed_folder(run, seed): argparse.Namespace(**vars(args) | {"seed": seed}) for seed in args.seeds}
+
+
+def train_run(
+    run: Path, source: DataSource, samples: dict[str, tuple[list[Sample], list[Sample]]], textures: Tensor | None,
+    device: torch.device, args: argparse.Namespace,
+) -> None:  # fmt: skip
+    """Train every category with one seed."""
+    settings = make_settings(args, source)
     open_run(run, settings)
+    torch.manual_seed(args.seed)  # for --weights random
+    pretrained = build_teacher(args.backbone, args.weights).to(device, memory_format=torch.channels_last)
     if teacher_path(run).is_file():  # a run that goes on keeps its teacher
         load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
     else:
@@ -109,12 +120,22 @@ def main() -> None:
     log.say(f"{args.method}, {args.backbone}, {source.name} in {source.root}, on {device}; run folder {run}")
     if source.missing:
         log.say(f"not on disk, skipped: {', '.join(source.missing)}")
-    textures = load_stack(texture_paths, args.image_size, max(1, args.workers)) if texture_paths else None
     for category in source.categories:
         train_category(category, samples[category], pretrained, textures, args, settings, log)
-    if args.eval_every:
-        log.say(f"last epoch (the result), and the best one on the test set (not a result)\n{log.published_protocol()}")
-    log.say(f"done; score it with: python test.py --data_root {args.data_root} --run {run}")
+    chosen = published_protocol(run)
+    if chosen:
+        log.say(format_published_protocol([chosen]))
+
+
+def score_seeds(
+    run: Path, source: DataSource, samples: dict[str, tuple[list[Sample], list[Sample]]], device: torch.device,
+    args: argparse.Namespace,
+) -> None:  # fmt: skip
+    """Score all seeds as test.py does."""
+    test_samples = {category: test for category, (_, test) in samples.items() if test}
+    if test_samples:
+        how = Scoring(device, args.batch_size, max(1, args.workers))
+        print(score_run(run, test_samples, source.root, how))
 
 
 def check_data(
@@ -146,90 +167,21 @@ def check_batches(samples: dict[str, tuple[list[Sample], list[Sample]]], args: a
 def make_settings(args: argparse.Namespace, source: DataSource) -> dict[str, Any]:
     """All that config.json keeps: the flags, what they were resolved to, and when."""
     flags = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
-    del flags["output"], flags["fg_root"]
+    del flags["output"], flags["fg_root"], flags["seeds"]
     return flags | {
         "data_root": str(source.root.resolve()),
         "dataset": source.name,
         "categories": list(source.categories),
         "command": shlex.join(["python", *sys.argv]),
         "started": datetime.now().isoformat(timespec="seconds"),
+        "code": code_version(),
+        "environment": environment(),
     }
 
 
 def default_name(args: argparse.Namespace, source: DataSource) -> str:
     backbone = args.backbone.replace(":", "-").replace("/", "-")
     return f"{source.name}-{args.method}-{backbone}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def train_category(
-    category: str, samples: tuple[list[Sample], list[Sample]], pretrained: PretrainedTeacher, textures: Tensor | None,
-    args: argparse.Namespace, settings: dict[str, Any], log: RunLog,
-) -> None:  # fmt: skip
-    """Train the stages of a category that have no checkpoint yet; every category starts from the same seed."""
-    if stage_path(log.folder, category, 2).is_file():
-        log.say(f"{category}: already trained, skipped")
-        return
-    train_samples, test_samples = samples
-    paths = [sample.image_path for sample in train_samples]
-    images = load_stack(paths, args.image_size, max(1, args.workers))  # (N, S, S, 3)
-    torch.manual_seed(args.seed)
-    device = pretrained.mean.device
-    model = build_model(pretrained, args.method).to(device, memory_format=torch.channels_last)
-
-    for stage, parts in stage_parts(model).items():
-        path = stage_path(log.folder, category, stage)
-        if path.is_file():
-            load_checkpoint(path, parts, settings)
-            log.say(f"{category}: stage {stage} already trained")
-            continue
-        started = time.perf_counter()
-        if stage == 1:
-            amplify(category, model, images, paths, textures, args, settings["dataset"], log)
-        else:
-            distil(category, model, images, test_samples, args, log)
-        save_checkpoint(path, parts, settings, seconds=time.perf_counter() - started)
-
-
-def amplify(
-    category: str, model: AAND, images: Tensor, paths: list[Path], textures: Tensor, args: argparse.Namespace,
-    dataset: str, log: RunLog,
-) -> None:  # fmt: skip
-    """Stage I: train the amplification on synthetic anomalies."""
-    threads = max(1, args.workers)
-    foregrounds, made = load_foregrounds(paths, dataset, category, args.fg_root, args.image_size, threads)
-    if made:
-        keep = f"python scripts/fore_extractor.py --data_path {args.data_root} keeps them"
-        log.say(f"{category}: {made} of {len(paths)} foreground masks made on the fly ({keep})")
-    anomalies = SyntheticAnomalies(images, foregrounds, textures, args.seed)
-    loader = make_loader(anomalies, args.batch_size, args.seed, args.workers)
-    with log.stage(category, 1, args.epochs_stage1) as on_epoch:
-        train_stage1(
-            model.teacher, loader, epochs=args.epochs_stage1, lr=args.lr, seed=args.seed, precision=args.precision,
-            on_epoch=on_epoch,
-        )  # fmt: skip
-
-
-def distil(
-    category: str, model: AAND, images: Tensor, test_samples: list[Sample], args: argparse.Namespace, log: RunLog
-) -> None:
-    """Stage II: train the student on good images; with --eval_every the test metrics are logged, and nothing more."""
-    loader = make_loader(NormalImages(images), args.batch_size, args.seed, workers=0)
-    epochs, amplified = args.epochs_stage2, args.method == "aand"
-    test_set = None
-    if args.eval_every and test_samples:
-        test_set = TestSet.load(test_samples, args.image_size, max(1, args.workers))
-    with log.stage(category, 2, epochs) as log_epoch:
-
-        def on_epoch(epoch: int, figures: dict[str, float]) -> None:
-            if test_set and (epoch % args.eval_every == 0 or epoch == epochs):
-                metrics, _ = evaluate_model(model, test_set, args.batch_size)
-                figures = figures | metrics
-            log_epoch(epoch, figures)
-
-        train_stage2(
-            model, loader, epochs=epochs, lr=args.lr, precision=args.precision, on_epoch=on_epoch,
-            hard_positions=amplified, schedule=amplified,
-        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
+READ_ERRORS = (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError)  # of Pillow
 
 
 class DataError(ValueError):
@@ -75,6 +76,20 @@ def load_image(path: Path, size: int | None = None) -> np.ndarray:
     return np.asarray(image)
 
 
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image after its EXIF orientation, from its header alone.
+
+    Raises DataError naming the file if it cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter
+    except READ_ERRORS as error:
+        raise DataError(f"cannot read image {path}: {error}") from error
+    return (width, height) if turned else (height, width)
+
+
 def load_mask(path: Path, size: int | None = None) -> np.ndarray:
     """Read a ground-truth mask: anything above 0 is anomalous (above 127 in a lossy format, whose zeros are noisy).
 
@@ -96,7 +111,7 @@ def _open(path: Path) -> Image.Image:
         with Image.open(path) as image:
             image.load()
             return ImageOps.exif_transpose(image)
-    except (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError) as error:
+    except READ_ERRORS as error:
         raise DataError(f"cannot read image {path}: {error}") from error
 
 

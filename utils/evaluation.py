@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 from torch import Tensor
 
-from datasets.base import Sample
+from datasets.base import Sample, load_mask, read_size
 from datasets.loading import load_masks, load_stack
 from models.aand import AAND
 from utils.engine import predict_maps
@@ -31,7 +35,43 @@ class TestSet:
         return cls(images, labels, None if masks is None else masks.numpy())
 
 
-def evaluate_model(model: AAND, test_set: TestSet, batch_size: int) -> tuple[dict[str, float], np.ndarray]:
-    """The metrics that can be computed, as fractions, and the anomaly maps float32 (N, S, S)."""
-    maps, scores = predict_maps(model, test_set.images, batch_size)
-    return evaluate(test_set.labels, scores, test_set.masks, maps), maps
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of a test set: anomaly maps float32 (N, S, S) and image scores (N,)."""
+
+    maps: np.ndarray
+    scores: np.ndarray
+
+    @classmethod
+    def of(cls, model: AAND, test_set: TestSet, batch_size: int) -> Prediction:
+        return cls(*predict_maps(model, test_set.images, batch_size))
+
+    def evaluate(self, test_set: TestSet) -> dict[str, float]:
+        """The metrics that can be computed, as fractions."""
+        return evaluate(test_set.labels, self.scores, test_set.masks, self.maps)
+
+    def evaluate_native(self, samples: Sequence[Sample]) -> dict[str, float]:
+        """The same with each mask as its file has it, and the maps enlarged to it (good images: to the image)."""
+        labels = np.array([sample.label for sample in samples])
+        if any(sample.label and sample.mask_path is None for sample in samples):
+            return evaluate(labels, self.scores, None, self.maps)
+        masks = [
+            load_mask(sample.mask_path) if sample.label else np.zeros(read_size(sample.image_path), np.uint8)
+            for sample in samples
+        ]
+        maps = [enlarge(anomaly_map, mask.shape) for anomaly_map, mask in zip(self.maps, masks, strict=True)]
+        return evaluate(labels, self.scores, masks, maps)
+
+
+def enlarge(anomaly_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map (H, W) resized bilinearly to `size` (height, width)."""
+    return cv2.resize(anomaly_map, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def fingerprint(samples: Sequence[Sample], root: Path) -> dict[str, Any]:
+    """Number of test files, and the SHA-256 of the sorted list of image paths below `root`, one a line.
+
+    Figures of two runs are of the same images where these are equal.
+    """
+    names = sorted(sample.image_path.relative_to(root).as_posix() for sample in samples)
+    return {"count": len(names), "sha256": hashlib.sha256("\n".join(names).encode()).hexdigest()}

@@ -1,14 +1,15 @@
 """Metrics of anomaly detection, as pure functions on arrays.
 
     from utils.metrics import evaluate
-    evaluate(labels, scores, masks, anomaly_maps)  # {"image_auroc": 0.99, "pixel_auroc": 0.98, "aupro": 0.94}
+    evaluate(labels, scores, masks, anomaly_maps)  # {"image_auroc": 0.99, ..., "pixel_auroc": 0.98, ..., "aupro": 0.94}
 
-Every metric is exact: all thresholds count, and pixels with the same score enter together. A metric that cannot be
-computed raises `UndefinedMetric`, and `evaluate` leaves it out; it is never 0.0. Values are fractions in 0..1, float64.
+Every metric but `aupro_per_image` is exact: all thresholds count, and pixels with the same score enter together. A
+metric that cannot be computed raises `UndefinedMetric`, and `evaluate` leaves it out; it is never 0.0. Values are
+fractions in 0..1, float64. docs/metrics.md says which definition each follows, and how others differ.
 
-How: a threshold matters only where it lets anomalous pixels in. So the defect-free scores are sorted by value, the
-few anomalous ones are ranked, and looking these up among the former gives every corner of every curve. Each pixel is
-sorted once, and all the pixel metrics of a category share that.
+masks and anomaly_maps are arrays (N, H, W), or sequences of N arrays (H_i, W_i) where images differ in size. masks
+hold 0 and 1, 1 = anomalous, and are all 0 for good images; labels (N,) likewise, 1 = anomalous. Scores and maps are of
+any scale, larger = more anomalous.
 """
 
 from __future__ import annotations
@@ -19,6 +20,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from utils.checks import Images, check_images, check_maps, check_masks, name_images
+from utils.curves import Corners, Ranking, area, average_precision, corners, f1_max, rank, thin
+
+METRICS = (
+    "image_auroc", "image_ap", "image_f1_max",
+    "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "aupro_per_image",
+)  # fmt: skip
+FPR_LIMIT = 0.3
+PER_IMAGE_THRESHOLDS = 200
+
 
 class UndefinedMetric(ValueError):
     """The data are sound, but this metric has no value for them: one class only, or no anomalous pixel."""
@@ -27,29 +38,45 @@ class UndefinedMetric(ValueError):
 def image_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Area under the ROC curve over images; ties count one half.
 
-    labels (N,) 0/1, 1 = anomalous; scores (N,) of any scale, larger = more anomalous. Returns a fraction in 0..1.
-
-    Raises UndefinedMetric (a ValueError) if only one class is present, and ValueError for wrong shapes, labels other
-    than 0/1, and NaN or infinite scores.
+    labels (N,), scores (N,). Raises UndefinedMetric (a ValueError) if only one class is present, and ValueError for
+    wrong shapes, labels other than 0/1, and NaN or infinite scores.
     """
-    labels, scores = _check_images(labels, scores)
-    return _auroc(_rank(labels, scores, "images"))
+    return area(corners(_rank_images(labels, scores)))
 
 
-def pixel_auroc(masks: np.ndarray, anomaly_maps: np.ndarray) -> float:
+def image_ap(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Average precision over images, scikit-learn's definition: the sum of precision times recall gained.
+
+    Arguments and errors as for `image_auroc`.
+    """
+    return average_precision(_rank_images(labels, scores))
+
+
+def image_f1_max(labels: np.ndarray, scores: np.ndarray) -> float:
+    """The highest F1 score over images that a threshold gives. Arguments and errors as for `image_auroc`."""
+    return f1_max(_rank_images(labels, scores))
+
+
+def pixel_auroc(masks: Images, anomaly_maps: Images) -> float:
     """Area under the ROC curve over all pixels of all images; ties count one half.
-
-    masks (N, H, W) 0/1, 1 = anomalous, all 0 for good images; anomaly_maps (N, H, W) of any scale, larger = more
-    anomalous. Returns a fraction in 0..1.
 
     Raises UndefinedMetric (a ValueError) if there is no anomalous or no defect-free pixel, and ValueError for wrong
     shapes, masks other than 0/1, and NaN or infinite values.
     """
-    masks, anomaly_maps = _check_pixels(masks, anomaly_maps)
-    return _auroc(_rank(masks, anomaly_maps, "pixels"))
+    return area(corners(_Pixels.check(masks, anomaly_maps).rank()))
 
 
-def aupro(masks: np.ndarray, anomaly_maps: np.ndarray, fpr_limit: float = 0.3) -> float:
+def pixel_ap(masks: Images, anomaly_maps: Images) -> float:
+    """Average precision over all pixels, scikit-learn's definition. Arguments and errors as for `pixel_auroc`."""
+    return average_precision(_Pixels.check(masks, anomaly_maps).rank())
+
+
+def pixel_f1_max(masks: Images, anomaly_maps: Images) -> float:
+    """The highest F1 score over all pixels that a threshold gives. Arguments and errors as for `pixel_auroc`."""
+    return f1_max(_Pixels.check(masks, anomaly_maps).rank())
+
+
+def aupro(masks: Images, anomaly_maps: Images, fpr_limit: float = FPR_LIMIT) -> float:
     """Area under the per-region-overlap (PRO) curve up to a false-positive rate, divided by that rate.
 
     MVTec's definition (Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021): over the whole test set of
@@ -57,188 +84,163 @@ def aupro(masks: np.ndarray, anomaly_maps: np.ndarray, fpr_limit: float = 0.3) -
     of the share of the region that is found; the FPR is the share of all defect-free pixels, those of good images
     included, that is flagged. The curve is linear between thresholds and is cut exactly at the limit.
 
-    masks (N, H, W) 0/1 and anomaly_maps (N, H, W) as in `pixel_auroc`; 0 < fpr_limit <= 1. Returns a fraction in
-    0..1; maps without any information (all equal) give fpr_limit / 2.
-
-    Raises as `pixel_auroc` does, and ValueError for a limit out of range.
+    0 < fpr_limit <= 1. Maps without any information (all equal) give fpr_limit / 2. Raises as `pixel_auroc` does, and
+    ValueError for a limit out of range.
     """
     if not 0 < fpr_limit <= 1:
         raise ValueError(f"fpr_limit must be above 0 and at most 1, got {fpr_limit}")
-    masks, anomaly_maps = _check_pixels(masks, anomaly_maps)
-    return _aupro(_rank(masks, anomaly_maps, "pixels"), masks, fpr_limit)
+    pixels = _Pixels.check(masks, anomaly_maps)
+    return area(corners(pixels.rank(), _region_weights(pixels.masks)), fpr_limit)
+
+
+def aupro_per_image(masks: Images, anomaly_maps: Images) -> float:
+    """PRO as repositories in the line of RD4AD compute it; for comparison with their tables only.
+
+    Each anomalous image on its own: at 200 equidistant thresholds, from its map's minimum on and short of its maximum,
+    a pixel is flagged if above; thresholds whose FPR within the image is not below 0.3 are dropped, the remaining FPRs
+    are divided by the largest of them, and the area under the mean overlap of the regions is averaged over images. The
+    curve is not extended to FPR 0. An image without two different FPRs left has no area and does not count.
+
+    Arguments and errors as for `pixel_auroc`; UndefinedMetric also if no image counts.
+    """
+    return _aupro_per_image(_Pixels.check(masks, anomaly_maps))
 
 
 def evaluate(
-    labels: np.ndarray, scores: np.ndarray, masks: np.ndarray | None, anomaly_maps: np.ndarray
+    labels: np.ndarray, scores: np.ndarray, masks: Images | None, anomaly_maps: Images
 ) -> dict[str, float]:
-    """All metrics of one category that can be computed, by name: image_auroc, pixel_auroc, aupro (at FPR 0.3).
+    """All of METRICS that can be computed, by name; PRO at FPR 0.3. Each image and each pixel is ranked once.
 
-    labels (N,) 0/1, scores (N,), masks (N, H, W) 0/1, anomaly_maps (N, H, W). `masks` must be None if an anomalous
-    image comes without its mask: as an empty mask it would count as free of defects.
+    `masks` must be None if an anomalous image comes without its mask: as an empty one it would count as free of
+    defects.
 
     Raises ValueError for wrong shapes or values, and for a good image whose mask is not empty.
     """
-    labels, scores = _check_images(labels, scores)
-    anomaly_maps = _check_maps(anomaly_maps)
-    _require_shape("anomaly_maps", anomaly_maps, (len(labels), *anomaly_maps.shape[1:]), "one map per label")
+    labels, scores = check_images(labels, scores)
+    anomaly_maps = check_maps(anomaly_maps)
+    if len(anomaly_maps) != len(labels):
+        raise ValueError(f"anomaly_maps: expected {len(labels)}, one map per label, got {len(anomaly_maps)}")
     metrics = {}
     with suppress(UndefinedMetric):
-        metrics["image_auroc"] = _auroc(_rank(labels, scores, "images"))
+        ranking = _rank(labels, scores, "images")
+        metrics |= _ranking_metrics("image", ranking)
     if masks is None:
         return metrics
-    masks = _check_masks(masks, anomaly_maps)
-    marked = np.flatnonzero(~labels & masks.any(axis=(1, 2)))
-    if marked.size:
-        raise ValueError(f"masks: anomalous pixels although the label is 0 (good), in {_name_images(marked)}")
+    pixels = _Pixels.check(masks, anomaly_maps)
+    marked = [i for i, mask in enumerate(pixels.masks) if not labels[i] and mask.any()]
+    if marked:
+        raise ValueError(f"masks: anomalous pixels although the label is 0 (good), in {name_images(marked)}")
     with suppress(UndefinedMetric):
-        ranking = _rank(masks, anomaly_maps, "pixels")
-        metrics["pixel_auroc"] = _auroc(ranking)
-        metrics["aupro"] = _aupro(ranking, masks, fpr_limit=0.3)
+        ranking = pixels.rank()
+        metrics |= _ranking_metrics("pixel", ranking)
+        metrics["aupro"] = area(corners(ranking, _region_weights(pixels.masks)), FPR_LIMIT)
+        del ranking  # its memory
+        metrics["aupro_per_image"] = _aupro_per_image(pixels)
     return metrics
 
 
-# ---- Curves ----------------------------------------------------------------------------------------------------------
+def image_roc_curve(labels: np.ndarray, scores: np.ndarray) -> Corners:
+    """The ROC curve over images, to draw: FPR and recall from (0, 0) to (1, 1). Errors as for `image_auroc`."""
+    return thin(corners(_rank_images(labels, scores)))
+
+
+def pixel_curves(masks: Images, anomaly_maps: Images) -> dict[str, Corners]:
+    """The curves over pixels, to draw: {"roc": (FPR, recall), "pro": (FPR, mean overlap)}. Errors as for
+    `pixel_auroc`."""
+    pixels = _Pixels.check(masks, anomaly_maps)
+    ranking = pixels.rank()
+    return {"roc": thin(corners(ranking)), "pro": thin(corners(ranking, _region_weights(pixels.masks)))}
+
+
+def _ranking_metrics(what: str, ranking: Ranking) -> dict[str, float]:
+    return {
+        f"{what}_auroc": area(corners(ranking)),
+        f"{what}_ap": average_precision(ranking),
+        f"{what}_f1_max": f1_max(ranking),
+    }
+
+
+def _rank(labels: np.ndarray, scores: np.ndarray, what: str) -> Ranking:
+    """`what` names the elements in the error."""
+    anomalous = np.count_nonzero(labels)
+    normal = labels.size - anomalous
+    if not anomalous or not normal:
+        raise UndefinedMetric(f"needs both anomalous and normal {what}, got {anomalous} anomalous and {normal} normal")
+    return rank(labels, scores)
+
+
+def _rank_images(labels: np.ndarray, scores: np.ndarray) -> Ranking:
+    return _rank(*check_images(labels, scores), "images")
 
 
 @dataclass(frozen=True)
-class _Ranking:
-    """Where P positives, in T groups of equal score from the highest down, stand among the negatives."""
+class _Pixels:
+    """Checked masks (bool) and anomaly maps, N arrays (H_i, W_i) each."""
 
-    order: np.ndarray  # (P,) positives in the order of falling score, as indices into scores[labels]
-    group_ends: np.ndarray  # (T,) number of positives with a score >= that of the group
-    negatives_above: np.ndarray  # (T,) number of negatives with a score > that of the group
-    negatives_from: np.ndarray  # (T,) number of negatives with a score >= that of the group
-    num_negatives: int
+    masks: Images
+    anomaly_maps: Images
 
+    @classmethod
+    def check(cls, masks: Images, anomaly_maps: Images) -> _Pixels:
+        anomaly_maps = check_maps(anomaly_maps)
+        return cls(check_masks(masks, anomaly_maps), anomaly_maps)
 
-def _rank(labels: np.ndarray, scores: np.ndarray, what: str) -> _Ranking:
-    """labels bool and scores, both of one shape; `what` names their elements in the error."""
-    positives, negatives = scores[labels], scores[~labels]
-    if not positives.size or not negatives.size:
-        raise UndefinedMetric(
-            f"needs both anomalous and normal {what}, got {positives.size} anomalous and {negatives.size} normal"
-        )
-    negatives.sort()
-    order = np.argsort(positives)[::-1]
-    positives = positives[order]
-    group_ends = np.append(np.flatnonzero(positives[1:] != positives[:-1]) + 1, positives.size)
-    thresholds = positives[group_ends - 1]
-    return _Ranking(
-        order=order,
-        group_ends=group_ends,
-        negatives_above=negatives.size - np.searchsorted(negatives, thresholds, side="right"),
-        negatives_from=negatives.size - np.searchsorted(negatives, thresholds, side="left"),
-        num_negatives=negatives.size,
-    )
+    def rank(self) -> Ranking:
+        return _rank(_flatten(self.masks), _flatten(self.anomaly_maps), "pixels")
 
 
-def _curve(ranking: _Ranking, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Corners of the curve from (0, 0) to (1, 1): FPR, and the weighted share of positives found, both (2 T + 2,).
-
-    weights (P,) of the positives in the order of scores[labels]; all equal when None.
-    """
-    if weights is None:
-        found = ranking.group_ends / ranking.group_ends[-1]
-    else:
-        found = np.cumsum(weights[ranking.order])[ranking.group_ends - 1]
-        found /= found[-1]
-    num_groups = len(found)
-    fpr, recall = np.zeros(2 * num_groups + 2), np.zeros(2 * num_groups + 2)
-    fpr[1:-1:2], recall[3:-1:2] = ranking.negatives_above / ranking.num_negatives, found[:-1]
-    fpr[2:-1:2], recall[2:-1:2] = ranking.negatives_from / ranking.num_negatives, found
-    fpr[-1] = recall[-1] = 1.0
-    return fpr, recall
+def _flatten(images: Images) -> np.ndarray:
+    """All pixels, image by image (n,); without a copy where `images` is an array."""
+    return images.reshape(-1) if isinstance(images, np.ndarray) else np.concatenate([i.reshape(-1) for i in images])
 
 
-def _area(x: np.ndarray, y: np.ndarray, limit: float = 1.0) -> float:
-    """Area under the polyline (x rising from 0 to 1, y) from 0 to `limit`, divided by `limit`."""
-    end = np.searchsorted(x, limit, side="right")  # the first corner beyond the limit
-    if end < len(x):
-        share = (limit - x[end - 1]) / (x[end] - x[end - 1])
-        y_limit = y[end - 1] + share * (y[end] - y[end - 1])
-        x, y = np.append(x[:end], limit), np.append(y[:end], y_limit)
-    return float(np.sum(np.diff(x) * (y[1:] + y[:-1])) / 2 / limit)
+def _label_regions(mask: np.ndarray) -> np.ndarray:
+    """The number of its region, from 0, for each anomalous pixel, in the order of mask[mask]; mask (H, W) bool."""
+    _, regions = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    return regions[mask] - 1
 
 
-def _auroc(ranking: _Ranking) -> float:
-    return _area(*_curve(ranking))
-
-
-def _aupro(ranking: _Ranking, masks: np.ndarray, fpr_limit: float) -> float:
-    return _area(*_curve(ranking, _region_weights(masks)), limit=fpr_limit)
-
-
-def _region_weights(masks: np.ndarray) -> np.ndarray:
-    """1 / size of its region for each anomalous pixel, in the order of masks[masks]; masks (N, H, W) bool."""
-    weights = []
+def _region_weights(masks: Images) -> np.ndarray:
+    """1 / size of its region for each anomalous pixel, in the order of all masks' anomalous pixels."""
+    weights = np.empty(sum(np.count_nonzero(mask) for mask in masks))
+    end = 0
     for mask in masks:
         if mask.any():
-            _, regions = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-            regions = regions[mask]
-            weights.append(1.0 / np.bincount(regions)[regions])
-    return np.concatenate(weights)
+            regions = _label_regions(mask)
+            start, end = end, end + regions.size
+            weights[start:end] = 1.0 / np.bincount(regions)[regions]
+    return weights
 
 
-# ---- Checks ----------------------------------------------------------------------------------------------------------
+def _aupro_per_image(pixels: _Pixels) -> float:
+    areas = [
+        value
+        for mask, anomaly_map in zip(pixels.masks, pixels.anomaly_maps, strict=True)
+        if mask.any() and (value := _area_of_image(mask, anomaly_map)) is not None
+    ]
+    if not areas:
+        raise UndefinedMetric("no anomalous image has two false-positive rates below the limit")
+    return float(np.mean(areas))
 
 
-def _check_images(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    labels, scores = np.asarray(labels), np.asarray(scores)
-    if labels.ndim != 1:
-        raise ValueError(f"labels: expected shape (N,), got {labels.shape}")
-    _require_shape("scores", scores, labels.shape, "one score per label")
-    _require_finite("scores", scores)
-    return _to_bool("labels", labels), scores
+def _area_of_image(mask: np.ndarray, anomaly_map: np.ndarray) -> float | None:
+    """The area of `aupro_per_image` for one image, mask (H, W) bool; None where there is none."""
+    if mask.all():
+        return None
+    thresholds = np.linspace(anomaly_map.min(), anomaly_map.max(), PER_IMAGE_THRESHOLDS, endpoint=False)
+    below = np.searchsorted(thresholds, anomaly_map)  # (H, W) number of thresholds that the pixel is above
 
+    def flagged(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        """Sum of weights, or number, of the pixels above each threshold."""
+        counts = np.bincount(values, weights, minlength=PER_IMAGE_THRESHOLDS + 1)
+        return counts[::-1].cumsum()[::-1][1:]
 
-def _check_pixels(masks: np.ndarray, anomaly_maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    anomaly_maps = _check_maps(anomaly_maps)
-    return _check_masks(masks, anomaly_maps), anomaly_maps
-
-
-def _check_maps(anomaly_maps: np.ndarray) -> np.ndarray:
-    anomaly_maps = np.asarray(anomaly_maps)
-    if anomaly_maps.ndim != 3:
-        raise ValueError(f"anomaly_maps: expected shape (N, H, W), got {anomaly_maps.shape}")
-    _require_finite("anomaly_maps", anomaly_maps)
-    return anomaly_maps
-
-
-def _check_masks(masks: np.ndarray, anomaly_maps: np.ndarray) -> np.ndarray:
-    masks = np.asarray(masks)
-    _require_shape("masks", masks, anomaly_maps.shape, "that of anomaly_maps")
-    return _to_bool("masks", masks)
-
-
-def _require_shape(name: str, values: np.ndarray, shape: tuple[int, ...], why: str) -> None:
-    if values.shape != shape:
-        raise ValueError(f"{name}: expected shape {shape} ({why}), got {values.shape}")
-
-
-def _require_finite(name: str, values: np.ndarray) -> None:
-    """values (N, ...) must be real numbers, none of them NaN or infinite."""
-    if values.dtype.kind not in "fiub":
-        raise ValueError(f"{name}: expected real numbers, got dtype {values.dtype}")
-    finite = np.isfinite(values)
-    if not finite.all():
-        num_nan = np.count_nonzero(np.isnan(values))
-        num_infinite = values.size - np.count_nonzero(finite) - num_nan
-        images = np.unique(np.nonzero(~finite)[0])
-        raise ValueError(f"{name}: {num_nan} NaN and {num_infinite} infinite values, in {_name_images(images)}")
-
-
-def _to_bool(name: str, values: np.ndarray) -> np.ndarray:
-    """values (N, ...) of 0 and 1 as bool."""
-    if values.dtype == bool:
-        return values
-    wrong = (values != 0) & (values != 1)
-    if wrong.any():
-        images = np.unique(np.nonzero(wrong)[0])
-        raise ValueError(f"{name}: expected 0 and 1 only, got {values[wrong][0]} in {_name_images(images)}")
-    return values.astype(bool)
-
-
-def _name_images(indices: np.ndarray) -> str:
-    shown = ", ".join(str(i) for i in indices[:10])
-    more = f" and {len(indices) - 10} more" if len(indices) > 10 else ""
-    return f"image{'s' if len(indices) > 1 else ''} {shown}{more} (counted from 0)"
+    regions = _label_regions(mask)
+    sizes = np.bincount(regions)
+    overlap = flagged(below[mask], 1.0 / sizes[regions]) / sizes.size
+    fpr = flagged(below[~mask]) / np.count_nonzero(~mask)
+    kept = fpr < FPR_LIMIT
+    fpr, overlap = fpr[kept][::-1], overlap[kept][::-1]  # rising
+    if not fpr.size or fpr[0] == fpr[-1]:
+        return None
+    return area([(fpr / fpr[-1], overlap)])

@@ -5,6 +5,7 @@
     runs/NAME/metrics.jsonl    one JSON object an epoch
     runs/NAME/checkpoints/     see utils/checkpoint.py
     runs/NAME/results.csv, results.json, maps/    written by test.py
+    runs/NAME/seed0/, seed1/, ...    with train.py --seeds: a run folder each, and their common results in runs/NAME
 """
 
 from __future__ import annotations
@@ -19,12 +20,18 @@ from typing import Any
 from tqdm import tqdm
 
 from utils.checkpoint import stage_path
+from utils.metrics import METRICS
 from utils.misc import write_text
-from utils.report import align_columns
+from utils.report import COLUMNS
 
 CONFIG = "config.json"
+RESULTS = "results.json"
 NEEDED_SETTINGS = ("method", "backbone", "image_size", "dataset", "data_root", "command", "started")
-FREE_SETTINGS = ("categories", "device", "workers", "eval_every", "started", "command")  # may differ when a run goes on
+# What may differ when a run goes on:
+FREE_SETTINGS = ("categories", "device", "workers", "eval_every", "started", "command", "code", "environment")
+
+
+SEED_FOLDERS = "seed[0-9]*"
 
 
 class RunError(RuntimeError):
@@ -34,8 +41,10 @@ class RunError(RuntimeError):
 def open_run(folder: Path, settings: Mapping[str, Any]) -> None:
     """Start a run folder, or go on with one that was started with the same settings.
 
-    Raises RunError listing the differences if the folder holds a run with other settings.
+    Raises RunError listing the differences if the folder holds a run with other settings, or one of several seeds.
     """
+    if any(folder.glob(f"{SEED_FOLDERS}/{CONFIG}")):
+        raise RunError(f"{folder} holds a run of several seeds; go on with --seeds or choose another --output")
     if not (folder / CONFIG).is_file():
         write_text(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
         return
@@ -58,10 +67,31 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def trained_categories(folder: Path) -> list[str]:
-    """The categories of a run whose last stage is finished, sorted."""
-    stage2 = stage_path(folder, "*", 2)
-    return sorted(path.parent.name for path in folder.glob(str(stage2.relative_to(folder))))
+def seed_folder(run: Path, seed: int) -> Path:
+    """The folder of one seed in a run of several; RunError if `run` is already the run of a single one."""
+    if (run / CONFIG).is_file():
+        raise RunError(f"{run} holds a run of a single seed; choose another --output for several")
+    return run / f"seed{seed}"
+
+
+def seed_folders(run: Path) -> list[Path]:
+    """The run folders in a run, one a seed in the order of seeds: [run] itself if it is of a single seed.
+
+    Raises RunError if there are none.
+    """
+    if (run / CONFIG).is_file():
+        return [run]
+    found = [path.parent for path in run.glob(f"{SEED_FOLDERS}/{CONFIG}") if path.parent.name[4:].isdecimal()]
+    if not found:
+        raise RunError(f"{run} is not a run folder of train.py: no {CONFIG} in it, and no seed0/, seed1/, ...")
+    return sorted(found, key=lambda folder: int(folder.name[4:]))
+
+
+def trained_categories(run: Path) -> list[str]:
+    """The categories of a run whose last stage is finished, for every one of its seeds; sorted."""
+    pattern = stage_path(Path(), "*", 2)
+    finished = [{path.parent.name for path in folder.glob(str(pattern))} for folder in seed_folders(run)]
+    return sorted(set.intersection(*finished))
 
 
 def newest_run(data_root: Path, runs: Path = Path("runs")) -> Path:
@@ -71,10 +101,9 @@ def newest_run(data_root: Path, runs: Path = Path("runs")) -> Path:
     """
     found = []
     others = []
-    for config_path in runs.glob(f"*/{CONFIG}"):
-        folder = config_path.parent
+    for folder in (path for path in runs.glob("*") if path.is_dir()):
         try:
-            config = read_config(folder)
+            config = read_config(seed_folders(folder)[0])
         except RunError:
             continue
         if config["data_root"] != str(data_root.resolve()):
@@ -85,6 +114,43 @@ def newest_run(data_root: Path, runs: Path = Path("runs")) -> Path:
         there = f"; there are: {', '.join(sorted(others))}; choose one with --run" if others else ""
         raise RunError(f"no trained run of {data_root} in {runs}/{there or '; train one with train.py'}")
     return max(found)[1]
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl, an epoch each; of an epoch that was run twice the later one. Empty without a file.
+
+    Raises RunError for a line that is not JSON.
+    """
+    path = folder / "metrics.jsonl"
+    records: dict[tuple, dict[str, Any]] = {}
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+            record = json.loads(line)
+            key = record["category"], record["stage"], record["epoch"]
+            records.pop(key, None)
+            records[key] = record
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RunError(f"{path} cannot be read ({error!r}); remove its last line if it is not whole") from error
+    return list(records.values())
+
+
+def published_protocol(folder: Path) -> dict[str, dict[str, Any]]:
+    """What choosing the epoch on the test set would give, by category: {"epoch", "metrics", "gain"}.
+
+    The epoch with the highest image AUROC on the test set among those that --eval_every logged, as many publications
+    choose it; of equal ones the first. "metrics" are those of this epoch, "gain" how much they are above the last's.
+    Categories without logged test metrics are absent.
+    """
+    curves: dict[str, dict[int, dict[str, float]]] = {}
+    for record in read_metrics(folder):
+        if "image_auroc" in record:
+            curves.setdefault(record["category"], {})[record["epoch"]] = {m: record[m] for m in METRICS if m in record}
+    chosen = {}
+    for category, curve in curves.items():
+        last, epoch = curve[max(curve)], max(sorted(curve), key=lambda epoch: curve[epoch]["image_auroc"])
+        gain = {metric: curve[epoch][metric] - last[metric] for metric in last}
+        chosen[category] = {"epoch": epoch, "metrics": curve[epoch], "gain": gain}
+    return chosen
 
 
 class RunLog:
@@ -106,33 +172,16 @@ class RunLog:
         with tqdm(total=epochs, desc=f"{category} stage {stage}", unit="epoch", dynamic_ncols=True) as bar:
 
             def on_epoch(epoch: int, figures: dict[str, float]) -> None:
-                shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
-                self._append("log.txt", f"{_now()} {category} stage {stage} epoch {epoch}/{epochs}  {shown}")
+                shown = {name: f"{name} {value:.4f}" for name, value in figures.items()}
+                line = "  ".join(shown.values())
+                self._append("log.txt", f"{_now()} {category} stage {stage} epoch {epoch}/{epochs}  {line}")
                 record = {"category": category, "stage": stage, "epoch": epoch, **figures}
                 self._append("metrics.jsonl", json.dumps(record))
-                bar.set_postfix_str(shown, refresh=False)
+                short = [text for name, text in shown.items() if name in COLUMNS or name not in METRICS]
+                bar.set_postfix_str("  ".join(short), refresh=False)
                 bar.update()
 
             yield on_epoch
-
-    def published_protocol(self) -> str:
-        """A table of the test metrics that --eval_every logged: at the last epoch, and at the best one.
-
-        The best epoch is the one with the highest image AUROC on the test set, as many publications choose it.
-        """
-        curves: dict[str, dict[int, dict[str, float]]] = {}
-        for line in (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            if "image_auroc" in record:
-                curves.setdefault(record["category"], {})[record["epoch"]] = record
-        cells = [["Category", "I-AUROC last", "I-AUROC published protocol", "at epoch", "published minus last"]]
-        for category, curve in curves.items():
-            last = curve[max(curve)]["image_auroc"]
-            best_epoch = max(curve, key=lambda epoch: curve[epoch]["image_auroc"])
-            best = curve[best_epoch]["image_auroc"]
-            shown = [f"{100 * value:.2f}" for value in (last, best, best - last)]
-            cells.append([category, *shown[:2], str(best_epoch), shown[2]])
-        return "\n".join(align_columns(cells))
 
     def _append(self, name: str, line: str) -> None:
         with (self.folder / name).open("a", encoding="utf-8") as file:

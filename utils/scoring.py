@@ -1,0 +1,165 @@
+"""Score a run on the test set: tables, results.csv and results.json, heat maps, maps for MVTec's evaluation.
+
+A run of several seeds holds one run folder a seed; each gets its own results, and the run their mean and standard
+deviation.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from datasets.base import Sample, read_size
+from utils.checkpoint import load_model
+from utils.environment import code_version, environment
+from utils.evaluation import Prediction, TestSet, enlarge, fingerprint
+from utils.misc import atomic_write
+from utils.report import format_published_protocol, format_table, to_json, write_csv, write_json
+from utils.runs import RESULTS, published_protocol, read_config, seed_folders
+from utils.visualize import map_limits, save_heat_map
+
+PROTOCOL = {
+    "epoch": "last",
+    "image_score": "maximum of the smoothed anomaly map",
+    "pixels": "maps and masks at image_size",
+    "aupro": "MVTec's: whole test set, 8-connected regions, all thresholds, FPR limit 0.3",
+    "aupro_per_image": "each anomalous image on its own, 200 thresholds; for comparison with published tables only",
+}
+PROTOCOL_NATIVE = "masks as their files have them, maps enlarged bilinearly"
+TRAINING = ("command", "started", "code", "environment")  # of config.json: how a run was made, not what it is
+LOCAL_SETTINGS = ("data_root", "aux_path")  # paths of one machine stay out of results.json
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How runs are scored, and what is written beside the results."""
+
+    device: torch.device
+    batch_size: int = 16
+    workers: int = 1  # threads that read files
+    native: bool = False  # also at the masks' own resolution
+    heat_maps: bool = False
+    mvtec_maps: Path | None = None  # folder of TIFF maps
+
+
+@dataclass
+class Scores:
+    """The figures of one seed, category by category."""
+
+    rows: dict[str, dict[str, float]] = field(default_factory=dict)
+    native: dict[str, dict[str, float]] = field(default_factory=dict)
+    seconds: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, how: Scoring) -> str:
+    """Score the categories of `samples` (test samples below the data set's `root`); returns the tables to print.
+
+    Every seed of the run must have these categories trained. Raises RunError, CheckpointError and DataError for what
+    cannot be used.
+    """
+    folders = seed_folders(run)
+    scores = {folder: Scores() for folder in folders}
+    settings = {folder: read_config(folder) for folder in folders}
+    for category, found in tqdm(samples.items(), desc="scoring", unit="category", disable=None):
+        test_set = TestSet.load(found, settings[folders[0]]["image_size"], how.workers)
+        for folder in folders:
+            maps_folder = how.mvtec_maps and (how.mvtec_maps / folder.relative_to(run) / category / "test")
+            score_category(category, folder, found, test_set, settings[folder], scores[folder], how, maps_folder)
+    test_files = {category: fingerprint(found, root) for category, found in samples.items()}
+    for folder in folders:
+        write_results(folder, [scores[folder]], run_info(folder, settings[folder], scores[folder], test_files, how))
+    if folders != [run]:
+        seeds = {"seeds": [settings[folder]["seed"] for folder in folders]}
+        write_results(run, list(scores.values()), seeds | {"protocol": PROTOCOL, "test_files": test_files})
+    return format_results(run, folders, list(scores.values()))
+
+
+def score_category(
+    category: str, folder: Path, samples: Sequence[Sample], test_set: TestSet, settings: Mapping[str, Any],
+    scores: Scores, how: Scoring, maps_folder: Path | None,
+) -> None:  # fmt: skip
+    """Evaluate one trained category of one seed, and write its maps."""
+    started = time.perf_counter()
+    model, training_seconds = load_model(folder, category, settings)
+    model = model.to(how.device, memory_format=torch.channels_last)
+    prediction = Prediction.of(model, test_set, how.batch_size)
+    scores.rows[category] = prediction.evaluate(test_set)
+    if how.native:
+        scores.native[category] = prediction.evaluate_native(samples)
+    scores.seconds[category] = {"training": training_seconds, "testing": time.perf_counter() - started}
+    if how.heat_maps:
+        save_heat_maps(folder / "maps" / category, samples, test_set, prediction.maps)
+    if maps_folder:
+        save_tiffs(maps_folder, samples, prediction.maps)
+
+
+def save_heat_maps(folder: Path, samples: Sequence[Sample], test_set: TestSet, maps: np.ndarray) -> None:
+    limits = map_limits(maps)
+    for index, sample in enumerate(tqdm(samples, desc=f"heat maps of {folder.name}", leave=False)):
+        mask = test_set.masks[index] if test_set.masks is not None else None
+        save_heat_map(folder / f"{sample.name}.png", test_set.images[index].numpy(), maps[index], mask, limits)
+
+
+def save_tiffs(folder: Path, samples: Sequence[Sample], maps: np.ndarray) -> None:
+    """Each map at its image's own size as a float32 TIFF, <defect>/<image>.tiff in `folder`: what MVTec's evaluation
+    scripts read, given the folder that holds <object>/test/."""
+    for sample, anomaly_map in zip(samples, maps, strict=True):
+        with atomic_write(folder / f"{sample.name}.tiff") as temporary:
+            Image.fromarray(enlarge(anomaly_map, read_size(sample.image_path))).save(temporary)
+
+
+def run_info(
+    folder: Path, settings: Mapping[str, Any], scores: Scores, test_files: Mapping[str, Any], how: Scoring
+) -> dict[str, Any]:
+    """All that results.json says beside the figures."""
+    flags = {name: value for name, value in settings.items() if name not in (*TRAINING, *LOCAL_SETTINGS)}
+    training = {name: settings[name] for name in TRAINING if name in settings}
+    protocols = published_protocol(folder)
+    return {
+        "seed": settings.get("seed"),
+        "protocol": PROTOCOL,
+        "settings": flags,
+        "published_protocol": {category: protocols[category] for category in scores.rows if category in protocols},
+        "training": training,
+        "testing": {
+            "command": shlex.join(["python", *sys.argv]),
+            "code": code_version(),
+            "environment": environment(),
+            "device": str(how.device),
+        },
+        "seconds": scores.seconds,
+        "test_files": test_files,
+    }
+
+
+def write_results(folder: Path, scores: Sequence[Scores], info: Mapping[str, Any]) -> None:
+    """results.json and results.csv; with figures at native resolution also results_native.csv."""
+    native = [s.native for s in scores]
+    if any(native):
+        write_csv(folder / "results_native.csv", native)
+        info = info | {"native": {"protocol": PROTOCOL_NATIVE, **to_json(native)}}
+    write_csv(folder / "results.csv", [s.rows for s in scores])
+    write_json(folder / RESULTS, [s.rows for s in scores], info)
+
+
+def format_results(run: Path, folders: Sequence[Path], scores: Sequence[Scores]) -> str:
+    """The tables to print: last epoch, native resolution where asked for, and the published protocol where known."""
+    over = f", mean ± standard deviation over {len(folders)} seeds" if len(folders) > 1 else ""
+    tables = [f"{run} (last epoch{over})", format_table([s.rows for s in scores])]
+    if any(s.native for s in scores):
+        tables += [f"At native resolution: {PROTOCOL_NATIVE}", format_table([s.native for s in scores])]
+    protocols = [published_protocol(folder) for folder in folders]
+    common = [category for category in scores[0].rows if all(category in protocol for protocol in protocols)]
+    if common:
+        tables.append(format_published_protocol([{c: protocol[c] for c in common} for protocol in protocols]))
+    return "\n".join(tables)
