@@ -1,4 +1,5 @@
-# make demo    data from scikit-image's photographs, foregrounds, training, test, heat maps (no download beyond packages)
+# make demo    data from scikit-image's photographs, foregrounds, training, test, heat maps, report (no download beyond
+#              packages)
 # make test    the whole test suite
 # make lint    ruff
 # Each makes .venv on first use (Python >= 3.10).
@@ -16,7 +17,8 @@ demo: .venv/installed
 	$(VENV_PYTHON) train.py --data_root demo/data --aux_path builtin --backbone efficientnet_lite0 --weights bundled --batch_size 8 \
 		--epochs_stage1 $(DEMO_EPOCHS) --epochs_stage2 $(DEMO_EPOCHS) --fg_root demo/fg_mask --output demo/run
 	$(VENV_PYTHON) test.py --data_root demo/data --run demo/run --save_maps
-	@echo "heat maps: demo/run/maps"
+	$(VENV_PYTHON) scripts/report.py demo/run
+	@echo "heat maps: demo/run/maps; everything at a glance: demo/run/report.html"
 
 test: .venv/installed-dev
 	$(VENV_PYTHON) -m pytest

@@ -17,7 +17,12 @@ from typing import Any, NamedTuple
 from utils.metrics import METRICS
 from utils.misc import atomic_write, write_text
 
-COLUMNS = {"image_auroc": "I-AUROC", "pixel_auroc": "P-AUROC", "aupro": "PRO"}  # of the printed tables: metric, heading
+HEADINGS = {
+    "image_auroc": "I-AUROC", "image_ap": "I-AP", "image_f1_max": "I-F1max",
+    "pixel_auroc": "P-AUROC", "pixel_ap": "P-AP", "pixel_f1_max": "P-F1max",
+    "aupro": "PRO", "aupro_per_image": "PRO per image",
+}  # fmt: skip
+COLUMNS = {metric: HEADINGS[metric] for metric in ("image_auroc", "pixel_auroc", "aupro")}  # of the printed tables
 ABSENT = "–"
 
 Rows = Mapping[str, Mapping[str, float]]

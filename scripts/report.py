@@ -1,0 +1,65 @@
+"""Write the report of a run: one HTML file with tables, curves and a gallery, that opens offline.
+
+    python scripts/report.py runs/NAME
+    python scripts/report.py runs/NAME --data_root data/mvtec --output report.html
+
+Shows the results, image scores with a threshold to move, ROC and PRO, the course of training, what Stage I does to
+synthetic anomalies, and the test images, worst first. Needs the run's checkpoints and its data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from datasets import open_dataset
+from datasets.base import DataError
+from models.weights import WeightsError
+from utils.checkpoint import CheckpointError
+from utils.cli import DEFAULT_WORKERS, at_least, pick_device, run_command, user_path
+from utils.html_report.build import ReportOptions, write_report
+from utils.runs import RunError, read_config, seed_folders, trained_categories
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("run", type=user_path, metavar="RUN", help="run folder of train.py")
+    add("--data_root", type=user_path, metavar="DIR", help="folder that holds the categories (default: as in training)")
+    add("--categories", nargs="+", metavar="NAME", help="categories to show (default: all that were trained)")
+    add("--images", type=at_least(1), default=200, metavar="N", help="test images of a category in the gallery, the "
+        "worst first (default 200)")  # fmt: skip
+    add("--output", type=user_path, metavar="FILE", help="HTML file to write (default RUN/report.html)")
+    add("--batch_size", type=at_least(1), default=16, metavar="N", help="images at a time (default 16)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")
+    add("--workers", type=at_least(1), default=DEFAULT_WORKERS, metavar="N", help="threads that read files "
+        f"(default {DEFAULT_WORKERS})")  # fmt: skip
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    settings = read_config(seed_folders(args.run)[0])
+    trained = trained_categories(args.run)
+    wanted = args.categories or trained
+    untrained = [category for category in wanted if category not in trained]
+    if untrained or not trained:
+        there = f"it has: {', '.join(trained)}" if trained else "it has none yet"
+        raise RunError(f"{args.run} has no trained {', '.join(untrained) or 'category'}; {there}")
+    source = open_dataset(args.data_root or settings["data_root"], settings["dataset"], wanted)
+    empty = [category for category in source.categories if not source.samples(category, "test")]
+    if empty:
+        raise DataError(f"no test images of {', '.join(empty)} in {source.root}; there is nothing to report on")
+    output = args.output or args.run / "report.html"
+    how = ReportOptions(pick_device(args.device), args.batch_size, args.workers, args.images)
+    write_report(output, args.run, source, how)
+    print(f"{output} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser")
+
+
+if __name__ == "__main__":
+    run_command(main, WeightsError, CheckpointError, RunError)
