@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,11 +132,15 @@ def facts_of(settings: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, 
     return facts
 
 
-def published_gains(folders: Sequence[Path], categories: Sequence[str]) -> dict[str, Statistic]:
-    """By how much the best test epoch is above the last in image AUROC, where every seed logged it."""
+def published_gains(folders: Sequence[Path], categories: Iterable[str]) -> dict[str, Statistic]:
+    """By how much the best test epoch is above the last in image AUROC, where every seed logged it; under "" the mean
+    of these categories."""
     protocols = [published_protocol(folder) for folder in folders]
-    return {
-        category: Statistic.over([protocol[category]["gain"]["image_auroc"] for protocol in protocols])
+    gains = {
+        category: [protocol[category]["gain"]["image_auroc"] for protocol in protocols]
         for category in categories
         if all(category in protocol for protocol in protocols)
     }
+    if gains:
+        gains[""] = np.mean(list(gains.values()), axis=0).tolist()
+    return {category: Statistic.over(values) for category, values in gains.items()}

@@ -97,7 +97,7 @@ def ticks(low: float, high: float, whole: bool = False, most: int = 6) -> list[f
     """Round numbers in low..high: at most `most` multiples of 1, 2 or 5 times a power of ten, without fractions if
     `whole`."""
     step = 10.0 ** math.floor(math.log10((high - low) / most))
-    step = next(step * factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= most - 1)
+    step = next(step * factor for factor in (1, 2, 5, 10, 20) if (high - low) / (step * factor) <= most - 1)
     step = max(1.0, step) if whole else step
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [index * step for index in range(first, last + 1)]

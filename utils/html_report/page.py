@@ -49,8 +49,9 @@ def build_page(
 ) -> str:  # fmt: skip
     """The whole page.
 
-    facts: what the run is, by name; runs: results, one for each seed; gains: best-on-test minus last I-AUROC where it
-    is known; sections: of `build_section`; commands: how to repeat it all.
+    facts: what the run is, by name; runs: results, one for each seed; gains: best-on-test minus last I-AUROC of the
+    categories for which it is known, and of their mean under ""; sections: of `build_section`; commands: how to repeat
+    it all.
     """
     return Template((HERE / "report.html").read_text(encoding="utf-8")).substitute(
         title=escape(title),
@@ -74,7 +75,7 @@ def results_table(runs: Sequence[Rows], gains: Mapping[str, Statistic]) -> str:
     )
     links = {name: f'<a href="#{_anchor(name)}">{escape(name)}</a>' for name in categories}
     body = "".join(_table_row(links[name], name, row, gains) for name, row in categories.items())
-    foot = _table_row("Mean", None, means, gains)
+    foot = _table_row("Mean", "", means, gains)
     return f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody><tfoot>{foot}</tfoot></table>'
 
 
@@ -234,12 +235,12 @@ def _images_shown(category: CategoryReport) -> str:
     return f"All {count} test images." if count <= most else f"The {most} most telling of {count} test images."
 
 
-def _table_row(head: str, name: str | None, row: Row, gains: Mapping[str, Statistic]) -> str:
-    """`head` is HTML; `name` the category to sort by and whose gain is shown, None for the row of means."""
+def _table_row(head: str, name: str, row: Row, gains: Mapping[str, Statistic]) -> str:
+    """`head` is HTML; `name` the category to sort by and whose gain is shown, "" for the row of means."""
     cells = [_cell(row.get(metric)) for metric in HEADINGS]
     if gains:
         cells.append(_cell(gains.get(name), ' class="aside"'))
-    return f'<tr><td data-value="{escape(name or "")}">{head}</td>{"".join(cells)}</tr>'
+    return f'<tr><td data-value="{escape(name)}">{head}</td>{"".join(cells)}</tr>'
 
 
 def _cell(figure: Statistic | None, style: str = "") -> str:

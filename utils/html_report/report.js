@@ -78,9 +78,9 @@ class Category {
     const photo = element.querySelector("img");
     photo.src = image.image;
     photo.alt = `Test image ${image.name}`;
-    const truth = image.mask ? "defect marked" : image.label ? "no mask" : "good, no defect";
-    element.querySelector(".truth figcaption").textContent = `ground truth: ${truth}`;
-    const names = {truth: `Ground truth: ${truth}`, heat: "Anomaly map", overlay: "Anomaly map over the image"};
+    const truth = image.mask ? "ground truth" : image.label ? "truth: no mask" : "truth: no defect";
+    element.querySelector(".truth figcaption").textContent = truth;
+    const names = {truth, heat: "Anomaly map", overlay: "Anomaly map over the image"};
     for (const [panel, name] of Object.entries(names)) {
       element.querySelector(`.${panel} canvas`).setAttribute("aria-label", `${name}, ${image.name}`);
     }
