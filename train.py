@@ -33,7 +33,7 @@ from utils.cli import DEFAULT_WORKERS, UsageError, at_least, image_size, pick_de
 from utils.engine import PRECISIONS
 from utils.environment import code_version, environment
 from utils.report import format_published_protocol
-from utils.runs import RunError, RunLog, open_run, published_protocol, seed_folder
+from utils.runs import RunError, RunLog, list_seeds, open_run, published_protocol, seed_folder, trained_categories
 from utils.scoring import Scoring, score_run
 from utils.training import train_category
 
@@ -109,7 +109,7 @@ def train_run(
 ) -> None:  # fmt: skip
     """Train every category with one seed."""
     settings = make_settings(args, source)
-    open_run(run, settings)
+    open_run(run, settings, other_seeds=list_seeds(run.parent) if args.seeds else ())
     torch.manual_seed(args.seed)  # for --weights random
     pretrained = build_teacher(args.backbone, args.weights).to(device, memory_format=torch.channels_last)
     if teacher_path(run).is_file():  # a run that goes on keeps its teacher
@@ -131,8 +131,12 @@ def score_seeds(
     run: Path, source: DataSource, samples: dict[str, tuple[list[Sample], list[Sample]]], device: torch.device,
     args: argparse.Namespace,
 ) -> None:  # fmt: skip
-    """Score all seeds as test.py does."""
-    test_samples = {category: test for category, (_, test) in samples.items() if test}
+    """Score all seeds as test.py does, those of earlier calls included."""
+    trained = trained_categories(run)
+    test_samples = {category: test for category, (_, test) in samples.items() if test and category in trained}
+    left_out = [category for category in samples if category not in test_samples]
+    if left_out:
+        print(f"not scored: {', '.join(left_out)} (no test images, or not trained yet for every seed in {run})")
     if test_samples:
         how = Scoring(device, args.batch_size, max(1, args.workers))
         print(score_run(run, test_samples, source.root, how))

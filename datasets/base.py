@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
@@ -77,17 +77,12 @@ def load_image(path: Path, size: int | None = None) -> np.ndarray:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image after its EXIF orientation, from its header alone.
+    """Height and width of an image after its EXIF orientation.
 
     Raises DataError naming the file if it cannot be read.
     """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter
-    except READ_ERRORS as error:
-        raise DataError(f"cannot read image {path}: {error}") from error
-    return (width, height) if turned else (height, width)
+    width, height = _open(path).size  # not from the header: TIFFs come turned already, PNGs may name it at their end
+    return height, width
 
 
 def load_mask(path: Path, size: int | None = None) -> np.ndarray:

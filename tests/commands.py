@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -15,9 +16,9 @@ import pytest
 import torch
 
 from datasets.loading import load_stack
-from utils.checkpoint import load_model, stage_path, teacher_path
+from utils.checkpoint import load_model
 from utils.engine import predict_maps
-from utils.runs import read_config
+from utils.runs import read_config, stage_path, teacher_path
 
 ROOT = Path(__file__).parents[1]
 # A teacher with narrow levels: its student is small and quick. 4 images in batches of 2: their order matters.
@@ -39,7 +40,7 @@ class Result:
     def errors(self) -> list[str]:
         """The lines on stderr that report an error (a progress bar may stand before one, up to a carriage return)."""
         lines = self.err.replace("\r", "\n").splitlines()
-        return [line for line in lines if line.startswith(("error: ", "train.py: error: ", "test.py: error: "))]
+        return [line for line in lines if re.match(r"(\w+\.py: )?error: ", line)]
 
 
 def run_train(cwd: Path, *arguments: object) -> Result:
@@ -48,6 +49,14 @@ def run_train(cwd: Path, *arguments: object) -> Result:
 
 def run_test(cwd: Path, *arguments: object) -> Result:
     return _call(cwd, "test.py", ("--device", "cpu", "--workers", "1", *arguments))
+
+
+def run_compare(cwd: Path, *arguments: object) -> Result:
+    return _call(cwd, "scripts/compare.py", arguments)
+
+
+def run_report(cwd: Path, *arguments: object) -> Result:
+    return _call(cwd, "scripts/report.py", ("--device", "cpu", "--workers", "1", *arguments))
 
 
 def run_process(cwd: Path, program: str, *arguments: object) -> Result:

@@ -22,6 +22,14 @@ class Trained:
     rd4ad: Path
 
 
+@dataclass(frozen=True)
+class Seeded:
+    """A run of seeds 0 and 1, otherwise trained as `Trained.aand` and with the test metrics of every epoch logged."""
+
+    run: Path
+    out: str  # what train.py printed
+
+
 @pytest.fixture
 def one_thread():
     """Tiny networks: threads would wait for each other longer than they compute."""
@@ -40,3 +48,11 @@ def trained(tmp_path_factory) -> Trained:
         result = run_train(cwd, "--data_root", data, *TINY, *options)
         assert result.status == 0, result.err
     return Trained(cwd, data, cwd / "runs/aand", cwd / "runs/rd4ad")
+
+
+@pytest.fixture(scope="session")
+def seeded(trained) -> Seeded:
+    options = ("--seeds", 0, 1, "--eval_every", 1, "--output", "seeded", "--aux_path", "builtin")
+    result = run_train(trained.cwd, "--data_root", trained.data, *TINY, *options)
+    assert result.status == 0, result.err
+    return Seeded(trained.cwd / "seeded", result.out)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.base import DataError, Sample, list_folders, list_images, load_image, load_mask
+from datasets.base import DataError, Sample, list_folders, list_images, load_image, load_mask, read_size
 from tests.trees import write_image
 
 ORIENTATION = 0x0112  # the EXIF tag
@@ -35,13 +35,14 @@ def check_mask(path: Path, expected: list[list[int]], size: int | None = None) -
 
 
 def two_halves(path: Path, left: tuple, right: tuple, orientation: int | None = None) -> Path:
-    """A JPEG, 32 wide and 16 high as stored, of two plain colours, with an EXIF orientation."""
+    """A picture, 32 wide and 16 high as stored, of two plain colours, with an EXIF orientation."""
     image = Image.new("RGB", (32, 16), left)
     image.paste(right, (16, 0, 32, 16))
     exif = Image.Exif()
     if orientation is not None:
         exif[ORIENTATION] = orientation
-    image.save(path, quality=100, subsampling=0, exif=exif)
+    options = {"quality": 100, "subsampling": 0} if path.suffix == ".jpg" else {}
+    image.save(path, exif=exif, **options)
     return path
 
 
@@ -95,6 +96,13 @@ def test_exif_orientation_of_a_mask(tmp_path):
     np.testing.assert_array_equal(mask, np.repeat([0, 1], 16)[:, None] * np.ones((1, 16)))
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", [None, 1, 2, 3, 4, 5, 6, 7, 8])
+def test_size_is_that_of_the_image_as_shown(tmp_path, suffix, orientation):
+    path = two_halves(tmp_path / f"a{suffix}", (40,) * 3, (220,) * 3, orientation)
+    assert read_size(path) == ((32, 16) if orientation in (5, 6, 7, 8) else (16, 32)) == load_image(path).shape[:2]
+
+
 def test_image_is_resized_bicubically_to_a_square(tmp_path):
     step = np.tile(np.array([0, 0, 200, 200], np.uint8), (2, 1))  # (2, 4)
     image = load_image(write_image(tmp_path / "a.png", step), size=8)
@@ -138,7 +146,7 @@ def test_unreadable_files_are_named(tmp_path):
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "folder.png").mkdir()
     for name in ("cut.png", "text.png", "empty.jpg", "folder.png", "absent.png"):
-        for load in (load_image, load_mask):
+        for load in (load_image, load_mask, read_size):
             with pytest.raises(DataError, match=f"cannot read image .*{name}"):
                 load(tmp_path / name)
 

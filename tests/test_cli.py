@@ -17,10 +17,11 @@ from datasets import open_dataset
 from datasets.foreground import fg_mask_path
 from tests.commands import ROOT, TINY, listing, run_process, run_test, run_train
 from tests.trees import make_folder, make_mvtec, make_mvtec3d, make_visa, write_image
+from utils.metrics import METRICS
 
 MAKERS = {"mvtec": make_mvtec, "visa": make_visa, "mvtec3d": make_mvtec3d, "folder": make_folder}
 CATEGORIES = {"mvtec": ("tile", "bottle"), "visa": ("candle",), "mvtec3d": ("bagel",), "folder": ("gadget", "widget")}
-METRICS = ("image_auroc", "pixel_auroc", "aupro")
+PRINTED = ("image_auroc", "pixel_auroc", "aupro")
 
 
 def table(out: str) -> dict[str, list[str]]:
@@ -91,18 +92,20 @@ def check_results(run, out, categories):
     results = json.loads((run / "results.json").read_text())
     assert sorted(results["categories"]) == categories
     for category in categories:
-        values = [results["categories"][category][metric] for metric in METRICS]
-        assert all(0 <= value <= 1 for value in values)
-        assert rows[category] == [f"{100 * value:.2f}" for value in values]
+        values = results["categories"][category]
+        assert list(values) == list(METRICS)
+        assert all(0 <= value <= 1 for value in values.values())
+        assert rows[category] == [f"{100 * values[metric]:.2f}" for metric in PRINTED]
         assert set(results["seconds"][category]) == {"training", "testing"}
-    means = [np.mean([results["categories"][c][metric] for c in categories]) for metric in METRICS]
-    assert [results["mean"][metric] for metric in METRICS] == pytest.approx(means)
-    assert rows["Mean"] == [f"{100 * value:.2f}" for value in means]
+    means = {metric: np.mean([results["categories"][c][metric] for c in categories]) for metric in METRICS}
+    assert results["mean"] == pytest.approx(means)
+    assert rows["Mean"] == [f"{100 * means[metric]:.2f}" for metric in PRINTED]
     with (run / "results.csv").open(newline="") as file:
-        _, *lines = csv.reader(file)
-    expected = {c: [results["categories"][c][metric] for metric in METRICS] for c in categories} | {"Mean": means}
-    assert {line[0]: [float(value) for value in line[1:]] for line in lines} == {
-        category: pytest.approx(values) for category, values in expected.items()
+        lines = {line.pop("category"): line for line in csv.DictReader(file)}
+    expected = results["categories"] | {"Mean": means}
+    assert {name: {heading: float(value) for heading, value in line.items()} for name, line in lines.items()} == {
+        name: pytest.approx({f"{metric} [0..1]": value for metric, value in row.items()})
+        for name, row in expected.items()
     }
 
 
@@ -112,7 +115,7 @@ def test_published_defaults(monkeypatch):
     published = {
         "dataset": "auto", "method": "aand", "backbone": "wide_resnet50_2", "weights": "default", "image_size": 256,
         "batch_size": 16, "epochs_stage1": 100, "epochs_stage2": 120, "lr": 0.005, "seed": 0, "eval_every": 0,
-        "precision": "fp32", "device": "auto", "categories": None, "aux_path": None, "output": None,
+        "precision": "fp32", "device": "auto", "categories": None, "aux_path": None, "output": None, "seeds": None,
     }  # fmt: skip
     assert {name: args[name] for name in published} == published
 
@@ -166,11 +169,12 @@ def test_eval_every_logs_the_test_metrics(trained, tmp_path):
     result = run_train(tmp_path, "--data_root", trained.data, *TINY, *options)
     assert result.status == 0, result.err
     records = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    assert [set(METRICS) <= r.keys() for r in records] == [True, True]
-    assert "published protocol" in result.out
+    assert "Published protocol" in result.out
+    assert "Published protocol" in (tmp_path / "run/log.txt").read_text()
     assert run_test(tmp_path, "--data_root", trained.data, "--run", "run").status == 0
     scored = json.loads((tmp_path / "run/results.json").read_text())["categories"]["tile"]
     assert scored == {metric: pytest.approx(records[-1][metric], abs=1e-3) for metric in METRICS}
+    assert [r.keys() & METRICS for r in records] == [set(METRICS)] * 2
 
 
 # Data sets that lack something
@@ -186,7 +190,9 @@ def test_folder_without_masks_has_dashes(tmp_path):
         assert 0 <= float(image_auroc) <= 100
         assert others == ["–", "–"]
     [run] = (tmp_path / "runs").iterdir()
-    assert json.loads((run / "results.json").read_text())["categories"]["widget"].keys() == {"image_auroc"}
+    assert json.loads((run / "results.json").read_text())["categories"]["widget"].keys() == {
+        "image_auroc", "image_ap", "image_f1_max"
+    }  # fmt: skip
     assert len(list((run / "maps").rglob("*.png"))) == 5
 
 

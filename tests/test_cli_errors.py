@@ -141,6 +141,8 @@ def test_no_textures_beside_the_data(refused, tmp_path):
         ("--lr nan", "nan is not a finite number above 0"),
         ("--lr fast", "'fast' is not a number"),
         ("--seed -1", "-1 is below 0"),
+        ("--seeds 0 -1", "-1 is below 0"),
+        ("--seeds", "expected at least one argument"),
         ("--method simplenet", "'simplenet'"),
         ("--dataset coco", "'coco'"),
         ("--device tpu9", "tpu9"),
@@ -198,9 +200,33 @@ def test_run_that_cannot_be_scored(refused, trained, tmp_path):
     shutil.copytree(trained.rd4ad, tmp_path / "runs/other")
     refused(expect=["runs/other (of ", "choose one with --run"], run=run_test)
     shutil.rmtree(tmp_path / "runs/other/checkpoints")
-    refused("--run", "runs/other", expect=["runs/other has no trained category yet"], run=run_test)
+    refused("--run", "runs/other", expect=["runs/other has no category yet that is trained"], run=run_test)
 
 
 def test_output_that_is_a_file(refused, tmp_path):
     (tmp_path / "taken").touch()
     refused(*TRAIN, "--output", "taken", expect=["taken"])
+
+
+def test_single_seed_and_several_do_not_mix(refused, trained, seeded, tmp_path):
+    shutil.copytree(trained.aand, tmp_path / "single")
+    shutil.copytree(seeded.run, tmp_path / "several")
+    options = [*TRAIN, "--output"]
+    expect = ["single holds a run of a single seed; choose another --output"]
+    refused(*options, "single", "--seeds", 0, 1, root=trained.data, expect=expect)
+    expect = ["several holds a run of several seeds; go on with --seeds"]
+    refused(*options, "several", "--seed", 0, root=trained.data, expect=expect)
+
+
+def test_seeds_of_a_run_share_its_settings(refused, trained, seeded, tmp_path):
+    shutil.copytree(seeded.run, tmp_path / "several")
+    options = [*TRAIN, "--output", "several", "--lr", 0.001, "--seeds"]
+    for seeds in ([7], [7, 0], [1]):
+        expect = ["several/seed0 holds a run with other settings (lr: 0.005 -> 0.001)"]
+        refused(*options, *seeds, root=trained.data, expect=expect)
+    shutil.rmtree(tmp_path / "several/seed0")
+    refused(*options, 1, root=trained.data, expect=["several/seed1 holds a run with other settings (lr: 0.005 -> 0"])
+
+
+def test_repeated_seed(refused):
+    refused(*TRAIN, "--seeds", 1, 0, 1, expect=["--seeds 1 0 1: each seed only once"])

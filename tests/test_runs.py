@@ -9,8 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.commands import TINY, read_state, run_train, same_state, same_weights
-from utils.checkpoint import stage_path, teacher_path
-from utils.runs import RunError, RunLog, newest_run, open_run, read_config, trained_categories
+from utils.runs import (
+    RunError,
+    newest_run,
+    open_run,
+    published_protocol,
+    read_config,
+    read_metrics,
+    stage_path,
+    teacher_path,
+    trained_categories,
+)
 
 SETTINGS = {
     "method": "aand", "backbone": "resnet18", "image_size": 256, "dataset": "mvtec", "data_root": "/data",
@@ -178,6 +187,7 @@ def test_newest_run_of_a_data_set(tmp_path):
 
 
 def test_trained_categories(tmp_path):
+    (tmp_path / "config.json").touch()
     for category, stage in (("b", 2), ("a", 2), ("c", 1)):
         stage_path(tmp_path, category, stage).parent.mkdir(parents=True)
         stage_path(tmp_path, category, stage).touch()
@@ -185,19 +195,70 @@ def test_trained_categories(tmp_path):
     assert trained_categories(tmp_path) == ["a", "b"]
 
 
-def test_published_protocol_beside_the_last_epoch(tmp_path):
-    records = [
-        {"category": "a", "stage": 1, "epoch": 3, "loss": 1.0},
-        *({"category": "a", "stage": 2, "epoch": e, "image_auroc": v} for e, v in ((1, 0.5), (2, 0.91234), (3, 0.8))),
-        *({"category": "b", "stage": 2, "epoch": e, "image_auroc": v} for e, v in ((2, 0.25), (4, 1.0))),
-        {"category": "b", "stage": 2, "epoch": 3, "loss": 0.1},
-        {"category": "c", "stage": 2, "epoch": 1, "pixel_auroc": 0.5},
-    ]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    head, *rows = RunLog(tmp_path).published_protocol().splitlines()
-    assert "last" in head
-    assert "published protocol" in head
-    assert [row.split() for row in rows] == [
-        ["a", "80.00", "91.23", "2", "11.23"],
-        ["b", "100.00", "100.00", "4", "0.00"],
-    ]
+def record(category, epoch, stage=2, **figures):
+    return {"category": category, "stage": stage, "epoch": epoch, **figures}
+
+
+def write_metrics(folder: Path, *records) -> None:
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+
+
+def test_published_protocol_takes_the_best_epoch(tmp_path):
+    write_metrics(
+        tmp_path,
+        record("a", 3, stage=1, loss=1.0),
+        record("a", 1, image_auroc=0.5, aupro=0.9, loss=0.3),
+        record("a", 2, image_auroc=0.875, aupro=0.25, pixel_ap=0.1, loss=0.2),
+        record("a", 3, image_auroc=0.75, aupro=0.5, pixel_auroc=0.75, loss=0.1),
+        record("b", 2, image_auroc=0.25),
+        record("b", 3, loss=0.1),
+        record("b", 4, image_auroc=1.0),
+        record("c", 1, pixel_auroc=0.5),  # without image AUROC there is nothing to choose by
+    )
+    assert published_protocol(tmp_path) == {
+        "a": {
+            "epoch": 2, "metrics": {"image_auroc": 0.875, "aupro": 0.25, "pixel_ap": 0.1},
+            "gain": {"image_auroc": 0.125, "aupro": -0.25},  # what both epochs have
+        },
+        "b": {"epoch": 4, "metrics": {"image_auroc": 1.0}, "gain": {"image_auroc": 0.0}},
+    }  # fmt: skip
+
+
+def test_published_protocol_takes_the_first_of_equal_epochs(tmp_path):
+    curve = [(30, 0.75, 0.1), (40, 0.625, 0.4), (20, 0.75, 0.3), (10, 0.5, 0.2)]  # as written, not in order
+    write_metrics(tmp_path, *(record("a", epoch, image_auroc=i, pixel_auroc=p) for epoch, i, p in curve))
+    [chosen] = published_protocol(tmp_path).values()
+    assert (chosen["epoch"], chosen["metrics"]["pixel_auroc"]) == (20, 0.3)
+    assert chosen["gain"]["image_auroc"] == 0.125
+
+
+def test_an_epoch_that_was_run_twice_counts_once(tmp_path):
+    write_metrics(
+        tmp_path,
+        record("a", 1, stage=1, loss=9.0),
+        record("a", 1, image_auroc=1.0),
+        record("a", 2, image_auroc=0.5),
+        record("b", 1, image_auroc=0.5),
+        record("a", 1, image_auroc=0.25),  # went on from the start of Stage II
+        record("a", 2, loss=1.0),  # now without test metrics
+        record("a", 3, image_auroc=0.125),
+    )
+    chosen = published_protocol(tmp_path)
+    assert chosen["a"] == {"epoch": 1, "metrics": {"image_auroc": 0.25}, "gain": {"image_auroc": 0.125}}
+    assert chosen["b"]["metrics"] == {"image_auroc": 0.5}
+    found = [(r["category"], r["stage"], r["epoch"]) for r in read_metrics(tmp_path)]
+    assert found == [("a", 1, 1), ("b", 2, 1), ("a", 2, 1), ("a", 2, 2), ("a", 2, 3)]
+
+
+def test_no_metrics_file_is_no_curve(tmp_path):
+    assert read_metrics(tmp_path) == []
+    assert published_protocol(tmp_path) == {}
+
+
+@pytest.mark.parametrize("line", ['{"category": "a", "sta', "", "[1, 2]", "3", '{"category": "a", "epoch": 1}'])
+def test_broken_line_of_metrics_is_named(tmp_path, line):
+    whole = json.dumps(record("a", 1, image_auroc=0.5))
+    (tmp_path / "metrics.jsonl").write_text(f"{whole}\n{line}\n", encoding="utf-8")
+    for read in (read_metrics, published_protocol):
+        with pytest.raises(RunError, match=f"{tmp_path}/metrics.jsonl cannot be read .*; remove its last line"):
+            read(tmp_path)

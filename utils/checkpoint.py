@@ -21,6 +21,7 @@ from models.amplification import AmplifiedTeacher
 from models.teacher import PretrainedTeacher, build_teacher
 from models.weights import WeightsError, read_file
 from utils.misc import atomic_write
+from utils.runs import stage_path, teacher_path
 
 METHODS = ("aand", "rd4ad")
 MODEL_SETTINGS = ("method", "backbone", "image_size")  # what a checkpoint must share with the model it is loaded into
@@ -28,14 +29,6 @@ MODEL_SETTINGS = ("method", "backbone", "image_size")  # what a checkpoint must 
 
 class CheckpointError(RuntimeError):
     """A checkpoint that is missing, unreadable or of another model; the message names the file."""
-
-
-def teacher_path(run: Path) -> Path:
-    return run / "checkpoints" / "teacher.pt"
-
-
-def stage_path(run: Path, category: str, stage: int) -> Path:
-    return run / "checkpoints" / category / f"stage{stage}.pt"
 
 
 def build_model(pretrained: PretrainedTeacher, method: str) -> AAND:

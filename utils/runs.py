@@ -3,7 +3,7 @@
     runs/NAME/config.json      the settings of train.py
     runs/NAME/log.txt          one line an epoch
     runs/NAME/metrics.jsonl    one JSON object an epoch
-    runs/NAME/checkpoints/     see utils/checkpoint.py
+    runs/NAME/checkpoints/teacher.pt, <category>/stage1.pt, stage2.pt    see utils/checkpoint.py
     runs/NAME/results.csv, results.json, maps/    written by test.py
     runs/NAME/seed0/, seed1/, ...    with train.py --seeds: a run folder each, and their common results in runs/NAME
 """
@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from utils.checkpoint import stage_path
 from utils.metrics import METRICS
 from utils.misc import write_text
 from utils.report import COLUMNS
@@ -29,8 +28,6 @@ RESULTS = "results.json"
 NEEDED_SETTINGS = ("method", "backbone", "image_size", "dataset", "data_root", "command", "started")
 # What may differ when a run goes on:
 FREE_SETTINGS = ("categories", "device", "workers", "eval_every", "started", "command", "code", "environment")
-
-
 SEED_FOLDERS = "seed[0-9]*"
 
 
@@ -38,16 +35,33 @@ class RunError(RuntimeError):
     """A run folder that cannot be used; the message names it and says what helps."""
 
 
-def open_run(folder: Path, settings: Mapping[str, Any]) -> None:
+def teacher_path(run: Path) -> Path:
+    return run / "checkpoints" / "teacher.pt"
+
+
+def stage_path(run: Path, category: str, stage: int) -> Path:
+    return run / "checkpoints" / category / f"stage{stage}.pt"
+
+
+def open_run(folder: Path, settings: Mapping[str, Any], other_seeds: Iterable[Path] = ()) -> None:
     """Start a run folder, or go on with one that was started with the same settings.
+
+    `other_seeds` are the folders of the same run of several seeds, whose settings must be the same but for the seed.
 
     Raises RunError listing the differences if the folder holds a run with other settings, or one of several seeds.
     """
     if any(folder.glob(f"{SEED_FOLDERS}/{CONFIG}")):
         raise RunError(f"{folder} holds a run of several seeds; go on with --seeds or choose another --output")
-    if not (folder / CONFIG).is_file():
+    for other in other_seeds:
+        if (other / CONFIG).is_file():
+            _require_same_settings(other, {**settings, "seed": read_config(other).get("seed")})
+    if (folder / CONFIG).is_file():
+        _require_same_settings(folder, settings)
+    else:
         write_text(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
-        return
+
+
+def _require_same_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     before = read_config(folder)
     names = [name for name in {**before, **settings} if name not in FREE_SETTINGS]
     differences = [f"{n}: {before.get(n)} -> {settings.get(n)}" for n in names if before.get(n) != settings.get(n)]
@@ -81,9 +95,15 @@ def seed_folders(run: Path) -> list[Path]:
     """
     if (run / CONFIG).is_file():
         return [run]
-    found = [path.parent for path in run.glob(f"{SEED_FOLDERS}/{CONFIG}") if path.parent.name[4:].isdecimal()]
+    found = [folder for folder in list_seeds(run) if (folder / CONFIG).is_file()]
     if not found:
         raise RunError(f"{run} is not a run folder of train.py: no {CONFIG} in it, and no seed0/, seed1/, ...")
+    return found
+
+
+def list_seeds(run: Path) -> list[Path]:
+    """The folders seed0/, seed1/, ... in a run, in the order of seeds; empty for a run of a single one."""
+    found = [path for path in run.glob(SEED_FOLDERS) if path.name[4:].isdecimal()]
     return sorted(found, key=lambda folder: int(folder.name[4:]))
 
 
@@ -148,7 +168,7 @@ def published_protocol(folder: Path) -> dict[str, dict[str, Any]]:
     chosen = {}
     for category, curve in curves.items():
         last, epoch = curve[max(curve)], max(sorted(curve), key=lambda epoch: curve[epoch]["image_auroc"])
-        gain = {metric: curve[epoch][metric] - last[metric] for metric in last}
+        gain = {metric: value - last[metric] for metric, value in curve[epoch].items() if metric in last}
         chosen[category] = {"epoch": epoch, "metrics": curve[epoch], "gain": gain}
     return chosen
 

@@ -1,0 +1,52 @@
+"""Compare scored runs category by category, the first one being what the others are measured against.
+
+    python scripts/compare.py runs/rd4ad runs/aand
+    python scripts/compare.py runs/a runs/b runs/c --metrics all --output comparison.md comparison.csv comparison.json
+
+Reads the results.json files that test.py wrote, of all seeds of a run, and nothing else. Prints each run's mean ±
+standard deviation over its seeds and, for each run after the first, the difference, the spread of the seeds and whether
+the difference exceeds it; below, what else the runs differ in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.cli import UsageError, run_command, user_path
+from utils.comparison import compare, read_runs
+from utils.comparison_report import format_text, writer_for
+from utils.metrics import METRICS
+from utils.report import COLUMNS
+from utils.runs import RunError
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("runs", type=user_path, nargs="+", metavar="RUN", help="run folder, or one of results alone")
+    add("--metrics", nargs="+", choices=[*METRICS, "all"], default=list(COLUMNS), metavar="NAME",
+        help=f"all, or some of {', '.join(METRICS)} (default {' '.join(COLUMNS)})")  # fmt: skip
+    add("--output", type=user_path, nargs="+", default=[], metavar="FILE", help="files to write: .md, .csv or .json")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if len(args.runs) < 2:
+        raise UsageError("give at least two run folders")
+    writers = {path: writer_for(path) for path in args.output}
+    wanted = METRICS if "all" in args.metrics else dict.fromkeys(args.metrics)
+    comparison = compare(read_runs(args.runs), list(wanted))
+    print(format_text(comparison))
+    for path, write in writers.items():
+        write(path, comparison)
+
+
+if __name__ == "__main__":
+    run_command(main, RunError)
