@@ -1,63 +1,35 @@
-"""Metrics against values worked out by hand, a slow reference over all thresholds, and scikit-learn."""
+"""Metrics against values worked out by hand, slow references over all thresholds, and scikit-learn."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from utils.metrics import UndefinedMetric, aupro, evaluate, image_auroc, pixel_auroc
-
-
-def find_regions(masks: np.ndarray) -> list[list[tuple[int, int, int]]]:
-    """8-connected regions by flood fill, each a list of (image, row, column)."""
-    left = {tuple(int(i) for i in index) for index in np.argwhere(masks)}
-    regions = []
-    while left:
-        todo, region = [left.pop()], []
-        while todo:
-            n, row, column = todo.pop()
-            region.append((n, row, column))
-            near = {(n, row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
-            left -= near
-            todo += near
-        regions.append(region)
-    return regions
-
-
-def slow_aupro(masks: np.ndarray, maps: np.ndarray, limit: float) -> float:
-    """Every threshold, every region, by the definition."""
-    regions, normal = find_regions(masks), masks == 0
-    fpr, pro = [0.0], [0.0]
-    for threshold in sorted(set(maps.ravel().tolist()), reverse=True):
-        flagged = maps >= threshold
-        fpr.append(flagged[normal].mean())
-        pro.append(np.mean([np.mean([flagged[pixel] for pixel in region]) for region in regions]))
-    area = 0.0
-    for x0, x1, y0, y1 in zip(fpr[:-1], fpr[1:], pro[:-1], pro[1:], strict=True):
-        stop = min(x1, limit)
-        if x0 < stop:
-            y_stop = y0 + (y1 - y0) * (stop - x0) / (x1 - x0)
-            area += (stop - x0) * (y0 + y_stop) / 2
-    return area / limit
-
-
-def slow_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Share of the pairs in which the anomalous one scores higher, equal ones counting one half."""
-    positives, negatives = scores[labels == 1], scores[labels == 0]
-    wins = [(p > n) + 0.5 * (p == n) for p in positives for n in negatives]
-    return float(np.mean(wins))
-
-
-def random_case(seed: int, num_values: int) -> tuple[np.ndarray, np.ndarray]:
-    """masks and maps (4, 7, 6); `num_values` different scores, so that few means many ties; image 0 is good."""
-    rng = np.random.default_rng(seed)
-    masks = (rng.random((4, 7, 6)) < rng.uniform(0.05, 0.4)).astype(np.uint8)
-    masks[0] = 0
-    masks[1, 2, 3] = 1
-    maps = rng.integers(0, num_values, masks.shape) / num_values + 0.3 * masks * rng.integers(0, 2)
-    return masks, maps.astype(np.float32)
-
+from tests.metric_references import (
+    random_case,
+    random_sizes,
+    slow_ap,
+    slow_area,
+    slow_aupro,
+    slow_auroc,
+    slow_f1_max,
+    slow_pixel_metrics,
+)
+from utils.metrics import (
+    METRICS,
+    aupro,
+    aupro_per_image,
+    evaluate,
+    image_ap,
+    image_auroc,
+    image_f1_max,
+    image_roc_curve,
+    pixel_ap,
+    pixel_auroc,
+    pixel_curves,
+    pixel_f1_max,
+)
 
 CASES = [(seed, num_values) for seed in range(12) for num_values in (2, 5, 30, 10_000)]
 
@@ -133,160 +105,156 @@ def test_fpr_counts_the_pixels_of_good_images():
     assert aupro(masks, maps) == pytest.approx((0.3 - 1 / 11) / 0.3, abs=1e-15)
 
 
+def test_ap_by_hand():
+    # From the top: anomalous (precision 1, recall 1/2), good, anomalous (2/3, recall 1), good.
+    labels, scores = np.array([0, 1, 0, 1]), np.array([1.0, 4.0, 3.0, 2.0])
+    assert image_ap(labels, scores) == pytest.approx(1 / 2 * 1 + 1 / 2 * 2 / 3, abs=1e-15)
+    assert pixel_ap(labels.reshape(2, 1, 2), scores.reshape(2, 1, 2)) == image_ap(labels, scores)
+
+
+def test_ap_of_tied_scores_by_hand():
+    # One anomalous and two good ones share the highest score: precision 1/3, recall 1/2; then 2/4, recall 1.
+    labels, scores = np.array([1, 0, 0, 1, 0]), np.array([9.0, 9.0, 9.0, 5.0, 1.0])
+    assert image_ap(labels, scores) == pytest.approx(1 / 2 * 1 / 3 + 1 / 2 * 2 / 4, abs=1e-15)
+
+
+def test_f1_max_by_hand():
+    # F1 = 2 found / (flagged + 3): from the top 2/4, 2/5, 4/6, 4/7, 6/8, 6/9. The best is not the highest precision.
+    labels, scores = np.array([1, 0, 1, 0, 1, 0]), np.array([6, 5, 4, 3, 2, 1])
+    assert image_f1_max(labels, scores) == pytest.approx(6 / 8, abs=1e-15)
+    assert pixel_f1_max(labels.reshape(1, 2, 3), scores.reshape(1, 2, 3)) == image_f1_max(labels, scores)
+
+
+def test_f1_max_of_tied_scores_by_hand():
+    # The four at 5 enter together: 2/(1 + 3) before them, 6/(5 + 3) with them. Apart, 6/(3 + 3) could seem possible.
+    assert image_f1_max(np.array([1, 1, 1, 0, 0, 0]), np.array([9, 5, 5, 5, 5, 1])) == pytest.approx(6 / 8, abs=1e-15)
+
+
+def test_aupro_per_image_by_hand():
+    # Minimum 0, maximum 200: the thresholds are 0, 1, ..., 199. 10 defect-free pixels; a region of two, at 200 and 180,
+    # and one of one, at 100. From the top: the region of two, a false pixel at 150, the region of one, a false pixel
+    # at 50, seven at 10 (FPR 0.9, dropped). FPR 0, 0.1, 0.2 become 0, 1/2, 1: PRO is 1/2 up to 1/2, then 1.
+    mask = np.array([[1, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]])
+    image = np.array([[200, 180, 150, 100, 50, 10, 10, 10, 10, 10, 10, 10, 0]])
+    assert aupro_per_image(mask[None], image[None]) == pytest.approx(1 / 2 * 1 / 2 + 1 / 2 * 1, abs=1e-15)
+
+
+def test_aupro_per_image_flags_what_is_strictly_above():
+    # At the threshold 150 the second region (150.5) is flagged and the false pixel of 150 is not: PRO is 1 from FPR 0.
+    mask = np.array([[1, 0, 1] + 9 * [0]])
+    image = np.array([[200, 0, 150.5, 150] + 8 * [0]])
+    assert aupro_per_image(mask[None], image[None]) == 1
+
+
+def test_aupro_per_image_drops_the_limit_itself_and_averages_over_images():
+    # Two regions of one pixel, 10 defect-free pixels. Image 0: the second region enters with two false pixels at FPR
+    # 0.3, which is dropped: PRO stays 1/2. Image 1: PRO is 1 before the first false pixel. Image 2 is good, and in
+    # image 3 no threshold but the lowest lets a false pixel in: neither counts, as 0 or otherwise.
+    mask = np.array([[1, 0, 1] + 9 * [0]])
+    masks = np.stack([mask, mask, mask * 0, mask])
+    rows = [[200, 180, 150, 150, 150], [200, 100, 190, 0, 0], [200, 180, 150, 150, 150], [200, 0, 0, 0, 0]]
+    maps = np.array([[row + 7 * [0]] for row in rows])
+    assert aupro_per_image(masks, maps) == pytest.approx((1 / 2 + 1) / 2, abs=1e-15)
+
+
 # ---- Against slow references and scikit-learn ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("seed", "num_values"), CASES)
 def test_pixel_metrics_equal_brute_force(seed, num_values):
     masks, maps = random_case(seed, num_values)
-    for limit in (0.05, 0.3, 0.77, 1.0):
+    for limit in (0.05, 0.77, 1.0):
         assert aupro(masks, maps, limit) == pytest.approx(slow_aupro(masks, maps, limit), abs=1e-12)
-    assert pixel_auroc(masks, maps) == pytest.approx(slow_auroc(masks, maps), abs=1e-12)
+    labels = masks.any(axis=(1, 2))
+    metrics = evaluate(labels, maps.max(axis=(1, 2)), masks, maps)
+    pixel_metrics = {name: value for name, value in metrics.items() if not name.startswith("image_")}
+    assert pixel_metrics == pytest.approx(slow_pixel_metrics(masks, maps), abs=1e-12)
+
+
+@pytest.mark.parametrize("num_values", [2, 7, 1000])
+def test_image_metrics_equal_brute_force(num_values):
+    rng = np.random.default_rng(num_values)
+    for _ in range(20):
+        labels = rng.permutation(np.arange(30) % rng.integers(2, 6) == 0).astype(int)
+        scores = rng.integers(-num_values, num_values, 30) / 3 + labels
+        assert image_auroc(labels, scores) == pytest.approx(slow_auroc(labels, scores), abs=1e-12)
+        assert image_ap(labels, scores) == pytest.approx(slow_ap(labels, scores), abs=1e-12)
+        assert image_f1_max(labels, scores) == pytest.approx(slow_f1_max(labels, scores), abs=1e-12)
 
 
 @pytest.mark.parametrize("num_values", [3, 100, 10**9])
-def test_auroc_equals_scikit_learn(num_values):
+def test_auroc_and_ap_equal_scikit_learn(num_values):
     rng = np.random.default_rng(num_values)
     scores = rng.integers(0, num_values, 5000) / num_values
     labels = (rng.random(5000) < 0.3 + 0.3 * scores).astype(int)
-    expected = roc_auc_score(labels, scores)
-    assert image_auroc(labels, scores) == pytest.approx(expected, abs=1e-12)
-    shape = (5, 20, 50)
-    assert pixel_auroc(labels.reshape(shape), scores.reshape(shape)) == pytest.approx(expected, abs=1e-12)
+    masks, maps = labels.reshape(5, 20, 50), scores.reshape(5, 20, 50)
+    for ours, of_pixels, theirs in (
+        (image_auroc, pixel_auroc, roc_auc_score),
+        (image_ap, pixel_ap, average_precision_score),
+    ):
+        expected = theirs(labels, scores)
+        assert ours(labels, scores) == pytest.approx(expected, abs=1e-12)
+        assert of_pixels(masks, maps) == pytest.approx(expected, abs=1e-12)
 
 
 def test_evaluate_equals_the_single_functions():
     masks, maps = random_case(seed=3, num_values=20)
     labels, scores = masks.any(axis=(1, 2)).astype(int), maps.max(axis=(1, 2))
-    assert evaluate(labels, scores, masks, maps) == {
+    metrics = evaluate(labels, scores, masks, maps)
+    assert metrics == {
         "image_auroc": image_auroc(labels, scores),
+        "image_ap": image_ap(labels, scores),
+        "image_f1_max": image_f1_max(labels, scores),
         "pixel_auroc": pixel_auroc(masks, maps),
+        "pixel_ap": pixel_ap(masks, maps),
+        "pixel_f1_max": pixel_f1_max(masks, maps),
         "aupro": aupro(masks, maps),
+        "aupro_per_image": aupro_per_image(masks, maps),
     }
+    assert tuple(metrics) == METRICS
+    assert all(type(value) is float for value in metrics.values())
 
 
-# ---- Properties ------------------------------------------------------------------------------------------------------
-
-
-def test_perfect_is_one_and_reversed_is_zero():
-    masks, _ = random_case(seed=0, num_values=5)
-    noise = np.random.default_rng(0).random(masks.shape)
-    labels = masks.any(axis=(1, 2))
-    perfect, reversed_ = masks * 2 + noise, noise - masks * 2
-    assert evaluate(labels, labels * 1.0, masks, perfect) == {"image_auroc": 1.0, "pixel_auroc": 1.0, "aupro": 1.0}
-    assert evaluate(labels, labels * -1.0, masks, reversed_) == {"image_auroc": 0.0, "pixel_auroc": 0.0, "aupro": 0.0}
-
-
-def test_constant_scores_are_chance():
-    masks, _ = random_case(seed=0, num_values=5)
-    maps, labels = np.full(masks.shape, 0.7), masks.any(axis=(1, 2))
-    assert image_auroc(labels, np.full(4, 0.7)) == 0.5
-    assert pixel_auroc(masks, maps) == 0.5
-    assert aupro(masks, maps) == pytest.approx(0.15, abs=1e-15)
-    assert aupro(masks, maps, fpr_limit=1.0) == 0.5
-
-
-@pytest.mark.parametrize("num_values", [5, 10_000])
-def test_order_of_images_and_scale_of_scores_do_not_matter(num_values):
-    masks, maps = random_case(seed=7, num_values=num_values)
-    labels, scores = np.array([0, 1, 0, 1, 1, 0]), np.array([0.1, 0.4, 0.4, 0.9, 0.2, 0.3])
-    order = np.array([2, 0, 3, 1])
-    for metric in (pixel_auroc, aupro):
-        expected = metric(masks, maps)
-        assert metric(masks[order], maps[order]) == pytest.approx(expected, abs=1e-12)
-        assert metric(masks, np.exp(3 * maps.astype(float)) - 100) == pytest.approx(expected, abs=1e-12)
-    assert image_auroc(labels[::-1], scores[::-1]) == image_auroc(labels, scores) == image_auroc(labels, scores**3 - 5)
-
-
-def test_inputs_are_left_alone_and_any_real_type_works():
-    masks, maps = random_case(seed=5, num_values=30)
-    expected = {aupro(masks, maps), aupro(masks.astype(bool), maps), aupro(masks.astype(float), maps.astype(float))}
-    assert len(expected) == 1
-    levels = np.rint(maps * 100).astype(np.uint8)
-    assert aupro(masks, levels) == aupro(masks, levels.astype(np.float64))
-    assert aupro(np.asfortranarray(masks), maps[:, ::1]) == expected.pop()
-    masks_before, maps_before = masks.copy(), maps.copy()
-    evaluate(masks.any(axis=(1, 2)), maps.max(axis=(1, 2)), masks, maps)
-    assert (masks == masks_before).all()
-    assert (maps == maps_before).all()
-
-
-# ---- What cannot be computed, and wrong calls ------------------------------------------------------------------------
-
-
-def test_undefined_metrics_raise():
-    for labels in ([0, 0, 0], [1, 1, 1], []):
-        with pytest.raises(UndefinedMetric, match="anomalous and normal images"):
-            image_auroc(np.array(labels), np.zeros(len(labels)))
-    for mask in (0, 1):
-        for metric in (pixel_auroc, aupro):
-            with pytest.raises(UndefinedMetric, match="anomalous and normal pixels"):
-                metric(np.full((2, 3, 3), mask), np.zeros((2, 3, 3)))
-
-
-def test_evaluate_leaves_undefined_metrics_out():
-    maps, labels, scores = np.random.default_rng(0).random((3, 4, 4)), np.array([0, 1, 1]), np.array([0.0, 1.0, 2.0])
-    masks = np.zeros((3, 4, 4), int)
-    assert evaluate(labels, scores, None, maps) == {"image_auroc": 1.0}
-    assert evaluate(labels, scores, masks, maps) == {"image_auroc": 1.0}  # no anomalous pixel
-    assert evaluate(labels * 0, scores, masks, maps) == {}
-    masks[:, 0, 0] = 1
-    assert evaluate(labels * 0 + 1, scores, masks, maps).keys() == {"pixel_auroc", "aupro"}
-
-
-def test_nan_and_infinity_are_named():
-    maps = np.zeros((5, 4, 4))
-    masks = np.zeros((5, 4, 4), int)
-    masks[1, 0, 0] = 1
-    maps[1, :2, 0], maps[3, 2, 2], maps[3, 3, 3] = np.nan, np.inf, -np.inf
-    labels, scores = np.array([0, 1, 0, 0, 0]), np.arange(5.0)
-    message = r"anomaly_maps: 2 NaN and 2 infinite values, in images 1, 3 "
-    for call in (
-        lambda: pixel_auroc(masks, maps),
-        lambda: aupro(masks, maps),
-        lambda: evaluate(labels, scores, masks, maps),
-        lambda: evaluate(labels, scores, None, maps),
+def test_curves_to_draw_have_the_areas_of_the_metrics():
+    masks, maps = random_case(seed=1, num_values=10_000)
+    labels, scores = masks.any(axis=(1, 2)), np.array([0.3, 0.1, 0.4, 0.5])
+    curves = pixel_curves(masks, maps)
+    assert curves.keys() == {"roc", "pro"}
+    for curve, expected in (
+        (curves["roc"], pixel_auroc(masks, maps)),
+        (curves["pro"], aupro(masks, maps, fpr_limit=1.0)),
+        (image_roc_curve(labels, scores), 2 / 3),
     ):
-        with pytest.raises(ValueError, match=message):
-            call()
-    scores[4] = np.nan
-    for call in (lambda: image_auroc(labels, scores), lambda: evaluate(labels, scores, None, np.zeros_like(maps))):
-        with pytest.raises(ValueError, match="scores: 1 NaN and 0 infinite values, in image 4 "):
-            call()
+        assert [ends.tolist() for ends in (curve[0][[0, -1]], curve[1][[0, -1]])] == [[0, 1], [0, 1]]
+        assert slow_area(*curve, limit=1.0) == pytest.approx(expected, abs=1 / 200)
 
 
-def test_many_images_are_not_all_listed():
-    with pytest.raises(ValueError, match=r"12 NaN .* 8, 9 and 2 more"):
-        image_auroc(np.arange(12) % 2, np.full(12, np.nan))
+# ---- Images of different sizes ---------------------------------------------------------------------------------------
 
 
-def test_wrong_shapes_are_named():
-    labels, masks, maps = np.array([0, 1]), np.zeros((2, 4, 4), int), np.zeros((2, 4, 4))
-    masks[1, 0, 0] = 1
-    for call, message in (
-        (lambda: image_auroc(labels, np.zeros(3)), r"scores: expected shape \(2,\).* got \(3,\)"),
-        (lambda: image_auroc(labels[:, None], np.zeros(2)), r"labels: expected shape \(N,\), got \(2, 1\)"),
-        (lambda: aupro(masks, maps[:, None]), r"anomaly_maps: expected shape \(N, H, W\), got \(2, 1, 4, 4\)"),
-        (lambda: aupro(masks[:1], maps), r"masks: expected shape \(2, 4, 4\).* got \(1, 4, 4\)"),
-        (lambda: pixel_auroc(masks, maps[0]), r"anomaly_maps: expected shape \(N, H, W\), got \(4, 4\)"),
-        (lambda: evaluate(labels[:1], np.zeros(1), None, maps), r"expected shape \(1, 4, 4\).* got \(2, 4, 4\)"),
-        (lambda: evaluate(labels, np.zeros(2), masks[:, :2], maps), r"masks: .*got \(2, 2, 4\)"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            call()
+def test_lists_of_equal_sizes_equal_the_array():
+    masks, maps = random_case(seed=2, num_values=30)
+    labels, scores = masks.any(axis=(1, 2)), maps.max(axis=(1, 2))
+    expected = evaluate(labels, scores, masks, maps)
+    for some_masks in (masks, list(masks), tuple(masks.astype(bool)), masks.tolist()):
+        for some_maps in (maps, list(maps), tuple(maps)):
+            assert evaluate(labels, scores, some_masks, some_maps) == expected
 
 
-def test_wrong_values_are_named():
-    labels, masks, maps = np.array([0, 1]), np.zeros((2, 4, 4), int), np.zeros((2, 4, 4))
-    masks[1, 0, 0] = 1
-    for call, message in (
-        (lambda: aupro(masks * 255, maps), "masks: expected 0 and 1 only, got 255 in image 1 "),
-        (lambda: image_auroc(labels * 2 - 1, np.zeros(2)), "labels: expected 0 and 1 only, got -1 in image 0 "),
-        (lambda: aupro(masks, maps, fpr_limit=0.0), "fpr_limit .* got 0.0"),
-        (lambda: aupro(masks, maps, fpr_limit=30), "fpr_limit .* got 30"),
-        (lambda: aupro(masks, maps, fpr_limit=float("nan")), "fpr_limit .* got nan"),
-        (lambda: image_auroc(labels, np.array(["a", "b"])), "scores: expected real numbers"),
-        (lambda: evaluate(1 - labels, np.zeros(2), masks, maps), r"label is 0 \(good\), in image 1 "),
-    ):
-        with pytest.raises(ValueError, match=message):
-            call()
+@pytest.mark.parametrize("num_values", [4, 9, 10_000])
+@pytest.mark.parametrize("seed", range(4))
+def test_different_sizes_equal_brute_force(seed, num_values):
+    masks, maps = random_sizes(seed, num_values)
+    labels = np.array([mask.any() for mask in masks])
+    metrics = evaluate(labels, np.arange(5.0), masks, maps)
+    pixel_metrics = {name: value for name, value in metrics.items() if not name.startswith("image_")}
+    expected = slow_pixel_metrics(masks, maps)
+    assert pixel_metrics == pytest.approx(expected, abs=1e-12)
+    singly = {
+        "pixel_auroc": pixel_auroc(masks, maps),
+        "pixel_ap": pixel_ap(masks, maps),
+        "pixel_f1_max": pixel_f1_max(masks, maps),
+        "aupro": aupro(masks, maps),
+        "aupro_per_image": aupro_per_image(masks, maps),
+    }
+    assert singly == pixel_metrics

@@ -58,7 +58,7 @@ def _require_finite(name: str, images: Images) -> None:
     """images: N numbers or arrays; they must be real, none of them NaN or infinite."""
     num_nan = num_infinite = 0
     wrong = []
-    for index, values in enumerate(images):
+    for index, values in enumerate(map(np.asarray, images)):
         if values.dtype.kind not in "fiub":
             raise ValueError(f"{name}: expected real numbers, got dtype {values.dtype}")
         finite = np.count_nonzero(np.isfinite(values))

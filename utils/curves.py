@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PIECE = 1 << 18  # thresholds worked on at a time: what bounds the memory
+PIECE = 1 << 16  # thresholds worked on at a time: what bounds the memory
 
 Corners = tuple[np.ndarray, np.ndarray]
 
@@ -99,8 +99,11 @@ def area(curve: Iterable[Corners], limit: float = 1.0) -> float:
 
 def thin(curve: Iterable[Corners], steps: int = 400) -> Corners:
     """Enough corners of a curve to draw it: those that leave their cell of a `steps` x `steps` grid, and the ends."""
-    xs, ys = zip(*curve, strict=True)
-    x, y = np.concatenate(xs), np.concatenate(ys)
+    xs, ys = zip(*(_leave_cells(x, y, steps) for x, y in curve), strict=True)
+    return _leave_cells(np.concatenate(xs), np.concatenate(ys), steps)
+
+
+def _leave_cells(x: np.ndarray, y: np.ndarray, steps: int) -> Corners:
     cells = np.rint(np.stack([x, y]) * steps)
     moves = (cells[:, 1:] != cells[:, :-1]).any(axis=0)
     keep = np.concatenate([[True], moves]) | np.concatenate([moves, [True]])

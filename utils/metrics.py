@@ -191,7 +191,9 @@ class _Pixels:
 
 def _flatten(images: Images) -> np.ndarray:
     """All pixels, image by image (n,); without a copy where `images` is an array."""
-    return images.reshape(-1) if isinstance(images, np.ndarray) else np.concatenate([i.reshape(-1) for i in images])
+    if isinstance(images, np.ndarray):
+        return images.reshape(-1)
+    return np.concatenate([image.reshape(-1) for image in images]) if images else np.empty(0)
 
 
 def _label_regions(mask: np.ndarray) -> np.ndarray:
@@ -227,7 +229,8 @@ def _area_of_image(mask: np.ndarray, anomaly_map: np.ndarray) -> float | None:
     """The area of `aupro_per_image` for one image, mask (H, W) bool; None where there is none."""
     if mask.all():
         return None
-    thresholds = np.linspace(anomaly_map.min(), anomaly_map.max(), PER_IMAGE_THRESHOLDS, endpoint=False)
+    lowest, highest = float(anomaly_map.min()), float(anomaly_map.max())  # float64, whatever the map's type
+    thresholds = np.linspace(lowest, highest, PER_IMAGE_THRESHOLDS, endpoint=False)
     below = np.searchsorted(thresholds, anomaly_map)  # (H, W) number of thresholds that the pixel is above
 
     def flagged(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -243,4 +246,4 @@ def _area_of_image(mask: np.ndarray, anomaly_map: np.ndarray) -> float | None:
     fpr, overlap = fpr[kept][::-1], overlap[kept][::-1]  # rising
     if not fpr.size or fpr[0] == fpr[-1]:
         return None
-    return area([(fpr / fpr[-1], overlap)])
+    return min(area([(fpr / fpr[-1], overlap)]), 1.0)  # in spite of rounding
