@@ -130,6 +130,9 @@ def test_categories_that_not_all_have():
     assert [entry.category for entry in comparison.entries] == ["wood"]
     assert entry_of(comparison, "Mean", "image_auroc").values == [[0.75], [0.5, 0.75]]
     assert "Only common categories are compared: a also has tile; b also has mesh, tile." in comparison.notes
+    seeds = [scored(0, two), scored(1, {"wood": one})]  # a category that the second seed lacks
+    comparison = compare([Run("a", [scored(0, two)]), Run("b", seeds)], ["image_auroc"])
+    assert [(entry.category, entry.values) for entry in comparison.entries] == [("wood", [[0.75], [0.75, 0.5]])]
     with pytest.raises(RunError, match="no category in common: a has tile; b has wood"):
         notes([scored()], [scored(0, {"wood": one})])
     with pytest.raises(RunError, match="no category in common: a has none for all seeds; b has tile"):

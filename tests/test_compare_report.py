@@ -106,8 +106,17 @@ def test_json_file(tmp_path):
     assert content["mean"]["image_auroc"]["runs"]["ours"]["mean"] == pytest.approx(0.845)
     assert content["mean"].keys() == {"image_auroc", "pixel_auroc"}
     gain = {"ours": {"values": [0.125, 0.125], "mean": 0.125, "std": 0.0}}
-    assert content["best_on_test_gain"] == {"categories": {"wood": gain}, "mean": {}}
+    assert content["best_on_test_gain"] == {"categories": {"wood": gain}, "mean": {}}  # not of both runs
     assert content["notes"] == list(comparison.notes) == ["Mean P-AUROC is over 1 of 2 categories."]
+
+
+def test_json_file_has_the_mean_gain(tmp_path):
+    rows = {"tile": {"image_auroc": 0.5}, "wood": {"image_auroc": 0.5}}
+    runs = [Run(name, [scored(0, rows, gains={"tile": 0.125, "wood": 0.25})]) for name in "ab"]
+    write_json(tmp_path / "c.json", compare(runs, HEADLINE))
+    gains = json.loads((tmp_path / "c.json").read_text())["best_on_test_gain"]
+    assert gains["mean"] == {name: {"values": [0.1875], "mean": 0.1875, "std": None} for name in "ab"}
+    assert gains["categories"].keys() == {"tile", "wood"}
 
 
 def test_markdown_file(tmp_path):
@@ -163,6 +172,7 @@ def test_choice_of_metrics(tmp_path):
         done = run_compare(tmp_path, "a", "b", "--metrics", *wanted.split(), "--output", "c.json")
         assert done.status == 0, done.err
         assert list(json.loads((tmp_path / "c.json").read_text())["categories"]["tile"]) == expected
+        assert done.out.count("\ntile ") == len(expected)
 
 
 @pytest.mark.parametrize(
