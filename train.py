@@ -78,6 +78,8 @@ def main() -> None:
     args = parse_args()
     device = pick_device(args.device)
     source = open_dataset(args.data_root, args.dataset, args.categories)
+    run = args.output or Path("runs") / default_name(args, source)
+    runs = plan_runs(run, args)
     if args.method == "aand" and not args.aux_path:
         args.aux_path = str(find_aux_path(args.data_root))
     texture_paths = list_textures(args.aux_path) if args.method == "aand" else []
@@ -85,8 +87,7 @@ def main() -> None:
     samples = check_data(source, texture_paths, args)  # last: it reads every file
     check_batches(samples, args)
     textures = load_stack(texture_paths, args.image_size, max(1, args.workers)) if texture_paths else None
-    run = args.output or Path("runs") / default_name(args, source)
-    for folder, seed_args in plan_runs(run, args).items():
+    for folder, seed_args in runs.items():
         train_run(folder, source, samples, textures, device, seed_args)
     if args.seeds:
         score_seeds(run, source, samples, device, args)
@@ -140,6 +141,7 @@ def score_seeds(
     if test_samples:
         how = Scoring(device, args.batch_size, max(1, args.workers))
         print(score_run(run, test_samples, source.root, how))
+        print(f"results.csv and results.json are in {run}; look at it with: python scripts/report.py {run}")
 
 
 def check_data(

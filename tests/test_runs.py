@@ -149,6 +149,8 @@ def test_open_run_keeps_the_first_settings(tmp_path):
     for changed in ({"seed": 1}, {"data_root": "/other"}, {"new": True}):
         with pytest.raises(RunError, match=f"{next(iter(changed))}: .* -> .*; choose another --output|choose another"):
             open_run(tmp_path / "run", SETTINGS | changed)
+    with pytest.raises(RunError, match=r"\(seed: 0 -> None\)"):
+        open_run(tmp_path / "run", {name: value for name, value in SETTINGS.items() if name != "seed"})
 
 
 def test_read_config_of_no_run(tmp_path):

@@ -159,14 +159,14 @@ def test_finished_seeds_are_skipped(go_on, tmp_path):
 
 def test_a_third_seed_later_trains_only_that_one(go_on, tmp_path):
     before = {path: value for path, value in kept(tmp_path / "run").items() if not path.endswith("results.json")}
-    result, run = go_on("--seeds", 2, "--categories", "bottle")
+    result, run = go_on("--seeds", 7, "--categories", "bottle")
     assert "already trained" not in result.out
     assert kept(run).items() >= before.items()
     assert trained_categories(run) == ["bottle"]
     common = read_results(run)
-    assert common["seeds"] == [0, 1, 2]
+    assert common["seeds"] == [0, 1, 7]
     assert common["categories"].keys() == {"bottle"}
-    values = [read_results(run / f"seed{seed}")["categories"]["bottle"]["aupro"] for seed in range(3)]
+    values = [read_results(run / f"seed{seed}")["categories"]["bottle"]["aupro"] for seed in (0, 1, 7)]
     assert len(set(values)) == 3
     mean = sum(values) / 3
     assert common["mean"]["aupro"] == pytest.approx(mean)

@@ -148,6 +148,8 @@ def write_results(folder: Path, scores: Sequence[Scores], info: Mapping[str, Any
     if any(native):
         write_csv(folder / "results_native.csv", native)
         info = info | {"native": {"protocol": PROTOCOL_NATIVE, **to_json(native)}}
+    else:
+        (folder / "results_native.csv").unlink(missing_ok=True)  # of an earlier scoring
     write_csv(folder / "results.csv", [s.rows for s in scores])
     write_json(folder / RESULTS, [s.rows for s in scores], info)
 
