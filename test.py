@@ -12,17 +12,12 @@ seeds gets mean and standard deviation.
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
-from datasets import DataSource, open_dataset
-from datasets.base import DataError, Sample
-from datasets.loading import check_readable
 from models.weights import WeightsError
 from utils.checkpoint import CheckpointError
 from utils.cli import DEFAULT_WORKERS, at_least, pick_device, run_command, user_path
-from utils.runs import RunError, newest_run, read_config, seed_folders, trained_categories
-from utils.scoring import Scoring, score_run
+from utils.runs import RunError, newest_run
+from utils.scoring import Scoring, open_test_data, score_run
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,39 +44,12 @@ def main() -> None:
     args = parse_args()
     device = pick_device(args.device)
     run = args.run or newest_run(args.data_root)
-    source = open_source(args, run)
-    samples = find_samples(source, args.workers)
+    source, samples = open_test_data(run, args.data_root, args.categories, args.workers)
     how = Scoring(
         device, args.batch_size, args.workers, native=args.resolution == "native", heat_maps=args.save_maps,
         mvtec_maps=args.mvtec_maps,
     )  # fmt: skip
     print(score_run(run, samples, source.root, how))
-
-
-def open_source(args: argparse.Namespace, run: Path) -> DataSource:
-    """The data set with the categories that are scored; says what is left out."""
-    trained = trained_categories(run)
-    if not trained:
-        raise RunError(f"{run} has no category yet that is trained")
-    untrained = [category for category in args.categories or [] if category not in trained]
-    if untrained:
-        raise RunError(f"{run} has no trained {', '.join(untrained)}; it has: {', '.join(trained)}")
-    settings = read_config(seed_folders(run)[0])
-    source = open_dataset(args.data_root, settings["dataset"], args.categories or trained)
-    if source.missing:
-        print(f"trained, but not in {args.data_root}: {', '.join(source.missing)}", file=sys.stderr)
-    return source
-
-
-def find_samples(source: DataSource, workers: int) -> dict[str, list[Sample]]:
-    """The test samples of each category, all files checked."""
-    samples = {category: source.samples(category, "test") for category in source.categories}
-    empty = [category for category, found in samples.items() if not found]
-    if empty:
-        raise DataError(f"no test images of {', '.join(empty)} in {source.root}; there is nothing to score")
-    every = [sample for found in samples.values() for sample in found]
-    check_readable([s.image_path for s in every] + [s.mask_path for s in every if s.mask_path], workers)
-    return samples
 
 
 if __name__ == "__main__":

@@ -15,13 +15,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets import open_dataset
-from datasets.base import DataError
 from models.weights import WeightsError
 from utils.checkpoint import CheckpointError
 from utils.cli import DEFAULT_WORKERS, at_least, pick_device, run_command, user_path
 from utils.html_report.build import ReportOptions, write_report
-from utils.runs import RunError, read_config, seed_folders, trained_categories
+from utils.runs import RunError, read_config, seed_folders
+from utils.scoring import open_test_data
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,20 +43,11 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    settings = read_config(seed_folders(args.run)[0])
-    trained = trained_categories(args.run)
-    wanted = args.categories or trained
-    untrained = [category for category in wanted if category not in trained]
-    if untrained or not trained:
-        there = f"it has: {', '.join(trained)}" if trained else "it has none yet"
-        raise RunError(f"{args.run} has no trained {', '.join(untrained) or 'category'}; {there}")
-    source = open_dataset(args.data_root or settings["data_root"], settings["dataset"], wanted)
-    empty = [category for category in source.categories if not source.samples(category, "test")]
-    if empty:
-        raise DataError(f"no test images of {', '.join(empty)} in {source.root}; there is nothing to report on")
+    data_root = args.data_root or Path(read_config(seed_folders(args.run)[0])["data_root"])
+    source, samples = open_test_data(args.run, data_root, args.categories, args.workers)
     output = args.output or args.run / "report.html"
     how = ReportOptions(pick_device(args.device), args.batch_size, args.workers, args.images)
-    write_report(output, args.run, source, how)
+    write_report(output, args.run, samples, source.root, how)
     print(f"{output} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser")
 
 

@@ -19,13 +19,15 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from datasets.base import Sample, read_size
+from datasets import DataSource, open_dataset
+from datasets.base import DataError, Sample, read_size
+from datasets.loading import check_readable
 from utils.checkpoint import load_model
 from utils.environment import code_version, environment
 from utils.evaluation import Prediction, TestSet, enlarge, fingerprint
 from utils.misc import atomic_write
 from utils.report import format_published_protocol, format_table, to_json, write_csv, write_json
-from utils.runs import RESULTS, published_protocol, read_config, seed_folders
+from utils.runs import RESULTS, RunError, published_protocol, read_config, seed_folders, trained_categories
 from utils.visualize import map_limits, save_heat_map
 
 PROTOCOL = {
@@ -59,6 +61,33 @@ class Scores:
     rows: dict[str, dict[str, float]] = field(default_factory=dict)
     native: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def open_test_data(
+    run: Path, data_root: Path, categories: Sequence[str] | None, workers: int
+) -> tuple[DataSource, dict[str, list[Sample]]]:
+    """The data set of a run, and the test samples of each category asked for (all that were trained), files checked.
+
+    A trained category that is not in `data_root` is left out with a notice on stderr. Raises RunError for categories
+    that the run has not trained, DataError for those without test images and for files that cannot be read.
+    """
+    trained = trained_categories(run)
+    if not trained:
+        raise RunError(f"{run} has no category yet that is trained")
+    untrained = [category for category in categories or [] if category not in trained]
+    if untrained:
+        raise RunError(f"{run} has no trained {', '.join(untrained)}; it has: {', '.join(trained)}")
+    settings = read_config(seed_folders(run)[0])
+    source = open_dataset(data_root, settings["dataset"], categories or trained)
+    if source.missing:
+        print(f"trained, but not in {data_root}: {', '.join(source.missing)}", file=sys.stderr)
+    samples = {category: source.samples(category, "test") for category in source.categories}
+    empty = [category for category, found in samples.items() if not found]
+    if empty:
+        raise DataError(f"no test images of {', '.join(empty)} in {source.root}; there is nothing to score")
+    every = [sample for found in samples.values() for sample in found]
+    check_readable([s.image_path for s in every] + [s.mask_path for s in every if s.mask_path], workers)
+    return source, samples
 
 
 def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, how: Scoring) -> str:

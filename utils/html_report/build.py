@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from datasets import DataSource
 from datasets.base import DataError, Sample, load_image
 from datasets.foreground import foreground_mask, rule_for
 from datasets.loading import load_stack
@@ -42,15 +41,17 @@ class ReportOptions:
     most_images: int = 200  # of a category in its gallery
 
 
-def write_report(path: Path, run: Path, source: DataSource, how: ReportOptions) -> None:
-    """Write the report of a run over the categories of `source`; scores the run first where it has no results of them.
+def write_report(
+    path: Path, run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, how: ReportOptions
+) -> None:
+    """Write the report of a run over the categories of `samples`, test samples below the data set's `root`; scores the
+    run first where it has no results of them.
 
     With several seeds the table is over all of them, charts and pictures are of the first.
     """
     folders = seed_folders(run)
-    samples = {category: source.samples(category, "test") for category in source.categories}
     if any(category not in rows for rows in map(read_rows, folders) for category in samples):
-        score_run(run, samples, source.root, Scoring(how.device, how.batch_size, how.workers))
+        score_run(run, samples, root, Scoring(how.device, how.batch_size, how.workers))
     shown, settings = folders[0], read_config(folders[0])
     textures = load_textures(settings, how.workers) if settings["method"] == "aand" else None
     sections = [
@@ -64,7 +65,7 @@ def write_report(path: Path, run: Path, source: DataSource, how: ReportOptions) 
         runs=runs,
         gains=published_gains(folders, samples),
         sections=sections,
-        commands=[settings["command"], f"python test.py --data_root {source.root} --run {run}"],
+        commands=[settings["command"], f"python test.py --data_root {root} --run {run}"],
     )
     write_text(path, page)
 
