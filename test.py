@@ -15,7 +15,7 @@ import argparse
 
 from models.weights import WeightsError
 from utils.checkpoint import CheckpointError
-from utils.cli import DEFAULT_WORKERS, at_least, pick_device, run_command, user_path
+from utils.cli import add_inference_flags, pick_device, run_command, user_path
 from utils.runs import RunError, newest_run
 from utils.scoring import Scoring, open_test_data, score_run
 
@@ -33,10 +33,7 @@ def parse_args() -> argparse.Namespace:
         "each mask's own resolution, maps enlarged bilinearly (default: at the run's image size only)")  # fmt: skip
     add("--mvtec_maps", type=user_path, metavar="DIR", help="write the anomaly maps for MVTec's evaluation scripts: "
         "float TIFFs of the images' size, DIR/<object>/test/<defect>/<image>.tiff")  # fmt: skip
-    add("--batch_size", type=at_least(1), default=16, metavar="N", help="images at a time (default 16)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")
-    add("--workers", type=at_least(1), default=DEFAULT_WORKERS, metavar="N", help="threads that read files "
-        f"(default {DEFAULT_WORKERS})")  # fmt: skip
+    add_inference_flags(parser)
     return parser.parse_args()
 
 

@@ -56,7 +56,7 @@ def check_foregrounds(paths: Sequence[Path], dataset: str, category: str, fg_roo
 
 
 def load_foregrounds(
-    paths: Sequence[Path], dataset: str, category: str, fg_root: Path, size: int, workers: int
+    paths: Sequence[Path], dataset: str, category: str, fg_root: Path | None, size: int, workers: int
 ) -> tuple[Tensor, int]:
     """Foreground masks of the training images, uint8 (N, S, S) of 0 and 1, and how many had to be made on the fly."""
 

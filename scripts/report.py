@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from models.weights import WeightsError
 from utils.checkpoint import CheckpointError
-from utils.cli import DEFAULT_WORKERS, at_least, pick_device, run_command, user_path
+from utils.cli import add_inference_flags, at_least, pick_device, run_command, user_path
 from utils.html_report.build import ReportOptions, write_report
 from utils.runs import RunError, read_config, seed_folders
 from utils.scoring import open_test_data
@@ -34,10 +34,7 @@ def parse_args() -> argparse.Namespace:
     add("--images", type=at_least(1), default=200, metavar="N", help="test images of a category in the gallery, the "
         "worst first (default 200)")  # fmt: skip
     add("--output", type=user_path, metavar="FILE", help="HTML file to write (default RUN/report.html)")
-    add("--batch_size", type=at_least(1), default=16, metavar="N", help="images at a time (default 16)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")
-    add("--workers", type=at_least(1), default=DEFAULT_WORKERS, metavar="N", help="threads that read files "
-        f"(default {DEFAULT_WORKERS})")  # fmt: skip
+    add_inference_flags(parser)
     return parser.parse_args()
 
 

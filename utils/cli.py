@@ -61,6 +61,15 @@ def image_size(text: str) -> int:
     return value
 
 
+def add_inference_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of programs that run trained models over images: --batch_size, --device, --workers."""
+    add = parser.add_argument
+    add("--batch_size", type=at_least(1), default=16, metavar="N", help="images at a time (default 16)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")
+    add("--workers", type=at_least(1), default=DEFAULT_WORKERS, metavar="N", help="threads that read files "
+        f"(default {DEFAULT_WORKERS})")  # fmt: skip
+
+
 def pick_device(name: str) -> torch.device:
     """The device of a --device flag; "auto" takes CUDA, then Apple's MPS, then the CPU.
 

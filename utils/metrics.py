@@ -126,7 +126,7 @@ def evaluate(
         metrics |= _ranking_metrics("image", ranking)
     if masks is None:
         return metrics
-    pixels = _Pixels.check(masks, anomaly_maps)
+    pixels = _Pixels(check_masks(masks, anomaly_maps), anomaly_maps)
     marked = [i for i, mask in enumerate(pixels.masks) if not labels[i] and mask.any()]
     if marked:
         raise ValueError(f"masks: anomalous pixels although the label is 0 (good), in {name_images(marked)}")

@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from datasets.base import DataError, Sample, load_image
-from datasets.foreground import foreground_mask, rule_for
-from datasets.loading import load_stack
+from datasets.base import DataError, Sample
+from datasets.loading import load_foregrounds, load_stack
 from datasets.synthesis import list_textures
 from models.amplification import AmplifiedTeacher
 from utils.checkpoint import load_model
@@ -81,10 +79,11 @@ def look_at(
     stage1: list[Stage1Picture] = []
     if isinstance(model.teacher, AmplifiedTeacher):
         chosen = [index for index, sample in enumerate(samples) if not sample.label][:STAGE1_EXAMPLES]
-        rule, size = rule_for(settings["dataset"], category), settings["image_size"]
-        foregrounds = [resize_mask(foreground_mask(load_image(samples[i].image_path), rule), size) for i in chosen]
-        images = [test_set.images[index].numpy() for index in chosen]
-        stage1 = picture_stage1(model, images, foregrounds, textures, settings.get("seed", 0))
+        if chosen:
+            paths, images = zip(*((samples[i].image_path, test_set.images[i].numpy()) for i in chosen), strict=True)
+            size = settings["image_size"]
+            foregrounds, _ = load_foregrounds(paths, settings["dataset"], category, None, size, how.workers)
+            stage1 = picture_stage1(model, images, foregrounds.numpy(), textures, settings.get("seed", 0))
     return CategoryReport(
         name=category,
         samples=samples,
@@ -94,10 +93,6 @@ def look_at(
         stage1=stage1,
         most_images=how.most_images,
     )
-
-
-def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
 
 
 def load_textures(settings: Mapping[str, Any], workers: int) -> Tensor:

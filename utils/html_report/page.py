@@ -84,7 +84,7 @@ def build_section(category: CategoryReport) -> str:
     labels, scores = category.test_set.labels, category.prediction.scores
     good, anomalous = scores[labels == 0], scores[labels == 1]
     low, high = score_range(scores)
-    metrics = category.prediction.evaluate(category.test_set)
+    metrics, data = category.prediction.evaluate(category.test_set), gallery_data(category)
     known = (f"{COLUMNS[metric]} {100 * metrics[metric]:.2f}" for metric in COLUMNS if metric in metrics)
     summary = f"{escape(category.name)} <span>{len(good)} good, {len(anomalous)} anomalous · {' · '.join(known)}</span>"
     return Template((HERE / "section.html").read_text(encoding="utf-8")).substitute(
@@ -98,10 +98,10 @@ def build_section(category: CategoryReport) -> str:
         curves="".join(_with_caption(*chart) for chart in [*_metric_curves(category), *_training_curves(category)]),
         stage1=_stage1(category.stage1),
         ramp=_ramp(),
-        cold=f"{map_limits(category.prediction.maps)[0]:.3f}",
-        hot=f"{map_limits(category.prediction.maps)[1]:.3f}",
+        cold=f"{data['cold']:.3f}",
+        hot=f"{data['hot']:.3f}",
         shown=_images_shown(category),
-        data=to_json(gallery_data(category)),
+        data=to_json(data),
     )
 
 
