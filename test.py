@@ -13,11 +13,7 @@ from __future__ import annotations
 
 import argparse
 
-from models.weights import WeightsError
-from utils.checkpoint import CheckpointError
 from utils.cli import add_inference_flags, pick_device, run_command, user_path
-from utils.runs import RunError, newest_run
-from utils.scoring import Scoring, open_test_data, score_run
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,17 +33,32 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def score(args: argparse.Namespace) -> None:
+    """Score what the flags ask for."""
+    from utils.execution import keep_freed_memory
+    from utils.runs import newest_run
+    from utils.scoring import Scoring, open_test_data, score_run
+
+    keep_freed_memory()
     device = pick_device(args.device)
     run = args.run or newest_run(args.data_root)
-    source, samples = open_test_data(run, args.data_root, args.categories, args.workers)
+    source, samples = open_test_data(run, args.data_root, args.categories)
     how = Scoring(
-        device, args.batch_size, args.workers, native=args.resolution == "native", heat_maps=args.save_maps,
-        mvtec_maps=args.mvtec_maps,
+        device, args.batch_size, args.workers, args.cache, args.cache_dir, native=args.resolution == "native",
+        heat_maps=args.save_maps, mvtec_maps=args.mvtec_maps,
     )  # fmt: skip
     print(score_run(run, samples, source.root, how))
 
 
+def main() -> None:
+    args = parse_args()
+    # Only now, or --help and mistyped flags would wait seconds for torch:
+    from models.weights import WeightsError
+    from utils.checkpoint import CheckpointError
+    from utils.runs import RunError
+
+    run_command(lambda: score(args), WeightsError, CheckpointError, RunError)
+
+
 if __name__ == "__main__":
-    run_command(main, WeightsError, CheckpointError, RunError)
+    main()

@@ -1,7 +1,7 @@
 """Foreground masks of training images: where the object is, so that synthetic anomalies are painted on it.
 
     mask = foreground_mask(load_image(path), rule_for("mvtec", "bottle"))                  # uint8 (H, W), 0 and 1
-    mask, was_read = foreground_of(path, "mvtec", "bottle", fg_root=Path("fg_mask"))       # stored, or made now
+    mask, was_read = foreground_of(path, "mvtec", "bottle", Path("fg_mask"), load_image(path))    # stored, or made now
 
 `scripts/fore_extractor.py` stores the masks of a whole data set. The rules work on the grey image at full size,
 smoothed with a Gaussian of sigma 8.
@@ -15,13 +15,10 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from datasets.base import DataError, load_image, load_mask
+from datasets.base import DataError, load_mask
 
 SIGMA = 8  # pixels
-SWAPS_SIDES = (5, 6, 7, 8)  # EXIF orientations that turn the image by a quarter
-EXIF_ORIENTATION = 0x0112
 
 # What makes an object clear enough for the automatic rule
 MIN_BORDER_PURITY = 0.95  # share of the image's border that lies on one side of the threshold: the background
@@ -101,20 +98,22 @@ def fg_mask_path(fg_root: Path, dataset: str, category: str, image_path: Path) -
     return Path(fg_root) / dataset / category / "train" / f"{Path(image_path).stem}.png"
 
 
-def foreground_of(image_path: Path, dataset: str, category: str, fg_root: Path | None) -> tuple[np.ndarray, bool]:
-    """The stored foreground mask of a training image, or one made on the fly where `fg_root` (if any) has none.
+def foreground_of(
+    image_path: Path, dataset: str, category: str, fg_root: Path | None, image: np.ndarray
+) -> tuple[np.ndarray, bool]:
+    """The stored foreground mask of a training image, or one made of it where `fg_root` (if any) has none.
 
-    Returns the mask, uint8 (H, W) of 0 and 1 at the image's full size, and whether it was read. Raises DataError for
-    an unreadable file and for a stored mask whose size is not the image's.
+    image: the decoded file, uint8 (H, W, 3). Returns the mask, uint8 (H, W) of 0 and 1, and whether it was read. Raises
+    DataError for a stored mask that cannot be read or whose size is not the image's.
     """
     stored = None if fg_root is None else fg_mask_path(fg_root, dataset, category, image_path)
     if stored is None or not stored.is_file():
-        return foreground_mask(load_image(image_path), rule_for(dataset, category)), False
+        return foreground_mask(image, rule_for(dataset, category)), False
     mask = load_mask(stored)
-    if mask.shape != (shape := _image_shape(image_path)):
+    if mask.shape != image.shape[:2]:
         raise DataError(
             f"foreground mask {stored} has {mask.shape[1]}x{mask.shape[0]} pixels, its image {image_path} "
-            f"{shape[1]}x{shape[0]}; make the masks again with scripts/fore_extractor.py"
+            f"{image.shape[1]}x{image.shape[0]}; make the masks again with scripts/fore_extractor.py"
         )
     return mask, True
 
@@ -158,14 +157,3 @@ def _offsets_from_centre(height: int, width: int) -> tuple[np.ndarray, np.ndarra
     """Row offsets (H, 1) and column offsets (1, W) of the pixel centres from the image's centre, in pixels."""
     rows, columns = np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2
     return rows[:, None], columns[None, :]
-
-
-def _image_shape(path: Path) -> tuple[int, int]:
-    """(height, width) of an image as it is shown, from its header. Raises DataError if it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(EXIF_ORIENTATION) in SWAPS_SIDES
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot read image {path}: {error}") from error
-    return (width, height) if turned else (height, width)

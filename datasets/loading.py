@@ -1,142 +1,152 @@
-"""From samples to batches: every image is decoded once, and an epoch's batches depend on the seed alone.
+"""What is decoded from which files, in which order images come, and the synthetic anomalies made of them.
 
-    images = load_stack([s.image_path for s in samples], size=256, workers=4)
-    loader = make_loader(SyntheticAnomalies(images, foregrounds, textures, seed=0), batch_size=16, seed=0, workers=1)
-    loader.batch_sampler.epoch = 3
-    for images, masks, foregrounds in loader: ...
+    files = training_files(paths, "mvtec", "bottle", Path("fg_mask"))      # utils/image_store.py reads them, once
+    anomalies = SyntheticAnomalies(images, textures, batch_size=16, seed=0)      # images with their foregrounds
+    for images, masks, foregrounds in anomalies.epoch(3): ...
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
-from tqdm import tqdm
 
-from datasets.base import DataError, Sample, load_image, load_mask
-from datasets.foreground import fg_mask_path, foreground_of
-from datasets.synthesis import synthesise_anomaly
+from datasets.base import Sample, load_image, load_mask
+from datasets.foreground import fg_mask_path, foreground_of, rule_for
+from datasets.synthesis import draw_anomalies, synthesise_anomalies
 
 
-def load_stack(paths: Sequence[Path], size: int, workers: int, load: Callable = load_image) -> Tensor:
-    """Read files with `load(path, size)` in parallel: uint8 (N, S, S, 3), or (N, S, S) where `load` is load_mask.
+@dataclass(frozen=True)
+class Files:
+    """Files that are decoded in one way, each to a uint8 array of one shape.
 
-    Raises DataError naming the first file that cannot be read.
+    `kind` names the way; `other_paths` are further files that the result depends on, `depends_on` says what else.
     """
-    return torch.from_numpy(np.stack(list(_in_parallel(lambda path: load(path, size), paths, workers))))
+
+    kind: str
+    paths: tuple[Path, ...]
+    load: Callable[[Path, int], np.ndarray]  # path, size in pixels
+    channels: tuple[int, ...] = ()  # after height and width
+    planes_first: bool = False
+    other_paths: tuple[Path, ...] = ()
+    depends_on: str = ""
+
+    def shape(self, size: int) -> tuple[int, ...]:
+        """Of one decoded file."""
+        return (*self.channels, size, size) if self.planes_first else (size, size, *self.channels)
 
 
-def check_readable(paths: Sequence[Path], workers: int) -> None:
-    """Decode every file once, before hours are spent; DataError lists those that cannot be read."""
-
-    def problem(path: Path) -> str | None:
-        try:
-            load_image(path)
-        except DataError as error:
-            return str(error)
-        return None
-
-    found = _in_parallel(problem, paths, workers)
-    problems = [p for p in tqdm(found, total=len(paths), desc="checking files", unit="file", leave=False) if p]
-    if problems:
-        raise DataError(f"{len(problems)} of {len(paths)} files cannot be used:\n" + "\n".join(problems[:20]))
+def image_files(paths: Sequence[Path]) -> Files:
+    """RGB images (S, S, 3)."""
+    return Files("images", tuple(paths), load_image, (3,))
 
 
-def check_foregrounds(paths: Sequence[Path], dataset: str, category: str, fg_root: Path, workers: int) -> None:
-    """Read the stored foreground masks of training images once; DataError for one that cannot be used."""
-    stored = [path for path in paths if fg_mask_path(fg_root, dataset, category, path).is_file()]
-    for _ in _in_parallel(lambda path: foreground_of(path, dataset, category, fg_root), stored, workers):
-        pass
+def mask_files(paths: Sequence[Path]) -> Files:
+    """Ground truth (S, S) of 0 and 1."""
+    return Files("masks", tuple(paths), load_mask)
 
 
-def load_foregrounds(
-    paths: Sequence[Path], dataset: str, category: str, fg_root: Path | None, size: int, workers: int
-) -> tuple[Tensor, int]:
-    """Foreground masks of the training images, uint8 (N, S, S) of 0 and 1, and how many had to be made on the fly."""
-
-    def load(path: Path) -> tuple[np.ndarray, bool]:
-        mask, was_read = foreground_of(path, dataset, category, fg_root)
-        return np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST)), was_read
-
-    masks, were_read = zip(*_in_parallel(load, paths, workers), strict=True)
-    return torch.from_numpy(np.stack(masks)), were_read.count(False)
+def texture_files(paths: Sequence[Path]) -> Files:
+    """RGB images (3, S, S): planes, as the synthesis wants them."""
+    return Files("textures", tuple(paths), _load_planes, (3,), planes_first=True)
 
 
-def load_masks(samples: Sequence[Sample], size: int, workers: int) -> Tensor | None:
-    """Ground truth of test samples, uint8 (N, S, S) of 0 and 1; None if an anomalous image has no mask."""
+def training_files(paths: Sequence[Path], dataset: str, category: str, fg_root: Path | None) -> Files:
+    """RGB images and, as a fourth channel, their foreground masks of 0 and 1: (S, S, 4).
+
+    A mask stored in `fg_root` is read; any other is made now, from the image at its full size.
+    """
+
+    def load(path: Path, size: int) -> np.ndarray:
+        image = load_image(path)
+        mask, _ = foreground_of(path, dataset, category, fg_root, image)
+        content = np.empty((size, size, 4), np.uint8)
+        content[..., :3] = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
+        content[..., 3] = Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST)
+        return content
+
+    stored = stored_foregrounds(paths, dataset, category, fg_root)
+    rule = str(rule_for(dataset, category))
+    return Files("training", tuple(paths), load, (4,), other_paths=tuple(stored), depends_on=rule)
+
+
+def stored_foregrounds(paths: Sequence[Path], dataset: str, category: str, fg_root: Path | None) -> list[Path]:
+    """The foreground masks of training images that are stored in `fg_root`."""
+    places = [fg_mask_path(fg_root, dataset, category, path) for path in paths] if fg_root else []
+    return [place for place in places if place.is_file()]
+
+
+def evaluation_files(samples: Sequence[Sample]) -> list[Files]:
+    """The images of test samples, and the masks of those that have one."""
+    masks = [sample.mask_path for sample in samples if sample.label and sample.mask_path]
+    return [image_files([sample.image_path for sample in samples]), mask_files(masks)]
+
+
+def spread_masks(samples: Sequence[Sample], masks: Tensor) -> Tensor | None:
+    """Ground truth of all test samples, uint8 (N, S, S) of 0 and 1, from that of those that have a mask, in order.
+
+    None if an anomalous image has no mask.
+    """
     if any(sample.label and sample.mask_path is None for sample in samples):
         return None
-    masks = torch.zeros(len(samples), size, size, dtype=torch.uint8)
-    anomalous = [index for index, sample in enumerate(samples) if sample.label]
-    if anomalous:
-        masks[anomalous] = load_stack([samples[index].mask_path for index in anomalous], size, workers, load_mask)
-    return masks
+    spread = torch.zeros(len(samples), *masks.shape[1:], dtype=torch.uint8)
+    spread[[index for index, sample in enumerate(samples) if sample.label]] = masks[:]
+    return spread
 
 
-class NormalImages(Dataset):
-    """Stage II's data: decoded images (N, S, S, 3) as they are; an item is uint8 (3, S, S)."""
-
-    def __init__(self, images: Tensor):
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, draw: tuple[int, int]) -> Tensor:
-        _, index = draw
-        return self.images[index].permute(2, 0, 1)
+def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
+    """Positions 0..count-1 in batches, shuffled by the seed and the epoch's number alone."""
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    yield from torch.from_numpy(order).split(batch_size)
 
 
-class SyntheticAnomalies(Dataset):
-    """Stage I's data: a synthetic anomaly on a normal image, a new one for each (epoch, index).
+class SyntheticAnomalies:
+    """Stage I's data: in every epoch a new synthetic anomaly on each normal image, made on `device`.
 
-    An item is (image uint8 (3, S, S), mask uint8 (1, S, S), foreground uint8 (1, S, S)); the same draw gives the same
-    item whichever process makes it.
+    images: uint8 (N, S, S, 4), RGB and the foreground mask of 0 and 1, as of `training_files`; textures: uint8
+    (T, 3, S, S); both tensors, or what is indexed like them. What is drawn depends on the seed and the epoch alone; the
+    batch size only cuts it.
     """
 
-    def __init__(self, images: Tensor, foregrounds: Tensor, textures: Tensor, seed: int):
-        self.images, self.foregrounds, self.textures, self.seed = images, foregrounds, textures, seed
+    def __init__(
+        self, images: Tensor, textures: Tensor, *, batch_size: int, seed: int, device: torch.device | str = "cpu",
+        one_by_one: bool = False,
+    ):  # fmt: skip
+        self.images, self.textures = images, textures
+        self.batch_size, self.seed, self.device, self.one_by_one = batch_size, seed, device, one_by_one
 
-    def __len__(self) -> int:
-        return len(self.images)
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Batches of images uint8 (B, 3, S, S), masks and foregrounds uint8 (B, 1, S, S) of 0 and 1."""
+        generator = torch.Generator().manual_seed(epoch_seed(self.seed, epoch))
+        for batch in epoch_batches(len(self.images), self.batch_size, self.seed, epoch):
+            draws = draw_anomalies(len(batch), generator)
+            parts = 1 if self.one_by_one else self.batch_size
+            made = [self._make(*part) for part in zip(batch.split(parts), draws.split(parts), strict=True)]
+            images, masks, foregrounds = (torch.cat(tensors) for tensors in zip(*made, strict=True))
+            yield images, masks, foregrounds[:, None]
 
-    def __getitem__(self, draw: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-        epoch, index = draw
-        rng = np.random.default_rng([self.seed, epoch, index])
-        texture = self.textures[int(rng.integers(len(self.textures)))]
-        foreground = self.foregrounds[index]
-        image, mask, _ = synthesise_anomaly(self.images[index].numpy(), foreground.numpy(), texture.numpy(), rng)
-        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask)[None], foreground[None]
-
-
-class EpochBatches(Sampler):
-    """Batches of (epoch, index) draws, shuffled anew in each epoch by the seed and the epoch's number alone."""
-
-    def __init__(self, count: int, batch_size: int, seed: int):
-        self.count, self.batch_size, self.seed, self.epoch = count, batch_size, seed, 0
-
-    def __len__(self) -> int:
-        return -(-self.count // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count).tolist()
-        for start in range(0, self.count, self.batch_size):
-            yield [(self.epoch, index) for index in order[start : start + self.batch_size]]
+    def _make(self, batch: Tensor, draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        planes = to_device(self.images[batch], self.device).permute(0, 3, 1, 2).contiguous()  # (B, 4, S, S)
+        foregrounds = planes[:, 3]
+        return *synthesise_anomalies(planes[:, :3], foregrounds, self.textures, draws), foregrounds
 
 
-def make_loader(dataset: Dataset, batch_size: int, seed: int, workers: int) -> DataLoader:
-    """A loader whose epoch is chosen by `loader.batch_sampler.epoch`; `workers` processes make the items."""
-    batches = EpochBatches(len(dataset), batch_size, seed)
-    return DataLoader(dataset, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0)
+def to_device(batch: Tensor, device: torch.device | str) -> Tensor:
+    """A batch on a device; the copy to CUDA goes on while the CPU prepares the next."""
+    if torch.device(device).type == "cuda" and not batch.is_cuda:
+        batch = batch.pin_memory()
+    return batch.to(device, non_blocking=True)
 
 
-def _in_parallel(function: Callable, items: Sequence, workers: int) -> Iterator:
-    """The function's results in the items' order, from `workers` threads (Pillow and OpenCV leave the lock)."""
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(function, items)
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A generator's seed for one epoch of a run."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
+def _load_planes(path: Path, size: int) -> np.ndarray:
+    return np.ascontiguousarray(load_image(path, size).transpose(2, 0, 1))

@@ -1,0 +1,4 @@
+"""The model: frozen teacher, amplification, student. The names here can be had without waiting for torch."""
+
+METHODS = ("aand", "rd4ad")
+BACKBONES = ("wide_resnet50_2", "resnet18", "resnet34", "resnet50", "efficientnet_lite0")

@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.amplification import AmplifiedTeacher
+from models.folding import fold_batch_norms
+from models.similarity import compare_features
 from models.student import OneClassBottleneck, ReverseDecoder
 from models.teacher import PretrainedTeacher
 
 MAP_SIGMA = 4.0  # pixels
-EPSILON = 1e-6  # smallest norm of a vector in a cosine; features of ReLU networks can be all zero
 
 
 class AAND(nn.Module):
@@ -43,6 +44,22 @@ class AAND(nn.Module):
         """The student's features S_l, of the teacher features' shapes."""
         return self.decoder(self.bottleneck(teacher_features))
 
+    def optimize_for_inference(self, dtype: torch.dtype = torch.float32) -> AAND:
+        """Make prediction fast, for good: batch norms folded into their convolutions, weights channels last in `dtype`.
+
+        Anomaly maps stay float32. In float32 scores change by rounding alone, below 1e-4 of their value; in bfloat16 by
+        a few percent, so a threshold must be set with the model as it is used. Training on is no longer possible.
+        Returns the model itself.
+        """
+        self.eval().requires_grad_(False)
+        example = torch.zeros(1, 3, 64, 64, device=self.pretrained.mean.device)
+        fold_batch_norms(self, example)
+        for part in (self.pretrained.trunk, *(child for child in self.children() if child is not self.teacher)):
+            part.to(dtype=dtype, memory_format=torch.channels_last)
+        if self.teacher is not self.pretrained:
+            self.teacher.amplification.to(dtype=dtype, memory_format=torch.channels_last)
+        return self
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         if images.shape[-1] % 32 or images.shape[-2] % 32:
             raise ValueError(f"images are {tuple(images.shape[-2:])}; height and width must be multiples of 32")
@@ -55,18 +72,10 @@ class AAND(nn.Module):
 def discrepancy_map(first: list[Tensor], second: list[Tensor], size: tuple[int, int]) -> Tensor:
     """Sum over levels of 1 - cosine similarity, each enlarged bilinearly (align_corners) to `size`: (N, 1, H, W)."""
     levels = [
-        F.interpolate(cosine_distance(a, b).unsqueeze(1), size, mode="bilinear", align_corners=True)
+        F.interpolate(compare_features(a, b).distance()[:, None], size, mode="bilinear", align_corners=True)
         for a, b in zip(first, second, strict=True)
     ]
     return torch.stack(levels).sum(dim=0)
-
-
-def cosine_distance(first: Tensor, second: Tensor) -> Tensor:
-    """1 - cosine similarity over dimension 1 (channels), in float32: (N, C, H, W) -> (N, H, W).
-
-    A zero vector is at distance 1, with a finite gradient.
-    """
-    return 1 - F.cosine_similarity(first.float(), second.float(), dim=1, eps=EPSILON)
 
 
 def gaussian_smooth(maps: Tensor, sigma: float, truncate: float = 4.0) -> Tensor:

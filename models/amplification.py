@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.similarity import EPSILON
 from models.teacher import PretrainedTeacher
 
 MEMORY_ITEMS = 50  # of each kind: 50 normal, 50 anomalous
@@ -67,11 +68,12 @@ class MatchingGuidedResidualGate(nn.Module):
         self.memory = nn.Parameter(torch.randn(2 * MEMORY_ITEMS, channels))  # normal items first
 
     def forward(self, features: Tensor) -> Tensor:
-        query = self.query(features + sine_position_code(*features.shape[1:], features.device))  # (N, C, H, W)
+        position = sine_position_code(*features.shape[1:], features.device).to(features.dtype)
+        query = self.query(features + position)  # (N, C, H, W)
         with torch.autocast(features.device.type, enabled=False):  # cosine and softmax stay in float32
-            query = F.normalize(query.float(), dim=1)
-            memory = F.normalize(self.memory, dim=1)
-            similarity = F.conv2d(query, memory[:, :, None, None])  # (N, 100, H, W)
+            query, memory = query.float(), F.normalize(self.memory.float(), dim=1)
+            length = query.norm(dim=1, keepdim=True).clamp_min(EPSILON)  # (N, 1, H, W)
+            similarity = F.conv2d(query, memory[:, :, None, None]) / length  # (N, 100, H, W)
             return (similarity / TEMPERATURE).softmax(dim=1)[:, MEMORY_ITEMS:].sum(dim=1, keepdim=True)
 
 
@@ -94,11 +96,19 @@ class ResidualAnomalyAmplification(nn.Module):
         self.gate = MatchingGuidedResidualGate(channels)
         self.generator = AttributeScalingResidualGenerator(channels)
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> Amplification:
-        """Amplify features (N, C, H, W); a true mask (N, 1, H, W) of 0/1 takes the gate's place in the product."""
+    def forward(self, features: Tensor) -> Amplification:
+        """Amplify features (N, C, H, W); the result has their type, the gate is float32."""
         gate = self.gate(features)
-        residual = (gate if mask is None else mask) * self.generator(features)
+        residual = gate.to(features.dtype) * self.generator(features)
         return Amplification(features + residual, gate, residual)
+
+    def amplify_anomalies(self, vectors: Tensor) -> Tensor:
+        """Amplify the features (Q, C) of positions that are known to be anomalous: with 1 in the gate's place.
+
+        Every step of the generator looks at one position alone, so Stage I, where the true mask takes the gate's place,
+        computes it only where that mask is 1 and the loss looks.
+        """
+        return vectors + self.generator(vectors[:, :, None, None])[:, :, 0, 0]
 
 
 class AmplifiedTeacher(nn.Module):
@@ -109,13 +119,9 @@ class AmplifiedTeacher(nn.Module):
         self.pretrained = pretrained
         self.amplification = nn.ModuleList(ResidualAnomalyAmplification(c) for c in pretrained.plan.channels)
 
-    def amplify(self, features: list[Tensor], masks: list[Tensor] | None = None) -> list[Amplification]:
-        """Amplify the teacher's features, level by level; `masks` as in ResidualAnomalyAmplification.forward."""
-        level_masks = [None] * len(features) if masks is None else masks
-        return [
-            amplification(level, mask)
-            for amplification, level, mask in zip(self.amplification, features, level_masks, strict=True)
-        ]
+    def amplify(self, features: list[Tensor]) -> list[Amplification]:
+        """Amplify the teacher's features, level by level."""
+        return [amplification(level) for amplification, level in zip(self.amplification, features, strict=True)]
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return [level.amplified for level in self.amplify(self.pretrained(images))]

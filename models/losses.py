@@ -1,6 +1,7 @@
 """The losses of both stages, as pure functions of one level: tensors in, scalar out.
 
-Masks of a level are 0/1 floats (N, 1, H, W) made by `level_mask`. Sums over levels are the caller's.
+Masks of a level are 0/1 floats (N, 1, H, W) made by `level_mask`; `compare_features(teacher, student)` gives the
+similarity that Stage II's losses take. Sums over levels are the caller's.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.aand import EPSILON, cosine_distance
+from models.similarity import EPSILON, FeatureSimilarity
 
 FOCAL_GAMMA = 2.0
 FOCAL_ALPHA = 0.8  # weight of anomalous positions; normal ones weigh 1 - alpha
@@ -37,38 +38,43 @@ def gate_counts(gate: Tensor, mask: Tensor) -> Tensor:
     return torch.stack([(predicted & anomalous).sum(), predicted.sum(), anomalous.sum()])
 
 
-def amplification_loss(
-    features: Tensor, amplified: Tensor, mask: Tensor, foreground: Tensor, generator: torch.Generator
-) -> Tensor:
-    """Push the amplified anomalous features away from the normal ones, by a margin beyond where they were.
+def draw_positions(mask: Tensor, foreground: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Positions of a batch for the amplification loss: at most 5,000 normal ones of the foreground, 1,000 anomalous.
 
-    Mean over pairs of a normal foreground position n and an anomalous one a, anywhere in the batch, of
-    relu(cos(F_n, A_a) - (cos(F_n, F_a) - 0.3)); 0 without an anomalous or normal position.
-
-    features, amplified: (N, C, H, W); mask, foreground: (N, 1, H, W) of 0/1; `generator`, on the CPU, draws positions.
+    mask, foreground: (N, 1, H, W) of 0/1; `generator`, on the CPU, draws. Returns indices into the N * H * W positions.
     """
-    vectors = features.float().permute(0, 2, 3, 1).flatten(0, 2)  # (N*H*W, C)
-    amplified_vectors = amplified.float().permute(0, 2, 3, 1).flatten(0, 2)
     mask, foreground = mask.flatten() > 0, foreground.flatten() > 0
     normal = _draw((foreground & ~mask).nonzero().squeeze(1), AMPLIFY_NORMAL, generator)
     anomalous = _draw(mask.nonzero().squeeze(1), AMPLIFY_ANOMALOUS, generator)
+    return normal, anomalous
+
+
+def amplification_loss(normal: Tensor, anomalous: Tensor, amplified: Tensor) -> Tensor:
+    """Push the amplified anomalous features away from the normal ones, by a margin beyond where they were.
+
+    Mean over pairs of a normal position n and an anomalous one a of relu(cos(F_n, A_a) - (cos(F_n, F_a) - 0.3)); 0
+    without an anomalous or normal position.
+
+    normal: F_n (P, C); anomalous, amplified: F_a and A_a (Q, C).
+    """
     if len(normal) == 0 or len(anomalous) == 0:
-        return amplified_vectors.sum() * 0
-    normal_units = F.normalize(vectors[normal], dim=1, eps=EPSILON)
-    after = normal_units @ F.normalize(amplified_vectors[anomalous], dim=1, eps=EPSILON).T  # (normal, anomalous)
-    before = normal_units @ F.normalize(vectors[anomalous], dim=1, eps=EPSILON).T
-    return F.relu(after - (before - AMPLIFY_MARGIN)).mean()
+        return amplified.float().sum() * 0
+    normal, anomalous, amplified = (
+        F.normalize(vectors.float(), dim=1, eps=EPSILON) for vectors in (normal, anomalous, amplified)
+    )
+    nearer = normal @ (amplified - anomalous).T  # (P, Q): cos(F_n, A_a) - cos(F_n, F_a), in one product
+    return F.relu(nearer + AMPLIFY_MARGIN).mean()
 
 
-def hard_distillation_loss(teacher: Tensor, student: Tensor) -> Tensor:
-    """Mean over images of the mean of the 10 positions (N, C, H, W) that the student rebuilds worst."""
-    distance = cosine_distance(teacher, student).flatten(1)  # (N, H*W)
+def hard_distillation_loss(similarity: FeatureSimilarity) -> Tensor:
+    """Mean over images of the mean of the 10 positions that the student rebuilds worst."""
+    distance = similarity.distance().flatten(1)  # (N, H*W)
     return distance.topk(min(HARD_POSITIONS, distance.shape[1]), dim=1).values.mean()
 
 
-def flattened_cosine_loss(teacher: Tensor, student: Tensor) -> Tensor:
-    """Mean over images of 1 - cosine of the flattened maps (N, C, H, W): reverse distillation's loss."""
-    return cosine_distance(teacher.flatten(1), student.flatten(1)).mean()
+def flattened_cosine_loss(similarity: FeatureSimilarity) -> Tensor:
+    """Mean over images of 1 - cosine of the flattened maps: reverse distillation's loss."""
+    return similarity.flattened_distance().mean()
 
 
 def _draw(positions: Tensor, most: int, generator: torch.Generator) -> Tensor:

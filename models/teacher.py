@@ -1,7 +1,7 @@
 """The frozen ImageNet teacher: backbones, where their weights come from, and the three feature levels.
 
-`build_teacher("wide_resnet50_2")` is the published teacher; `BACKBONES` lists the others, `timm:NAME` takes any timm
-model that has features at strides 4, 8 and 16.
+`build_teacher("wide_resnet50_2")` is the published teacher; `models.BACKBONES` lists the others, `timm:NAME` takes any
+timm model that has features at strides 4, 8 and 16.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import torch
 import torchvision.models as tv
 from torch import Tensor, nn
 
+from models import BACKBONES
 from models.weights import BUNDLED_BACKBONE, TORCHVISION_WEIGHTS, WeightsError, find_weights, timm_name
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 STRIDES = (4, 8, 16)
-BACKBONES = (*TORCHVISION_WEIGHTS, BUNDLED_BACKBONE)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class PretrainedTeacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> list[Tensor]:
-        return self.trunk(images)
+        return self.trunk(images.to(next(self.trunk.parameters()).dtype))
 
 
 def build_teacher(backbone: str = "wide_resnet50_2", weights: str = "default") -> PretrainedTeacher:

@@ -15,12 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from models.weights import WeightsError
-from utils.checkpoint import CheckpointError
 from utils.cli import add_inference_flags, at_least, pick_device, run_command, user_path
-from utils.html_report.build import ReportOptions, write_report
-from utils.runs import RunError, read_config, seed_folders
-from utils.scoring import open_test_data
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,15 +33,31 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def make(args: argparse.Namespace) -> None:
+    """Make the report that the flags ask for."""
+    from utils.execution import keep_freed_memory
+    from utils.html_report.build import write_report
+    from utils.runs import read_config, seed_folders
+    from utils.scoring import Scoring, open_test_data
+
+    keep_freed_memory()
     data_root = args.data_root or Path(read_config(seed_folders(args.run)[0])["data_root"])
-    source, samples = open_test_data(args.run, data_root, args.categories, args.workers)
+    source, samples = open_test_data(args.run, data_root, args.categories)
     output = args.output or args.run / "report.html"
-    how = ReportOptions(pick_device(args.device), args.batch_size, args.workers, args.images)
-    write_report(output, args.run, samples, source.root, how)
+    how = Scoring(pick_device(args.device), args.batch_size, args.workers, args.cache, args.cache_dir)
+    write_report(output, args.run, samples, source.root, how, args.images)
     print(f"{output} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser")
 
 
+def main() -> None:
+    args = parse_args()
+    # Only now, or --help and mistyped flags would wait seconds for torch:
+    from models.weights import WeightsError
+    from utils.checkpoint import CheckpointError
+    from utils.runs import RunError
+
+    run_command(lambda: make(args), WeightsError, CheckpointError, RunError)
+
+
 if __name__ == "__main__":
-    run_command(main, WeightsError, CheckpointError, RunError)
+    main()

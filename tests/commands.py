@@ -12,10 +12,11 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from datasets.loading import load_stack
+from datasets.base import load_image
 from utils.checkpoint import load_model
 from utils.engine import predict_maps
 from utils.runs import read_config, stage_path, teacher_path
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 # A teacher with narrow levels: its student is small and quick. 4 images in batches of 2: their order matters.
 TINY = [
     "--backbone", "efficientnet_lite0", "--weights", "random", "--image_size", 32, "--batch_size", 2,
-    "--epochs_stage1", 2, "--epochs_stage2", 2, "--device", "cpu", "--workers", 0,
+    "--epochs_stage1", 2, "--epochs_stage2", 2, "--device", "cpu", "--workers", 1, "--precision", "fp32",
 ]  # fmt: skip
 
 
@@ -116,4 +117,9 @@ def maps_of(run: Path, category: str, images: list[Path]):
     """Anomaly maps (N, S, S) of images by the trained model of a category, loaded from its files."""
     settings = read_config(run)
     model, _ = load_model(run, category, settings)
-    return predict_maps(model, load_stack(images, settings["image_size"], 1), batch_size=2)[0]
+    return predict_maps(model, decode(images, settings["image_size"]), batch_size=2)[0]
+
+
+def decode(paths: list[Path], size: int) -> torch.Tensor:
+    """Images uint8 (N, S, S, 3)."""
+    return torch.from_numpy(np.stack([load_image(path, size) for path in paths]))

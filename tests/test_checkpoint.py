@@ -12,9 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from datasets.loading import load_stack
 from models.teacher import build_teacher
-from tests.commands import maps_of, run_test
+from tests.commands import decode, maps_of, run_test
 from utils.checkpoint import (
     CheckpointError,
     build_model,
@@ -77,7 +76,7 @@ def test_maps_are_bitwise_the_same_after_save_and_load(tmp_path, trained, method
     assert seconds == {"aand": 3.0, "rd4ad": 2.0}[method]
     assert not any(module.training for module in loaded.modules())
 
-    images = load_stack(sorted((trained.data / "tile/test").rglob("*.png")), 32, 1)
+    images = decode(sorted((trained.data / "tile/test").rglob("*.png")), 32)
     (before, scores_before), (after, scores_after) = (predict_maps(m, images, 2) for m in (model, loaded))
     assert np.ptp(before) > 0
     np.testing.assert_array_equal(after, before)

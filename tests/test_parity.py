@@ -29,7 +29,9 @@ def outputs() -> dict[str, np.ndarray]:
     with torch.inference_mode():
         features = model.pretrained(images)
         amplified = model.teacher.amplify(features)
-        true_mask = model.teacher.amplify(features, [level_mask(mask, f.shape[-2:]) for f in features])
+        masks = [level_mask(mask, level.shape[-2:]) for level in features]
+        raas = model.teacher.amplification
+        true_mask = [m * raa.generator(f) for m, raa, f in zip(masks, raas, features, strict=True)]
         embedding = model.bottleneck([level.amplified for level in amplified])
         student = model.decoder(embedding)
         raw = discrepancy_map([level.amplified for level in amplified], student, (256, 256))
@@ -41,7 +43,7 @@ def outputs() -> dict[str, np.ndarray]:
             f"amplified_{i}": amplified[i].amplified,
             f"residual_{i}": amplified[i].residual,
             f"gate_{i}": amplified[i].gate,
-            f"residual_true_mask_{i}": true_mask[i].residual,
+            f"residual_true_mask_{i}": true_mask[i],
             f"student_{i}": student[i],
         }
     return {name: tensor.numpy() for name, tensor in found.items()}

@@ -23,7 +23,6 @@ from models.weights import WeightsError, read_file
 from utils.misc import atomic_write
 from utils.runs import stage_path, teacher_path
 
-METHODS = ("aand", "rd4ad")
 MODEL_SETTINGS = ("method", "backbone", "image_size")  # what a checkpoint must share with the model it is loaded into
 
 

@@ -14,8 +14,9 @@ from datasets.base import DataError
 if TYPE_CHECKING:
     import torch  # only where a device is picked: the scripts that need none start quickly
 
-# One process makes the batches while the main one computes; more only where there are cores to spare.
-DEFAULT_WORKERS = max(1, min(4, (os.cpu_count() or 1) - 1))
+DEFAULT_WORKERS = min(8, os.cpu_count() or 1)  # threads; more wait for the disk
+CACHES = ("ram", "disk", "none")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 class UsageError(ValueError):
@@ -62,12 +63,22 @@ def image_size(text: str) -> int:
 
 
 def add_inference_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of programs that run trained models over images: --batch_size, --device, --workers."""
+    """The flags of programs that run trained models over images: --batch_size, --device, and those of reading."""
     add = parser.add_argument
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="images at a time (default 16)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")
-    add("--workers", type=at_least(1), default=DEFAULT_WORKERS, metavar="N", help="threads that read files "
-        f"(default {DEFAULT_WORKERS})")  # fmt: skip
+    add_reading_flags(parser)
+
+
+def add_reading_flags(parser: argparse.ArgumentParser) -> None:
+    """How image files are read and kept: --cache, --cache_dir, --workers."""
+    add = parser.add_argument
+    add("--cache", choices=CACHES, default="ram", help="where decoded images stay: in memory, in memory-mapped files "
+        "that later runs and other processes share, or nowhere (default ram)")  # fmt: skip
+    add("--cache_dir", type=user_path, default=Path("cache"), metavar="DIR", help="folder of --cache disk; may be "
+        "deleted at any time (default cache)")  # fmt: skip
+    add("--workers", type=at_least(1), default=DEFAULT_WORKERS, metavar="N", help="threads that read files (default "
+        f"{DEFAULT_WORKERS})")  # fmt: skip
 
 
 def pick_device(name: str) -> torch.device:

@@ -10,53 +10,55 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim import Adam
+from torch import Tensor
 from torch.optim.lr_scheduler import MultiStepLR
-from torch.utils.data import DataLoader
 
+from datasets.loading import SyntheticAnomalies, epoch_seed
 from models.aand import AAND
 from models.amplification import AmplifiedTeacher
 from models.losses import (
     amplification_loss,
+    draw_positions,
     flattened_cosine_loss,
     gate_counts,
     gate_focal_loss,
     hard_distillation_loss,
     level_mask,
 )
+from models.similarity import compare_features
+from utils.execution import Execution, Optimizer
+from utils.features import TeacherFeatures
 
 ADAM_BETAS = (0.5, 0.999)
 LR_MILESTONES = (0.8, 0.9)  # shares of the epochs after which the learning rate falls
 LR_FACTOR = 0.2
 AMPLIFY_WEIGHT = 0.1
-PRECISIONS = ("fp32", "bf16")
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 
 
 def train_stage1(
     teacher: AmplifiedTeacher,
-    loader: DataLoader,
+    anomalies: SyntheticAnomalies,
     *,
     epochs: int,
     lr: float,
     seed: int,
-    precision: str,
+    execution: Execution,
     on_epoch: OnEpoch,
 ) -> None:
-    """Train the amplification on synthetic anomalies: batches (images, masks, foregrounds) of `SyntheticAnomalies`."""
-    optimizer = Adam(teacher.amplification.parameters(), lr, betas=ADAM_BETAS)
-    scheduler = MultiStepLR(optimizer, lr_milestones(epochs), gamma=LR_FACTOR)
+    """Train the amplification on synthetic anomalies."""
+    device = teacher.pretrained.mean.device
+    optimizer = Optimizer(teacher.amplification.parameters(), lr, ADAM_BETAS, execution, device)
+    scheduler = MultiStepLR(optimizer.adam, lr_milestones(epochs), gamma=LR_FACTOR)
     generator = torch.Generator()
     for epoch in range(1, epochs + 1):
-        loader.batch_sampler.epoch = epoch
-        generator.manual_seed(_mix(seed, epoch))
+        generator.manual_seed(epoch_seed(seed, epoch))
         figures = Average()
-        for images, masks, foregrounds in loader:
-            focal, amplify, counts = stage1_losses(teacher, images, masks, foregrounds, generator, precision)
+        for images, masks, foregrounds in anomalies.epoch(epoch):
+            focal, amplify, counts = stage1_losses(teacher, images, masks, foregrounds, generator, execution)
             loss = focal + AMPLIFY_WEIGHT * amplify
-            _step(optimizer, loss)
+            optimizer.step(loss)
             figures.add(len(images), loss=loss, focal=focal, amplify=amplify)
             figures.count(counts)
         scheduler.step()
@@ -69,89 +71,88 @@ def stage1_losses(
     masks: Tensor,
     foregrounds: Tensor,
     generator: torch.Generator,
-    precision: str,
+    execution: Execution,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sums over levels of the focal and the amplification loss, and the gate's counts (levels, 3).
 
-    images: uint8 (N, 3, S, S); masks, foregrounds: (N, 1, S, S) of 0/1.
+    images: uint8 (N, 3, S, S); masks, foregrounds: (N, 1, S, S) of 0/1; all on the teacher's device.
     """
-    inputs = teacher.pretrained.normalise(images)
-    masks, foregrounds = masks.to(inputs.device), foregrounds.to(inputs.device)
-    with autocast(inputs, precision):
-        features = teacher.pretrained(inputs)
-        level_masks = [level_mask(masks, level.shape[-2:]) for level in features]
-        outputs = teacher.amplify(features, level_masks)
+    inputs = teacher.pretrained.normalise(images).contiguous(memory_format=execution.memory_format)
+    with execution.autocast(inputs.device):
+        for _ in range(execution.trunk_passes):
+            features = teacher.pretrained(inputs)
     focal = amplify = inputs.new_zeros(())
-    for level, output, mask in zip(features, outputs, level_masks, strict=True):
-        foreground = level_mask(foregrounds, level.shape[-2:])
-        focal = focal + gate_focal_loss(output.gate, mask)
-        amplify = amplify + amplification_loss(level, output.amplified, mask, foreground, generator)
-    counts = torch.stack([gate_counts(o.gate, mask) for o, mask in zip(outputs, level_masks, strict=True)])
-    return focal, amplify, counts
+    counts = []
+    for level, amplification in zip(features, teacher.amplification, strict=True):
+        mask, foreground = (level_mask(whole, level.shape[-2:]) for whole in (masks, foregrounds))
+        normal, anomalous = draw_positions(mask, foreground, generator)
+        vectors = level.permute(0, 2, 3, 1).flatten(0, 2)  # (N*H*W, C)
+        with execution.autocast(inputs.device):
+            gate = amplification.gate(level)
+            amplified = amplification.amplify_anomalies(vectors[anomalous])
+        focal = focal + gate_focal_loss(gate, mask)
+        amplify = amplify + amplification_loss(vectors[normal], vectors[anomalous], amplified)
+        counts.append(gate_counts(gate, mask))
+    return focal, amplify, torch.stack(counts)
 
 
 def train_stage2(
     model: AAND,
-    loader: DataLoader,
+    features: TeacherFeatures,
     *,
     epochs: int,
     lr: float,
-    precision: str,
+    execution: Execution,
     on_epoch: OnEpoch,
     hard_positions: bool = True,
     schedule: bool = True,
 ) -> None:
-    """Train the student to rebuild the teacher's features of good images: batches of `NormalImages`.
+    """Train the student to rebuild the teacher's features of good images.
 
     `hard_positions` adds the loss of the worst positions, `schedule` lowers the learning rate; plain reverse
     distillation has neither.
     """
-    student = nn.ModuleList([model.bottleneck, model.decoder])
-    optimizer = Adam(student.parameters(), lr, betas=ADAM_BETAS)
-    scheduler = MultiStepLR(optimizer, lr_milestones(epochs) if schedule else [], gamma=LR_FACTOR)
+    parameters = [*model.bottleneck.parameters(), *model.decoder.parameters()]
+    optimizer = Optimizer(parameters, lr, ADAM_BETAS, execution, model.pretrained.mean.device)
+    scheduler = MultiStepLR(optimizer.adam, lr_milestones(epochs) if schedule else [], gamma=LR_FACTOR)
     for epoch in range(1, epochs + 1):
-        loader.batch_sampler.epoch = epoch
         model.train()
         figures = Average()
-        for images in loader:
-            loss = stage2_loss(model, images, hard_positions, precision)
-            _step(optimizer, loss)
-            figures.add(len(images), loss=loss)
+        for teacher_features in features.epoch(epoch):
+            loss = stage2_loss(model, teacher_features, hard_positions, execution)
+            optimizer.step(loss)
+            figures.add(len(teacher_features[0]), loss=loss)
         scheduler.step()
         model.eval()
         on_epoch(epoch, figures.result())
 
 
-def stage2_loss(model: AAND, images: Tensor, hard_positions: bool, precision: str) -> Tensor:
-    """Sum over levels of the distillation losses of uint8 images (N, 3, S, S)."""
-    inputs = model.normalise(images)
-    with autocast(inputs, precision):
-        with torch.no_grad():
-            teacher_features = model.teacher(inputs)
+def stage2_loss(
+    model: AAND, teacher_features: list[Tensor], hard_positions: bool, execution: Execution
+) -> Tensor:
+    """Sum over levels of the distillation losses between the teacher's features and what the student makes of them."""
+    with execution.autocast(teacher_features[0].device):
         student_features = model.student(teacher_features)
-    loss = inputs.new_zeros(())
-    for teacher, student in zip(teacher_features, student_features, strict=True):
-        loss = loss + flattened_cosine_loss(teacher, student)
+    loss = teacher_features[0].new_zeros((), dtype=torch.float32)
+    for teacher, rebuilt in zip(teacher_features, student_features, strict=True):
+        similarity = compare_features(teacher, rebuilt)
+        loss = loss + flattened_cosine_loss(similarity)
         if hard_positions:
-            loss = loss + hard_distillation_loss(teacher, student)
+            loss = loss + hard_distillation_loss(similarity)
     return loss
 
 
 @torch.inference_mode()
 def predict_maps(model: AAND, images: Tensor, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Anomaly maps float32 (N, S, S) and scores (N,) of uint8 images (N, S, S, 3), in float32 arithmetic."""
+    """Anomaly maps float32 (N, S, S) and scores (N,) of uint8 images (N, S, S, 3), or what is sliced like them."""
     model.eval()
     maps, scores = [], []
-    for batch in images.split(batch_size):
-        anomaly_map, anomaly_score = model(model.normalise(batch.permute(0, 3, 1, 2)))
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size].permute(0, 3, 1, 2)
+        anomaly_map, anomaly_score = model(model.normalise(batch))
         maps.append(anomaly_map[:, 0].cpu())
         scores.append(anomaly_score.cpu())
     return torch.cat(maps).numpy(), torch.cat(scores).numpy()
-
-
-def autocast(inputs: Tensor, precision: str) -> torch.autocast:
-    """The arithmetic of convolutions: float32, or bfloat16 where autocast allows it; losses stay outside."""
-    return torch.autocast(inputs.device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 class Average:
@@ -184,13 +185,3 @@ class Average:
 def lr_milestones(epochs: int) -> list[int]:
     """The epochs after which the learning rate falls; the first epoch always has the whole rate."""
     return [max(1, int(share * epochs)) for share in LR_MILESTONES]
-
-
-def _step(optimizer: Adam, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-
-
-def _mix(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])

@@ -10,12 +10,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from torch import Tensor
 
 from datasets.base import Sample, load_mask, read_size
-from datasets.loading import load_masks, load_stack
+from datasets.loading import spread_masks
 from models.aand import AAND
 from utils.engine import predict_maps
+from utils.image_store import Stack
 from utils.metrics import evaluate
 
 
@@ -23,14 +23,15 @@ from utils.metrics import evaluate
 class TestSet:
     """Decoded test images uint8 (N, S, S, 3), labels (N,), masks uint8 (N, S, S) or None where some are missing."""
 
-    images: Tensor
+    images: Stack
     labels: np.ndarray
     masks: np.ndarray | None
 
     @classmethod
-    def load(cls, samples: Sequence[Sample], size: int, workers: int) -> TestSet:
-        images = load_stack([sample.image_path for sample in samples], size, workers)
-        masks = load_masks(samples, size, workers)
+    def of(cls, samples: Sequence[Sample], stacks: Sequence[Stack]) -> TestSet:
+        """From test samples and what was decoded of their `evaluation_files`."""
+        images, masks = stacks
+        masks = spread_masks(samples, masks)
         labels = np.array([sample.label for sample in samples])
         return cls(images, labels, None if masks is None else masks.numpy())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from tqdm import tqdm
 
 from datasets import DataSource, open_dataset
 from datasets.base import DataError, Sample, read_size
-from datasets.loading import check_readable
+from datasets.loading import evaluation_files
 from utils.checkpoint import load_model
 from utils.environment import code_version, environment
 from utils.evaluation import Prediction, TestSet, enlarge, fingerprint
+from utils.image_store import ImageStore
 from utils.misc import atomic_write
 from utils.report import format_published_protocol, format_table, to_json, write_csv, write_json
 from utils.runs import RESULTS, RunError, published_protocol, read_config, seed_folders, trained_categories
@@ -49,6 +50,8 @@ class Scoring:
     device: torch.device
     batch_size: int = 16
     workers: int = 1  # threads that read files
+    cache: str = "ram"
+    cache_dir: Path = Path("cache")
     native: bool = False  # also at the masks' own resolution
     heat_maps: bool = False
     mvtec_maps: Path | None = None  # folder of TIFF maps
@@ -64,12 +67,12 @@ class Scores:
 
 
 def open_test_data(
-    run: Path, data_root: Path, categories: Sequence[str] | None, workers: int
+    run: Path, data_root: Path, categories: Sequence[str] | None
 ) -> tuple[DataSource, dict[str, list[Sample]]]:
-    """The data set of a run, and the test samples of each category asked for (all that were trained), files checked.
+    """The data set of a run, and the test samples of each category asked for (all that were trained).
 
     A trained category that is not in `data_root` is left out with a notice on stderr. Raises RunError for categories
-    that the run has not trained, DataError for those without test images and for files that cannot be read.
+    that the run has not trained, DataError for those without test images.
     """
     trained = trained_categories(run)
     if not trained:
@@ -85,9 +88,17 @@ def open_test_data(
     empty = [category for category, found in samples.items() if not found]
     if empty:
         raise DataError(f"no test images of {', '.join(empty)} in {source.root}; there is nothing to score")
-    every = [sample for found in samples.values() for sample in found]
-    check_readable([s.image_path for s in every] + [s.mask_path for s in every if s.mask_path], workers)
     return source, samples
+
+
+def read_test_sets(samples: Mapping[str, Sequence[Sample]], size: int, how: Scoring) -> Callable[[str], TestSet]:
+    """Read the files of all categories, and return the function that gives a category's test set.
+
+    Raises DataError listing the files that cannot be read.
+    """
+    store = ImageStore(size, how.workers, how.cache, how.cache_dir)
+    stacks = store.open({category: evaluation_files(found) for category, found in samples.items()})
+    return lambda category: TestSet.of(samples[category], stacks(category))
 
 
 def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, how: Scoring) -> str:
@@ -99,8 +110,9 @@ def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, ho
     folders = seed_folders(run)
     scores = {folder: Scores() for folder in folders}
     settings = {folder: read_config(folder) for folder in folders}
+    test_sets = read_test_sets(samples, settings[folders[0]]["image_size"], how)
     for category, found in tqdm(samples.items(), desc="scoring", unit="category", disable=None):
-        test_set = TestSet.load(found, settings[folders[0]]["image_size"], how.workers)
+        test_set = test_sets(category)
         for folder in folders:
             maps_folder = how.mvtec_maps and (how.mvtec_maps / folder.relative_to(run) / category / "test")
             score_category(category, folder, found, test_set, settings[folder], scores[folder], how, maps_folder)
@@ -120,7 +132,7 @@ def score_category(
     """Evaluate one trained category of one seed, and write its maps."""
     started = time.perf_counter()
     model, training_seconds = load_model(folder, category, settings)
-    model = model.to(how.device, memory_format=torch.channels_last)
+    model = model.to(how.device).optimize_for_inference()
     prediction = Prediction.of(model, test_set, how.batch_size)
     scores.rows[category] = prediction.evaluate(test_set)
     if how.native:

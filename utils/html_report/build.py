@@ -4,56 +4,44 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from datasets.base import DataError, Sample
-from datasets.loading import load_foregrounds, load_stack
-from datasets.synthesis import list_textures
-from models.amplification import AmplifiedTeacher
+from datasets.loading import texture_files, training_files
+from datasets.textures import list_textures
+from models.aand import AAND
 from utils.checkpoint import load_model
 from utils.evaluation import Prediction, TestSet
 from utils.html_report.page import CategoryReport, build_page, build_section
 from utils.html_report.pictures import Stage1Picture, picture_stage1
+from utils.image_store import ImageStore
 from utils.misc import write_text
 from utils.report import Statistic
 from utils.runs import RESULTS, published_protocol, read_config, read_metrics, seed_folders
-from utils.scoring import Scoring, score_run
+from utils.scoring import Scoring, read_test_sets, score_run
 
 STAGE1_EXAMPLES = 4
 
 
-@dataclass(frozen=True)
-class ReportOptions:
-    """What goes into a report, and how it is computed."""
-
-    device: torch.device
-    batch_size: int = 16
-    workers: int = 1  # threads that read files
-    most_images: int = 200  # of a category in its gallery
-
-
 def write_report(
-    path: Path, run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, how: ReportOptions
+    path: Path, run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, how: Scoring, most_images: int = 200
 ) -> None:
-    """Write the report of a run over the categories of `samples`, test samples below the data set's `root`; scores the
-    run first where it has no results of them.
+    """Write the report of a run over the categories of `samples`, test samples below the data set's `root`, with at
+    most so many images of a category in its gallery; scores the run first where it has no results of them.
 
     With several seeds the table is over all of them, charts and pictures are of the first.
     """
     folders = seed_folders(run)
     if any(category not in rows for rows in map(read_rows, folders) for category in samples):
-        score_run(run, samples, root, Scoring(how.device, how.batch_size, how.workers))
+        score_run(run, samples, root, how)
     shown, settings = folders[0], read_config(folders[0])
-    textures = load_textures(settings, how.workers) if settings["method"] == "aand" else None
+    test_sets = read_test_sets(samples, settings["image_size"], how)
     sections = [
-        build_section(look_at(shown, category, found, settings, textures, how))
+        build_section(look_at(shown, category, found, test_sets(category), settings, how, most_images))
         for category, found in tqdm(samples.items(), desc="report", unit="category", disable=None)
     ]
     runs = [{category: read_rows(folder)[category] for category in samples} for folder in folders]
@@ -69,39 +57,42 @@ def write_report(
 
 
 def look_at(
-    folder: Path, category: str, samples: Sequence[Sample], settings: Mapping[str, Any], textures: Tensor | None,
-    how: ReportOptions,
+    folder: Path, category: str, samples: Sequence[Sample], test_set: TestSet, settings: Mapping[str, Any],
+    how: Scoring, most_images: int,
 ) -> CategoryReport:  # fmt: skip
     """Predict a category's test set once more, and gather what its section shows."""
     model, _ = load_model(folder, category, settings)
-    model = model.to(how.device, memory_format=torch.channels_last)
-    test_set = TestSet.load(samples, settings["image_size"], how.workers)
-    stage1: list[Stage1Picture] = []
-    if isinstance(model.teacher, AmplifiedTeacher):
-        chosen = [index for index, sample in enumerate(samples) if not sample.label][:STAGE1_EXAMPLES]
-        if chosen:
-            paths, images = zip(*((samples[i].image_path, test_set.images[i].numpy()) for i in chosen), strict=True)
-            size = settings["image_size"]
-            foregrounds, _ = load_foregrounds(paths, settings["dataset"], category, None, size, how.workers)
-            stage1 = picture_stage1(model, images, foregrounds.numpy(), textures, settings.get("seed", 0))
+    model = model.to(how.device).optimize_for_inference()
     return CategoryReport(
         name=category,
         samples=samples,
         test_set=test_set,
         prediction=Prediction.of(model, test_set, how.batch_size),
         records=[record for record in read_metrics(folder) if record["category"] == category],
-        stage1=stage1,
-        most_images=how.most_images,
+        stage1=show_stage1(model, category, samples, settings, how),
+        most_images=most_images,
     )
 
 
-def load_textures(settings: Mapping[str, Any], workers: int) -> Tensor:
+def show_stage1(
+    model: AAND, category: str, samples: Sequence[Sample], settings: Mapping[str, Any], how: Scoring
+) -> list[Stage1Picture]:
+    """What Stage I does to synthetic anomalies on good test images; nothing where the method has no Stage I."""
+    paths = [sample.image_path for sample in samples if not sample.label][:STAGE1_EXAMPLES]
+    if settings["method"] != "aand" or not paths:
+        return []
+    store = ImageStore(settings["image_size"], how.workers, how.cache, how.cache_dir)
+    good = training_files(paths, settings["dataset"], category, None)
+    good, textures = store.open({category: [good, texture_files(training_textures(settings))]})(category)
+    return picture_stage1(model, good[:, :, :, :3], good[:, :, :, 3], textures, settings.get("seed", 0))
+
+
+def training_textures(settings: Mapping[str, Any]) -> list[Path]:
     """The textures of the training, or those that come with scikit-image where these are no longer there."""
     try:
-        paths = list_textures(settings.get("aux_path") or "builtin")
+        return list_textures(settings.get("aux_path") or "builtin")
     except DataError:
-        paths = list_textures("builtin")
-    return load_stack(paths, settings["image_size"], workers)
+        return list_textures("builtin")
 
 
 def read_rows(folder: Path) -> dict[str, dict[str, float]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -11,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.synthesis import synthesise_anomaly
-from models.aand import AAND, cosine_distance
+from datasets.loading import epoch_seed
+from datasets.synthesis import draw_anomalies, synthesise_anomalies
+from models.aand import AAND
+from models.similarity import compare_features
 from utils.visualize import COLORMAP, draw_outline
 
 JPEG_QUALITY = 85
@@ -62,26 +63,27 @@ class Stage1Picture:
 
 @torch.inference_mode()
 def picture_stage1(
-    model: AAND, images: Sequence[np.ndarray], foregrounds: Sequence[np.ndarray], textures: Tensor, seed: int
+    model: AAND, images: Tensor, foregrounds: Tensor, textures: Tensor, seed: int
 ) -> list[Stage1Picture]:
-    """Put a synthetic anomaly on each image uint8 (S, S, 3), foregrounds uint8 (S, S), and look at it."""
-    rng = np.random.default_rng([seed, 0])  # epoch 0: drawn in no epoch of the training
+    """Put a synthetic anomaly on each image and look at it.
+
+    images: uint8 (N, S, S, 3); foregrounds: uint8 (N, S, S) of 0 and 1; textures: uint8 (T, 3, S, S).
+    """
+    generator = torch.Generator().manual_seed(epoch_seed(seed, 0))  # epoch 0: drawn in no epoch of the training
     pictures = []
-    for image, foreground in zip(images, foregrounds, strict=True):
+    for image, foreground in zip(images.permute(0, 3, 1, 2).contiguous().split(1), foregrounds.split(1), strict=True):
         while True:  # one image in five stays clean
-            texture = textures[int(rng.integers(len(textures)))].numpy()
-            anomaly, mask, _ = synthesise_anomaly(image, foreground, texture, rng)
+            anomaly, mask = synthesise_anomalies(image, foreground, textures, draw_anomalies(1, generator))
             if mask.any() or not foreground.any():
                 break
-        both = torch.from_numpy(np.stack([image, anomaly])).permute(0, 3, 1, 2)
-        features = model.teacher.pretrained(model.normalise(both))
+        features = model.teacher.pretrained(model.normalise(torch.cat([image, anomaly])))
         clean, anomalous = ([level[index : index + 1] for level in features] for index in (0, 1))
         outputs = model.teacher.amplify(anomalous)
-        size = image.shape[:2]
+        size = image.shape[-2:]
         pictures.append(
             Stage1Picture(
-                image=anomaly,
-                mask=mask,
+                image=anomaly[0].permute(1, 2, 0).numpy(),
+                mask=mask[0, 0].numpy(),
                 gates=[_enlarge(output.gate, size) for output in outputs],
                 before=_similarity(clean, anomalous, size),
                 after=_similarity(clean, [output.amplified for output in outputs], size),
@@ -97,7 +99,8 @@ def stage1_images(picture: Stage1Picture) -> list[np.ndarray]:
 
 
 def _similarity(first: list[Tensor], second: list[Tensor], size: tuple[int, int]) -> np.ndarray:
-    levels = [1 - cosine_distance(a, b)[:, None] for a, b in zip(first, second, strict=True)]  # (1, 1, H, W) each
+    pairs = zip(first, second, strict=True)
+    levels = [1 - compare_features(a, b).distance()[:, None] for a, b in pairs]  # (1, 1, H, W) each
     return np.mean([_enlarge(level, size) for level in levels], axis=0)
 
 

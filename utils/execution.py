@@ -1,0 +1,130 @@
+"""How a model is computed: number format, memory layout, optimiser. Speed depends on it, results by rounding alone.
+
+    execution = Execution(precision=resolve_precision("auto", device))
+    with execution.autocast(device): ...
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from models.aand import AAND
+from models.folding import fold_batch_norms
+from models.teacher import PretrainedTeacher
+from utils.cli import UsageError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What makes training fast; `PLAIN` has none of it."""
+
+    precision: str = "fp32"  # of convolutions in training; losses, cosines and softmax are always float32
+    channels_last: bool = True
+    fold_norms: bool = True  # the frozen trunk's batch norms
+    fused_optimizer: bool = True
+    compile: bool = False  # torch.compile
+    trunk_passes: int = 1  # of the frozen trunk in a step of Stage I
+    one_by_one: bool = False  # synthesise and evaluate an image at a time
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.precision]
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The arithmetic of convolutions: losses stay outside."""
+        return torch.autocast(device.type, self.dtype, enabled=self.precision != "fp32")
+
+    def prepare_teacher(self, teacher: PretrainedTeacher) -> None:
+        """Make a frozen teacher as fast as it can be, in place: its state dict changes, so save it before."""
+        teacher.to(memory_format=self.memory_format)
+        if self.fold_norms:
+            fold_batch_norms(teacher.trunk, torch.zeros(1, 3, 64, 64, device=teacher.mean.device))
+        if self.compile:
+            teacher.trunk.compile()
+
+    def prepare(self, model: AAND) -> None:
+        """Lay out a model with a prepared teacher for training, in place."""
+        model.to(memory_format=self.memory_format)
+        if self.compile:
+            model.bottleneck.compile()
+            model.decoder.compile()
+
+
+PLAIN = Execution(channels_last=False, fold_norms=False, fused_optimizer=False, trunk_passes=2, one_by_one=True)
+
+
+class Optimizer:
+    """Adam and, for float16, a gradient scaler: one call a step."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float], execution: Execution,
+                 device: torch.device):  # fmt: skip
+        fused = execution.fused_optimizer and device.type in ("cpu", "cuda")
+        self.adam = Adam(parameters, lr, betas=betas, fused=fused)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "fp16")
+
+    def step(self, loss: Tensor) -> None:
+        """Go one step down the gradient of `loss`."""
+        self.adam.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.adam)
+        self.scaler.update()
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """The number format that a --precision flag means on a device; "auto" is bf16 where the hardware has it.
+
+    Raises UsageError for fp16 without CUDA: elsewhere it is slower than float32, or not there at all.
+    """
+    if precision == "fp16" and device.type != "cuda":
+        raise UsageError(f"--precision fp16 needs a CUDA device, not {device.type}; use auto, bf16 or fp32")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cpu" and cpu_has_bf16() else "fp32"
+
+
+def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor multiplies bfloat16 in hardware; False where the system does not tell."""
+    if not cpuinfo.is_file():
+        return False
+    flags = cpuinfo.read_text(encoding="utf-8", errors="replace").split()
+    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))  # x86, x86, ARM
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that can be taken now: of a CUDA device's memory, or of the machine's, control groups considered."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = psutil.virtual_memory().available
+    group = Path("/sys/fs/cgroup")  # version 2: the limit of a container
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no limit is written as "max"
+        return free
+    return min(free, max(0, limit - used))
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory: tensors of every step are as large as those of the last, and memory that comes anew
+    from the system must be cleared page by page first. Elsewhere nothing is done."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(M_MMAP_THRESHOLD, 2**30)

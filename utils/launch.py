@@ -1,0 +1,173 @@
+"""From the flags of train.py to trained runs: all is checked and read first, then trained category by category."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datasets import DataSource, open_dataset
+from datasets.base import Sample
+from datasets.loading import evaluation_files, stored_foregrounds, texture_files
+from datasets.textures import find_aux_path, list_textures
+from models.teacher import build_teacher
+from utils.checkpoint import load_checkpoint, save_checkpoint, teacher_path
+from utils.cli import UsageError, pick_device
+from utils.environment import code_version, environment
+from utils.evaluation import TestSet
+from utils.execution import PLAIN, Execution, keep_freed_memory, resolve_precision
+from utils.image_store import ImageStore
+from utils.report import format_published_protocol
+from utils.runs import RunLog, list_seeds, open_run, published_protocol, seed_folder, stage_path, trained_categories
+from utils.scoring import Scoring, score_run
+from utils.training import TrainingSet, files_to_train, train_category
+
+Samples = dict[str, tuple[list[Sample], list[Sample]]]  # training and test samples of each category
+NOT_SETTINGS = ("output", "fg_root", "seeds", "cache", "cache_dir", "cache_features")  # flags that change no result
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train what the flags of train.py ask for; whatever can go wrong early does so before a run folder is made."""
+    device = pick_device(args.device)
+    execution = plan_execution(args, device)
+    source = open_dataset(args.data_root, args.dataset, args.categories)
+    run = args.output or Path("runs") / default_name(args, source)
+    runs = plan_runs(run, args)
+    if args.method == "aand" and not args.aux_path:
+        args.aux_path = str(find_aux_path(args.data_root))
+    textures = list_textures(args.aux_path) if args.method == "aand" else []
+    build_teacher(args.backbone, args.weights)  # fails early if it cannot
+    samples = {c: (source.samples(c, "train"), source.samples(c, "test")) for c in source.categories}
+    check_batches(samples, args)
+    training_set = read_data(source, samples, textures, args)  # last: it reads every file
+    for folder, seed_args in runs.items():
+        train_run(folder, source, training_set, device, execution, seed_args)
+    if args.seeds:
+        score_seeds(run, source, samples, device, args)
+    else:
+        RunLog(run).say(f"done; score it with: python test.py --data_root {args.data_root} --run {run}")
+
+
+def plan_execution(args: argparse.Namespace, device: torch.device) -> Execution:
+    """How to compute; "auto" in the flags gives way to what it means here, and --plain switches off what it names."""
+    if args.plain:
+        args.precision, args.cache, args.cache_features, args.compile = "fp32", "none", "off", False
+        return PLAIN
+    keep_freed_memory()
+    args.precision = resolve_precision(args.precision, device)
+    return Execution(args.precision, compile=args.compile)
+
+
+def plan_runs(run: Path, args: argparse.Namespace) -> dict[Path, argparse.Namespace]:
+    """The run folder of each seed, and its arguments."""
+    if not args.seeds:
+        return {run: args}
+    if len(set(args.seeds)) < len(args.seeds):
+        raise UsageError(f"--seeds {' '.join(map(str, args.seeds))}: each seed only once")
+    return {seed_folder(run, seed): argparse.Namespace(**vars(args) | {"seed": seed}) for seed in args.seeds}
+
+
+def read_data(
+    source: DataSource, samples: Samples, textures: list[Path], args: argparse.Namespace
+) -> Callable[[str], TrainingSet]:
+    """Read every file, those of the test set too, so that a broken one is an error now and not hours later; returns the
+    training set of a category."""
+    store = ImageStore(args.image_size, args.workers, args.cache, args.cache_dir)
+    groups = {"textures": [texture_files(textures)]}
+    for category, (train, test) in samples.items():
+        groups["training", category] = [files_to_train(train, source.name, category, args)]
+        groups["test", category] = evaluation_files(test)
+    stacks = store.open(groups)
+
+    def training_set(category: str) -> TrainingSet:
+        train, test = samples[category]
+        [images] = stacks(("training", category))
+        test_set = TestSet.of(test, stacks(("test", category))) if args.eval_every and test else None
+        if args.method != "aand":
+            return TrainingSet(images, test_set=test_set)
+        paths = [sample.image_path for sample in train]
+        made = len(paths) - len(stored_foregrounds(paths, source.name, category, args.fg_root))
+        return TrainingSet(images, *stacks("textures"), made, test_set)
+
+    return training_set
+
+
+def train_run(
+    run: Path, source: DataSource, training_set: Callable[[str], TrainingSet], device: torch.device,
+    execution: Execution, args: argparse.Namespace,
+) -> None:  # fmt: skip
+    """Train every category with one seed."""
+    settings = make_settings(args, source)
+    open_run(run, settings, other_seeds=list_seeds(run.parent) if args.seeds else ())
+    torch.manual_seed(args.seed)  # for --weights random
+    pretrained = build_teacher(args.backbone, args.weights).to(device)
+    if teacher_path(run).is_file():  # a run that goes on keeps its teacher
+        load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
+    else:
+        save_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings, seconds=0.0)
+    execution.prepare_teacher(pretrained)
+    log = RunLog(run)
+    log.say(f"{args.method}, {args.backbone}, {source.name} in {source.root}, on {device}; run folder {run}")
+    if source.missing:
+        log.say(f"not on disk, skipped: {', '.join(source.missing)}")
+    for category in source.categories:
+        if stage_path(run, category, 2).is_file():
+            log.say(f"{category}: already trained, skipped")
+        else:
+            train_category(category, training_set(category), pretrained, args, settings, execution, log)
+    chosen = published_protocol(run)
+    if chosen:
+        log.say(format_published_protocol([chosen]))
+
+
+def score_seeds(
+    run: Path, source: DataSource, samples: Samples, device: torch.device, args: argparse.Namespace
+) -> None:
+    """Score all seeds as test.py does, those of earlier calls included."""
+    trained = trained_categories(run)
+    test_samples = {category: test for category, (_, test) in samples.items() if test and category in trained}
+    left_out = [category for category in samples if category not in test_samples]
+    if left_out:
+        print(f"not scored: {', '.join(left_out)} (no test images, or not trained yet for every seed in {run})")
+    if test_samples:
+        how = Scoring(device, args.batch_size, args.workers, args.cache, args.cache_dir)
+        print(score_run(run, test_samples, source.root, how))
+        print(f"results.csv and results.json are in {run}; look at it with: python scripts/report.py {run}")
+
+
+def check_batches(samples: Samples, args: argparse.Namespace) -> None:
+    """UsageError for a batch of one image of 32 pixels: the student's coarsest level is then a single position, from
+    which batch norm cannot learn."""
+    for category, (train, _) in samples.items():
+        if args.image_size == 32 and (len(train) - 1) % args.batch_size == 0:
+            raise UsageError(
+                f"{category} has {len(train)} images: with --batch_size {args.batch_size} the last batch is a single "
+                "one, too little for --image_size 32; choose another --batch_size or a larger --image_size"
+            )
+
+
+def make_settings(args: argparse.Namespace, source: DataSource) -> dict[str, Any]:
+    """All that config.json keeps: the flags, what they were resolved to, and when."""
+    flags = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    for name in NOT_SETTINGS:
+        del flags[name]
+    return flags | {
+        "data_root": str(source.root.resolve()),
+        "dataset": source.name,
+        "categories": list(source.categories),
+        "command": shlex.join(["python", *sys.argv]),
+        "started": datetime.now().isoformat(timespec="seconds"),
+        "code": code_version(),
+        "environment": environment(),
+    }
+
+
+def default_name(args: argparse.Namespace, source: DataSource) -> str:
+    backbone = args.backbone.replace(":", "-").replace("/", "-")
+    return f"{source.name}-{args.method}-{backbone}-{datetime.now():%Y%m%d-%H%M%S}"
