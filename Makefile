@@ -2,13 +2,14 @@
 #              packages)
 # make test    the whole test suite
 # make lint    ruff
+# make bench   speed of synthesis, training and evaluation, and how it scales (about 20 minutes on two cores)
 # Each makes .venv on first use (Python >= 3.10).
 
 PYTHON ?= python3
 DEMO_EPOCHS ?= 20
 VENV_PYTHON := .venv/bin/python
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -25,6 +26,11 @@ test: .venv/installed-dev
 
 lint: .venv/installed-dev
 	$(VENV_PYTHON) -m ruff check .
+
+bench: .venv/installed-dev
+	$(VENV_PYTHON) benchmarks/speed.py --memory
+	$(VENV_PYTHON) benchmarks/scaling.py --plot docs/scaling.svg
+	$(VENV_PYTHON) benchmarks/roofline.py
 
 clean:
 	rm -rf demo .venv

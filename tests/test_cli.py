@@ -115,7 +115,8 @@ def test_published_defaults(monkeypatch):
     published = {
         "dataset": "auto", "method": "aand", "backbone": "wide_resnet50_2", "weights": "default", "image_size": 256,
         "batch_size": 16, "epochs_stage1": 100, "epochs_stage2": 120, "lr": 0.005, "seed": 0, "eval_every": 0,
-        "precision": "fp32", "device": "auto", "categories": None, "aux_path": None, "output": None, "seeds": None,
+        "precision": "auto", "device": "auto", "categories": None, "aux_path": None, "output": None, "seeds": None,
+        "cache": "ram", "cache_features": "auto", "compile": False, "plain": False,
     }  # fmt: skip
     assert {name: args[name] for name in published} == published
 

@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.loading import NormalImages, SyntheticAnomalies, make_loader
-from models.losses import amplification_loss, gate_focal_loss, level_mask
+from datasets.loading import SyntheticAnomalies
+from models.losses import gate_focal_loss, level_mask
 from models.teacher import build_teacher
-from utils import engine
+from tests.stages import amplify_maps
+from utils import execution
 from utils.checkpoint import build_model
 from utils.engine import Average, lr_milestones, predict_maps, stage1_losses, stage2_loss, train_stage1, train_stage2
+from utils.execution import PLAIN, Execution
+from utils.features import TeacherFeatures
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 64
+FP32 = Execution()
 
 
 @pytest.fixture
@@ -39,13 +43,17 @@ def rates(monkeypatch):
             seen.append((round(group["lr"], 8), group["betas"]))
             return super().step(closure)
 
-    monkeypatch.setattr(engine, "Adam", Recorder)
+    monkeypatch.setattr(execution, "Adam", Recorder)
     return seen
 
 
-def anomaly_loader(images):
-    foregrounds = torch.ones(images.shape[:3], dtype=torch.uint8)
-    return make_loader(SyntheticAnomalies(images, foregrounds, images.flip(0), seed=0), batch_size=5, seed=0, workers=0)
+def make_anomalies(images):
+    with_foregrounds = torch.cat([images, torch.ones_like(images[..., :1])], dim=-1)
+    return SyntheticAnomalies(with_foregrounds, images.flip(0).permute(0, 3, 1, 2), batch_size=5, seed=0)
+
+
+def make_features(model, images, how=FP32):
+    return TeacherFeatures(model, images, batch_size=5, seed=0, execution=how)
 
 
 def snapshot(module):
@@ -60,7 +68,7 @@ def test_stage1_trains_the_amplification_alone_and_lowers_the_rate_twice(model, 
     trunk, student = snapshot(model.pretrained), snapshot(model.decoder)
     records = []
     train_stage1(
-        model.teacher, anomaly_loader(images), epochs=10, lr=0.005, seed=0, precision="fp32",
+        model.teacher, make_anomalies(images), epochs=10, lr=0.005, seed=0, execution=FP32,
         on_epoch=lambda epoch, figures: records.append((epoch, figures)),
     )  # fmt: skip
     assert rates == [(0.005, (0.5, 0.999))] * 8 + [(0.001, (0.5, 0.999)), (0.0002, (0.5, 0.999))]
@@ -83,7 +91,7 @@ def test_stage2_trains_the_student_alone(model, images, rates, schedule, last):
     teacher = snapshot(model.teacher)
     records = []
     train_stage2(
-        model, make_loader(NormalImages(images), 5, seed=0, workers=0), epochs=10, lr=0.005, precision="fp32",
+        model, make_features(model, images), epochs=10, lr=0.005, execution=FP32,
         on_epoch=lambda epoch, figures: records.append((figures["loss"], model.training)),
         hard_positions=schedule, schedule=schedule,
     )  # fmt: skip
@@ -99,7 +107,7 @@ def test_stage1_losses_are_sums_over_levels_with_the_true_mask_as_gate(model, im
     masks[:, :, 16:40, 8:48] = 1
     foregrounds = torch.ones_like(masks)
     foregrounds[..., 56:] = 0
-    focal, amplify, counts = stage1_losses(model.teacher, inputs, masks, foregrounds, torch.Generator(), "fp32")
+    focal, amplify, counts = stage1_losses(model.teacher, inputs, masks, foregrounds, torch.Generator(), FP32)
     features = model.pretrained(model.normalise(inputs))
     expected_focal = expected_amplify = 0
     for level, raa in zip(features, model.teacher.amplification, strict=True):
@@ -107,21 +115,36 @@ def test_stage1_losses_are_sums_over_levels_with_the_true_mask_as_gate(model, im
         amplified = level + mask * raa.generator(level)  # the true mask in the gate's place
         foreground = level_mask(foregrounds, level.shape[-2:])
         expected_focal += gate_focal_loss(raa.gate(level), mask)
-        expected_amplify += amplification_loss(level, amplified, mask, foreground, torch.Generator())
+        expected_amplify += amplify_maps(level, amplified, mask, foreground, torch.Generator())
     assert focal.item() == pytest.approx(expected_focal.item(), rel=1e-5)
     assert amplify.item() == pytest.approx(expected_amplify.item(), rel=1e-5)
     assert counts.shape == (3, 3)
 
 
-def test_the_baselines_loss_is_without_the_hard_positions(model, images):
+def test_the_residuals_gradient_is_that_of_computing_it_everywhere(model, images):
     inputs = images.permute(0, 3, 1, 2)
+    masks = torch.zeros(5, 1, SIZE, SIZE, dtype=torch.uint8)
+    masks[:, :, 16:40, 8:48] = 1
+    _, at_positions, _ = stage1_losses(model.teacher, inputs, masks, torch.ones_like(masks), torch.Generator(), FP32)
+    everywhere = 0
+    for level, raa in zip(model.pretrained(model.normalise(inputs)), model.teacher.amplification, strict=True):
+        mask = level_mask(masks, level.shape[-2:])
+        amplified = level + mask * raa.generator(level)
+        everywhere += amplify_maps(level, amplified, mask, torch.ones_like(mask), torch.Generator())
+    parameters = [p for raa in model.teacher.amplification for p in raa.generator.parameters()]
+    pairs = zip(*(torch.autograd.grad(loss, parameters) for loss in (at_positions, everywhere)), strict=True)
+    for found, expected in pairs:
+        assert expected.abs().max() > 0
+        assert torch.allclose(found, expected, rtol=1e-3, atol=1e-5 * expected.abs().max().item())
+
+
+def test_the_baselines_loss_is_without_the_hard_positions(model, images):
     model.eval()
+    teacher = make_features(model, images).compute(torch.arange(5))
     with torch.no_grad():
-        both = stage2_loss(model, inputs, hard_positions=True, precision="fp32").item()
-        plain = stage2_loss(model, inputs, hard_positions=False, precision="fp32").item()
-        normalised = model.normalise(inputs)
-        teacher = model.teacher(normalised)
-        pairs = zip(teacher, model.student(teacher), strict=True)
+        both = stage2_loss(model, teacher, hard_positions=True, execution=FP32).item()
+        plain = stage2_loss(model, teacher, hard_positions=False, execution=FP32).item()
+        pairs = zip(model.teacher(model.normalise(images.permute(0, 3, 1, 2))), model.student(teacher), strict=True)
         expected = sum(1 - torch.cosine_similarity(t.flatten(1), s.flatten(1)).mean().item() for t, s in pairs)
     assert plain == pytest.approx(expected, rel=1e-5)
     assert both > plain
@@ -131,14 +154,31 @@ def test_bf16_keeps_losses_in_float32_and_near(model, images):
     inputs = images.permute(0, 3, 1, 2)
     masks = torch.zeros(5, 1, SIZE, SIZE, dtype=torch.uint8)
     masks[:, :, 16:40, 8:48] = 1
-    exact, rough = (
-        stage1_losses(model.teacher, inputs, masks, torch.ones_like(masks), torch.Generator(), precision)[:2]
-        for precision in ("fp32", "bf16")
-    )
+    exact, rough = [], []
+    for losses, how in ((exact, FP32), (rough, Execution("bf16"))):
+        losses += stage1_losses(model.teacher, inputs, masks, torch.ones_like(masks), torch.Generator(), how)[:2]
+        losses.append(stage2_loss(model, make_features(model, images, how).compute(torch.arange(5)), True, how))
     for one, other in zip(exact, rough, strict=True):
         assert other.dtype == torch.float32
         assert other.item() == pytest.approx(one.item(), rel=0.05)
         assert other.item() != one.item()
+
+
+def test_the_plain_mode_trains_the_same_model(model, images):
+    start = snapshot(model)
+    trained = []
+    for how in (PLAIN, FP32):
+        model.load_state_dict(start)
+        how.prepare(model)
+        common = {"epochs": 1, "lr": 1e-4, "execution": how, "on_epoch": lambda epoch, figures: None}
+        anomalies = make_anomalies(images)
+        anomalies.one_by_one = how.one_by_one
+        train_stage1(model.teacher, anomalies, seed=0, **common)
+        train_stage2(model, make_features(model, images, how), **common)
+        trained.append(snapshot(model))
+    for name, tensor in trained[0].items():
+        assert torch.allclose(tensor, trained[1][name], rtol=1e-3, atol=2.1e-4), name  # Adam's step: lr times a sign
+    assert not same(model, start)
 
 
 def test_maps_do_not_depend_on_the_batch_size(model, images):

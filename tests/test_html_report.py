@@ -139,9 +139,10 @@ def test_stage1_pictures_are_of_the_gate_and_the_similarities(one_thread):
     torch.manual_seed(0)
     model = build_model(build_teacher("efficientnet_lite0", "random"), "aand").eval()
     assert isinstance(model.teacher, AmplifiedTeacher)
-    image = skimage.data.astronaut()[100:164, 200:264]
-    foreground, textures = np.ones((64, 64), np.uint8), torch.from_numpy(skimage.data.coffee()[None, :64, :64].copy())
-    picture, again = (picture_stage1(model, [image], [foreground], textures, seed=3)[0] for _ in range(2))
+    image = skimage.data.astronaut()[100:164, 200:264].copy()
+    images, foregrounds = torch.from_numpy(image)[None], torch.ones(1, 64, 64, dtype=torch.uint8)
+    textures = torch.from_numpy(skimage.data.coffee()[:64, :64].copy()).permute(2, 0, 1)[None]
+    picture, again = (picture_stage1(model, images, foregrounds, textures, seed=3)[0] for _ in range(2))
     assert (picture.image == again.image).all()
     assert picture.mask.any()
     assert (picture.image[picture.mask == 0] == image[picture.mask == 0]).all()  # an anomaly, and only there

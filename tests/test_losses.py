@@ -9,14 +9,15 @@ import torch
 
 from models import losses
 from models.losses import (
-    amplification_loss,
     flattened_cosine_loss,
     gate_counts,
     gate_focal_loss,
     hard_distillation_loss,
     level_mask,
 )
+from models.similarity import compare_features
 from tests.golden import EXPECTED, array
+from tests.stages import amplify_maps
 
 GOLDEN = EXPECTED["losses"]
 SIZES = (64, 32, 16)
@@ -33,6 +34,14 @@ def golden_levels():
         second = (teacher + 0.3 * array(20 + i, (2, 8, n, n))).requires_grad_()
         gate = array(30 + i, (2, n * n, 1)).sigmoid().transpose(1, 2).reshape(2, 1, n, n).requires_grad_()
         yield teacher, second, gate, level_mask(mask, (n, n)), level_mask(foreground, (n, n))
+
+
+def hard(teacher, student):
+    return hard_distillation_loss(compare_features(teacher, student))
+
+
+def flattened(teacher, student):
+    return flattened_cosine_loss(compare_features(teacher, student))
 
 
 def assert_gradients(tensors, golden):
@@ -60,7 +69,7 @@ def test_gate_precision_and_recall_match_golden():
 def test_amplification_loss_matches_golden_value_and_gradient():
     levels = list(golden_levels())
     generator = torch.Generator()
-    loss = sum(amplification_loss(t, b, mask, foreground, generator) for t, b, _, mask, foreground in levels)
+    loss = sum(amplify_maps(t, b, mask, foreground, generator) for t, b, _, mask, foreground in levels)
     loss.backward()
     assert loss.item() == pytest.approx(GOLDEN["amplify"], rel=1e-5)
     assert_gradients([b for _, b, _, _, _ in levels], GOLDEN["amplify_grad"])
@@ -68,7 +77,7 @@ def test_amplification_loss_matches_golden_value_and_gradient():
 
 def test_distillation_loss_matches_golden_value_and_gradient():
     levels = list(golden_levels())
-    loss = sum(hard_distillation_loss(t, b) + flattened_cosine_loss(t, b) for t, b, _, _, _ in levels)
+    loss = sum(hard(t, b) + flattened(t, b) for t, b, _, _, _ in levels)
     loss.backward()
     assert loss.item() == pytest.approx(GOLDEN["hard_distillation"], rel=1e-5)
     assert_gradients([b for _, b, _, _, _ in levels], GOLDEN["hard_distillation_grad"])
@@ -97,16 +106,16 @@ def test_amplification_loss_by_hand():
     foreground = torch.tensor([1.0, 1.0, 0.0]).view(1, 1, 1, 3)
     generator = torch.Generator()
     # cos after = 0, before = 0.7071: already further apart than the margin
-    assert amplification_loss(features, amplified, mask, foreground, generator).item() == 0
+    assert amplify_maps(features, amplified, mask, foreground, generator).item() == 0
     # unamplified: after = before, so the margin is what is left
-    assert amplification_loss(features, features, mask, foreground, generator).item() == pytest.approx(0.3, rel=1e-6)
+    assert amplify_maps(features, features, mask, foreground, generator).item() == pytest.approx(0.3, rel=1e-6)
 
 
 @pytest.mark.parametrize("mask_value", [0.0, 1.0])
 def test_amplification_loss_is_zero_without_a_pair(mask_value):
     features = array(0, (1, 4, 3, 3)).requires_grad_()
     mask = torch.full((1, 1, 3, 3), mask_value)
-    loss = amplification_loss(features, features * 2, mask, torch.ones_like(mask), torch.Generator())
+    loss = amplify_maps(features, features * 2, mask, torch.ones_like(mask), torch.Generator())
     loss.backward()
     assert loss.item() == 0
     assert torch.equal(features.grad, torch.zeros_like(features))
@@ -126,11 +135,11 @@ def test_amplification_loss_draws_no_more_than_the_limits(monkeypatch):
     seen = set()
     for seed in range(5):
         generator = torch.Generator().manual_seed(seed)
-        value = amplification_loss(features, amplified, mask, torch.ones_like(mask), generator)
+        value = amplify_maps(features, amplified, mask, torch.ones_like(mask), generator)
         assert torch.isclose(allowed, value, atol=1e-6).any()
         seen.add(round(value.item(), 5))
     assert len(seen) > 1
-    again = amplification_loss(features, amplified, mask, torch.ones_like(mask), torch.Generator().manual_seed(4))
+    again = amplify_maps(features, amplified, mask, torch.ones_like(mask), torch.Generator().manual_seed(4))
     assert torch.equal(again, value)
 
 
@@ -139,14 +148,14 @@ def test_distillation_losses_by_hand():
     teacher[:, 0] = 1
     student = teacher.clone()
     student[0, :, 0, 0] = torch.tensor([0.0, 1.0])  # 1 - cos = 1 at one position, 0 at eleven
-    assert hard_distillation_loss(teacher, student).item() == pytest.approx(1 / 10, abs=1e-6)
-    assert flattened_cosine_loss(teacher, student).item() == pytest.approx(1 - 11 / 12, abs=1e-6)
+    assert hard(teacher, student).item() == pytest.approx(1 / 10, abs=1e-6)
+    assert flattened(teacher, student).item() == pytest.approx(1 - 11 / 12, abs=1e-6)
 
 
 def test_a_level_smaller_than_ten_positions_uses_all_of_them():
     teacher, student = array(3, (2, 4, 2, 2)), array(4, (2, 4, 2, 2))
     distance = 1 - torch.nn.functional.cosine_similarity(teacher, student, dim=1)
-    assert hard_distillation_loss(teacher, student).item() == pytest.approx(distance.mean().item(), rel=1e-6)
+    assert hard(teacher, student).item() == pytest.approx(distance.mean().item(), rel=1e-6)
 
 
 def test_zero_vectors_have_finite_losses_and_gradients():
@@ -154,8 +163,8 @@ def test_zero_vectors_have_finite_losses_and_gradients():
     mask = torch.zeros(1, 1, 4, 4)
     mask[..., 0] = 1
     features = torch.zeros(1, 4, 4, 4)
-    loss = hard_distillation_loss(features, zeros) + flattened_cosine_loss(features, zeros)
-    loss = loss + amplification_loss(features, zeros, mask, torch.ones_like(mask), torch.Generator())
+    loss = hard(features, zeros) + flattened(features, zeros)
+    loss = loss + amplify_maps(features, zeros, mask, torch.ones_like(mask), torch.Generator())
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(zeros.grad).all()

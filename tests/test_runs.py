@@ -65,10 +65,10 @@ def test_one_category_alone_equals_the_full_run(trained, train_again):
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("--workers", 2), ("--eval_every", 1)], ids=["same_command", "workers", "eval_every"]
+    "options", ["", "--workers 2", "--eval_every 1", "--cache disk", "--cache none", "--cache_features off"]
 )
 def test_weights_do_not_depend_on(trained, train_again, options):
-    _, run = train_again("--categories", "bottle", *options)
+    _, run = train_again("--categories", "bottle", *options.split())
     assert same_weights(run, trained.aand, "bottle")
 
 

@@ -121,6 +121,13 @@ def available_memory(device: torch.device) -> int:
     return min(free, max(0, limit - used))
 
 
+def near(stack: Tensor, device: torch.device) -> Tensor:
+    """A stack of images on a CUDA device, if a tenth of its free memory holds it: batches then need no copy. Otherwise,
+    and on other devices, the stack as it is."""
+    fits = device.type == "cuda" and isinstance(stack, Tensor) and stack.nbytes <= 0.1 * available_memory(device)
+    return stack.to(device) if fits else stack
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep freed memory: tensors of every step are as large as those of the last, and memory that comes anew
     from the system must be cleared page by page first. Elsewhere nothing is done."""

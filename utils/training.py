@@ -17,7 +17,7 @@ from models.teacher import PretrainedTeacher
 from utils.checkpoint import build_model, load_checkpoint, save_checkpoint, stage_parts, stage_path
 from utils.engine import train_stage1, train_stage2
 from utils.evaluation import Prediction, TestSet
-from utils.execution import Execution
+from utils.execution import Execution, near
 from utils.features import TeacherFeatures
 from utils.image_store import Stack
 from utils.runs import RunLog
@@ -70,9 +70,10 @@ def amplify(
     if data.made:
         keep = f"python scripts/fore_extractor.py --data_path {args.data_root} keeps them"
         log.say(f"{category}: {data.made} of {len(data.images)} foreground masks made on the fly ({keep})")
+    device = model.pretrained.mean.device
     anomalies = SyntheticAnomalies(
-        data.images, data.textures, batch_size=args.batch_size, seed=args.seed, device=model.pretrained.mean.device,
-        one_by_one=execution.one_by_one,
+        near(data.images, device), near(data.textures, device), batch_size=args.batch_size, seed=args.seed,
+        device=device, one_by_one=execution.one_by_one,
     )  # fmt: skip
     with log.stage(category, 1, args.epochs_stage1) as on_epoch:
         train_stage1(

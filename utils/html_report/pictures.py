@@ -82,7 +82,7 @@ def picture_stage1(
         size = image.shape[-2:]
         pictures.append(
             Stage1Picture(
-                image=anomaly[0].permute(1, 2, 0).numpy(),
+                image=anomaly[0].permute(1, 2, 0).contiguous().numpy(),
                 mask=mask[0, 0].numpy(),
                 gates=[_enlarge(output.gate, size) for output in outputs],
                 before=_similarity(clean, anomalous, size),

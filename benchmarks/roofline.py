@@ -1,0 +1,139 @@
+"""What a training step must compute and move for each image, counted, and what that allows on a given accelerator.
+
+    python benchmarks/roofline.py                                   # wide_resnet50_2 at 256 px on an H100's data sheet
+    python benchmarks/roofline.py --backbone resnet18 --peak_tflops 312 --bandwidth_tbs 2.0      # an A100's
+
+Nothing is timed. FLOPs are counted in steps on the CPU; bytes are those that every operator reads and writes, each from
+memory, as without fusion; kernels are the operators called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from models import BACKBONES
+from models.teacher import build_teacher
+from utils.checkpoint import build_model
+from utils.cli import at_least, image_size, positive
+from utils.engine import ADAM_BETAS, AMPLIFY_WEIGHT, stage1_losses, stage2_loss
+from utils.execution import Execution, Optimizer
+from utils.features import TeacherFeatures
+
+VIEWS = ("view", "t", "transpose", "permute", "expand", "detach", "alias", "unsqueeze", "squeeze", "slice", "select",
+         "split", "unbind", "as_strided", "empty", "lift_fresh", "_unsafe_view")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one step."""
+
+    flops: float
+    traffic: float  # bytes
+    kernels: int
+
+    def at(self, batch: int, one: Cost) -> Cost:
+        """Of a step of `batch` images, where this is the cost of two and `one` that of one: weights and the optimiser
+        cost the same for any number."""
+        flops, traffic = self.flops - one.flops, self.traffic - one.traffic
+        return Cost(one.flops + (batch - 1) * flops, one.traffic + (batch - 1) * traffic, one.kernels)
+
+
+class Traffic(TorchDispatchMode):
+    """Counts operators, and the bytes of the tensors that they take and give."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes, self.kernels = 0, 0
+
+    def __torch_dispatch__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
+        result = func(*args, **(kwargs or {}))
+        if func.overloadpacket.__name__ not in VIEWS:
+            self.kernels += 1
+            self.bytes += sum(tensor.nbytes for tensor in _tensors((args, result)))
+        return result
+
+
+def _tensors(values: object) -> list[Tensor]:
+    if isinstance(values, Tensor):
+        return [values]
+    return [tensor for value in values for tensor in _tensors(value)] if isinstance(values, tuple | list) else []
+
+
+def count(step: Callable[[], None]) -> Cost:
+    """What one call of `step` costs."""
+    step()  # allocates the optimiser's state
+    with FlopCounterMode(display=False) as flops:
+        step()
+    with Traffic() as traffic:
+        step()
+    return Cost(flops.get_total_flops(), traffic.bytes, traffic.kernels)
+
+
+def steps(backbone: str, size: int, batch: int) -> dict[str, Callable[[], None]]:
+    """A step of each stage as the trainer makes it, on random images."""
+    execution = Execution("bf16")
+    teacher = build_teacher(backbone, "random")
+    execution.prepare_teacher(teacher)
+    model = build_model(teacher, "aand")
+    execution.prepare(model)
+    images = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8)
+    masks = torch.zeros(batch, 1, size, size, dtype=torch.uint8)
+    masks[..., : size // 4, : size // 4] = 1
+    features = TeacherFeatures(model, images, batch_size=batch, seed=0, execution=execution)
+    kept = features.compute(torch.arange(batch))
+
+    def optimizer(*modules: nn.Module) -> Optimizer:
+        parameters = [parameter for module in modules for parameter in module.parameters()]
+        return Optimizer(parameters, 0.005, ADAM_BETAS, execution, torch.device("cpu"))
+
+    first, second = optimizer(model.teacher.amplification), optimizer(model.bottleneck, model.decoder)
+
+    def stage1() -> None:
+        planes = images.permute(0, 3, 1, 2)
+        losses = stage1_losses(model.teacher, planes, masks, torch.ones_like(masks), torch.Generator(), execution)
+        first.step(losses[0] + AMPLIFY_WEIGHT * losses[1])
+
+    def stage2() -> None:
+        second.step(stage2_loss(model.train(), kept, True, execution))
+
+    return {"Stage I": stage1, "Stage II, kept features": stage2}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    add = parser.add_argument
+    add("--backbone", choices=BACKBONES, default="wide_resnet50_2", help="teacher (default wide_resnet50_2)")
+    add("--image_size", type=image_size, default=256, help="pixels (default 256)")
+    add("--batch_size", type=at_least(1), default=16, help="images that costs are quoted for (default 16)")
+    add("--peak_tflops", type=positive, default=989, help="dense bf16 of the accelerator (default 989, an H100 SXM's)")
+    add("--bandwidth_tbs", type=positive, default=3.35, help="TB/s of its memory (default 3.35)")
+    add("--launch_us", type=positive, default=6, help="microseconds that eager PyTorch takes to launch a kernel "
+        "(default 6, an assumption)")  # fmt: skip
+    options = parser.parse_args()
+    batch = options.batch_size
+    print(f"{options.backbone}, {options.image_size} px, bf16, batch {batch}; images/s that each limit allows")
+    print("| stage | GFLOP an image | GB moved an image | kernels a step | by arithmetic | by memory | by launching |")
+    print("|---|---|---|---|---|---|---|")
+    one, two = (steps(options.backbone, options.image_size, images) for images in (1, 2))
+    for name in one:
+        cost = count(two[name]).at(batch, count(one[name]))
+        by_flops = options.peak_tflops * 1e12 / (cost.flops / batch)
+        by_bytes = options.bandwidth_tbs * 1e12 / (cost.traffic / batch)
+        by_launch = batch / (cost.kernels * options.launch_us * 1e-6)
+        print(f"| {name} | {cost.flops / batch / 1e9:.1f} | {cost.traffic / batch / 1e9:.2f} | {cost.kernels} "
+              f"| {by_flops:.0f} | {by_bytes:.0f} | {by_launch:.0f} |")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
