@@ -80,10 +80,10 @@ class Optimizer:
 
     def step(self, loss: Tensor) -> None:
         """Go one step down the gradient of `loss`."""
-        self.adam.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.adam)
         self.scaler.update()
+        self.adam.zero_grad(set_to_none=True)  # now: the next step's activations need the room
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

@@ -68,8 +68,11 @@ class ImageStore:
     def __init__(self, size: int, workers: int, cache: str = "ram", folder: Path = Path("cache")):
         self.size, self.workers, self.cache, self.folder = size, workers, cache, folder
 
-    def open(self, groups: Mapping[Hashable, Sequence[Files]]) -> Callable[[Hashable], list[Stack]]:
-        """Read every file of all groups; returns a function that gives the stacks of one group.
+    def open(
+        self, groups: Mapping[Hashable, Sequence[Files]], unused: Sequence[Files] = ()
+    ) -> Callable[[Hashable], list[Stack]]:
+        """Read every file of all groups, and of `unused` to see that it can be done; returns a function that gives the
+        stacks of one group.
 
         Where they do not fit into half of the available memory, all are read once to be checked, and again group by
         group. Raises DataError listing the files that cannot be used.
@@ -78,16 +81,20 @@ class ImageStore:
         needed = sum(_bytes(part, self.size) for part in files)
         fits = needed <= LARGEST_SHARE * available_memory(torch.device("cpu"))
         if self.cache == "disk":
-            stacks = self._map_all(files)
+            stacks = self._map_all([*files, *unused])
         elif self.cache == "ram" and fits:
             stacks = [torch.empty(len(part.paths), *part.shape(self.size), dtype=torch.uint8) for part in files]
-            self._read(files, stacks)
+            self._read([*files, *unused], [*stacks, *[None] * len(unused)])
         else:
-            self._read(files, [None] * len(files))
+            self._read([*files, *unused], [None] * (len(files) + len(unused)))
             stacks = [FileStack(part, self.size, self.workers) for part in files]
         remaining = iter(stacks)
         opened = {name: [next(remaining) for _ in group] for name, group in groups.items()}
         if self.cache == "ram" and not fits:
+            tqdm.write(
+                f"{needed / 1e9:.1f} GB of decoded images are more than half of the free memory: files are read again "
+                "in their turn (--cache disk decodes them once)"
+            )
             return lambda name: [stack[:] for stack in opened[name]]
         return opened.__getitem__
 

@@ -29,6 +29,7 @@ from utils.scoring import Scoring, score_run
 from utils.training import TrainingSet, files_to_train, train_category
 
 Samples = dict[str, tuple[list[Sample], list[Sample]]]  # training and test samples of each category
+TEXTURES = ("textures",)  # no category has such a name
 NOT_SETTINGS = ("output", "fg_root", "seeds", "cache", "cache_dir", "cache_features")  # flags that change no result
 
 
@@ -79,21 +80,23 @@ def read_data(
     """Read every file, those of the test set too, so that a broken one is an error now and not hours later; returns the
     training set of a category."""
     store = ImageStore(args.image_size, args.workers, args.cache, args.cache_dir)
-    groups = {"textures": [texture_files(textures)]}
-    for category, (train, test) in samples.items():
-        groups["training", category] = [files_to_train(train, source.name, category, args)]
-        groups["test", category] = evaluation_files(test)
-    stacks = store.open(groups)
+    groups = {TEXTURES: [texture_files(textures)]}
+    groups |= {c: [files_to_train(train, source.name, c, args)] for c, (train, _) in samples.items()}
+    tests = {("test", category): evaluation_files(test) for category, (_, test) in samples.items()}
+    if args.eval_every:
+        stacks = store.open(groups | tests)
+    else:
+        stacks = store.open(groups, unused=[files for group in tests.values() for files in group])
 
     def training_set(category: str) -> TrainingSet:
         train, test = samples[category]
-        [images] = stacks(("training", category))
+        [images] = stacks(category)
         test_set = TestSet.of(test, stacks(("test", category))) if args.eval_every and test else None
         if args.method != "aand":
             return TrainingSet(images, test_set=test_set)
         paths = [sample.image_path for sample in train]
         made = len(paths) - len(stored_foregrounds(paths, source.name, category, args.fg_root))
-        return TrainingSet(images, *stacks("textures"), made, test_set)
+        return TrainingSet(images, *stacks(TEXTURES), made, test_set)
 
     return training_set
 
