@@ -4,7 +4,8 @@
     python benchmarks/roofline.py --backbone resnet18 --peak_tflops 312 --bandwidth_tbs 2.0      # an A100's
 
 Nothing is timed. FLOPs are counted in steps on the CPU; bytes are those that every operator reads and writes, each from
-memory, as without fusion; kernels are the operators called.
+memory, as without fusion; kernels are the operators called for a batch of one (larger batches are compared image by
+image on a CPU, and at once on a GPU).
 """
 
 from __future__ import annotations
@@ -18,17 +19,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.steps import Trainer
 from models import BACKBONES
-from models.teacher import build_teacher
-from utils.checkpoint import build_model
 from utils.cli import at_least, image_size, positive
-from utils.engine import ADAM_BETAS, AMPLIFY_WEIGHT, stage1_losses, stage2_loss
-from utils.execution import Execution, Optimizer
-from utils.features import TeacherFeatures
+from utils.execution import Execution
 
 VIEWS = ("view", "t", "transpose", "permute", "expand", "detach", "alias", "unsqueeze", "squeeze", "slice", "select",
          "split", "unbind", "as_strided", "empty", "lift_fresh", "_unsafe_view")  # fmt: skip
@@ -41,12 +39,6 @@ class Cost:
     flops: float
     traffic: float  # bytes
     kernels: int
-
-    def at(self, batch: int, one: Cost) -> Cost:
-        """Of a step of `batch` images, where this is the cost of two and `one` that of one: weights and the optimiser
-        cost the same for any number."""
-        flops, traffic = self.flops - one.flops, self.traffic - one.traffic
-        return Cost(one.flops + (batch - 1) * flops, one.traffic + (batch - 1) * traffic, one.kernels)
 
 
 class Traffic(TorchDispatchMode):
@@ -81,33 +73,11 @@ def count(step: Callable[[], None]) -> Cost:
 
 
 def steps(backbone: str, size: int, batch: int) -> dict[str, Callable[[], None]]:
-    """A step of each stage as the trainer makes it, on random images."""
-    execution = Execution("bf16")
-    teacher = build_teacher(backbone, "random")
-    execution.prepare_teacher(teacher)
-    model = build_model(teacher, "aand")
-    execution.prepare(model)
-    images = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8)
-    masks = torch.zeros(batch, 1, size, size, dtype=torch.uint8)
-    masks[..., : size // 4, : size // 4] = 1
-    features = TeacherFeatures(model, images, batch_size=batch, seed=0, execution=execution)
-    kept = features.compute(torch.arange(batch))
-
-    def optimizer(*modules: nn.Module) -> Optimizer:
-        parameters = [parameter for module in modules for parameter in module.parameters()]
-        return Optimizer(parameters, 0.005, ADAM_BETAS, execution, torch.device("cpu"))
-
-    first, second = optimizer(model.teacher.amplification), optimizer(model.bottleneck, model.decoder)
-
-    def stage1() -> None:
-        planes = images.permute(0, 3, 1, 2)
-        losses = stage1_losses(model.teacher, planes, masks, torch.ones_like(masks), torch.Generator(), execution)
-        first.step(losses[0] + AMPLIFY_WEIGHT * losses[1])
-
-    def stage2() -> None:
-        second.step(stage2_loss(model.train(), kept, True, execution))
-
-    return {"Stage I": stage1, "Stage II, kept features": stage2}
+    """A step of each stage as the trainer makes it, without making its batch."""
+    trainer = Trainer(backbone, size, batch, Execution("bf16"), torch.device("cpu"), keep=True)
+    anomalies, features = trainer.stage1_data(), trainer.stage2_data()
+    trainer.stage1_data, trainer.stage2_data = lambda: anomalies, lambda: features
+    return {"Stage I": trainer.stage1, "Stage II, kept features": trainer.stage2}
 
 
 def main() -> None:
@@ -125,13 +95,13 @@ def main() -> None:
     print(f"{options.backbone}, {options.image_size} px, bf16, batch {batch}; images/s that each limit allows")
     print("| stage | GFLOP an image | GB moved an image | kernels a step | by arithmetic | by memory | by launching |")
     print("|---|---|---|---|---|---|---|")
-    one, two = (steps(options.backbone, options.image_size, images) for images in (1, 2))
-    for name in one:
-        cost = count(two[name]).at(batch, count(one[name]))
+    single = steps(options.backbone, options.image_size, 1)
+    for name, step in steps(options.backbone, options.image_size, batch).items():
+        cost, kernels = count(step), count(single[name]).kernels
         by_flops = options.peak_tflops * 1e12 / (cost.flops / batch)
         by_bytes = options.bandwidth_tbs * 1e12 / (cost.traffic / batch)
-        by_launch = batch / (cost.kernels * options.launch_us * 1e-6)
-        print(f"| {name} | {cost.flops / batch / 1e9:.1f} | {cost.traffic / batch / 1e9:.2f} | {cost.kernels} "
+        by_launch = batch / (kernels * options.launch_us * 1e-6)
+        print(f"| {name} | {cost.flops / batch / 1e9:.1f} | {cost.traffic / batch / 1e9:.2f} | {kernels} "
               f"| {by_flops:.0f} | {by_bytes:.0f} | {by_launch:.0f} |")  # fmt: skip
 
 
