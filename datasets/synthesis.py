@@ -50,27 +50,38 @@ def synthesise_anomalies(
     _check_inputs(images, foregrounds, textures, draws)
     device = images.device
     rows = (draws[:, 0] >= CLEAN_SHARE).nonzero().squeeze(1)  # on the CPU: no device has to be asked
-    painted, masks = images.clone(), torch.zeros_like(foregrounds)
+    painted, masks = images.contiguous().clone(), torch.zeros_like(foregrounds)
     if len(rows) == 0:
         return painted, masks[:, None]
-    draws, rows = draws[rows], rows.to(device, non_blocking=True)
-    which = (draws[:, 1] * len(textures)).long()
-    image_weights = (MAX_IMAGE_WEIGHT * draws[:, 2]).to(device, non_blocking=True)
-    texture_draws, mask_draws = draws[:, 3:].split([DRAWS, (1 + MAX_REDRAWS) * MASK_DRAWS], dim=1)
-    changed = change_textures(textures[which].to(device, non_blocking=True), texture_draws)  # (n, 3, S, S)
-    found = draw_masks(foregrounds[rows], mask_draws.view(len(rows), 1 + MAX_REDRAWS, MASK_DRAWS))  # (n, S, S)
-    painted[rows] = blend(images[rows], changed, found, image_weights)
-    masks[rows] = found
+    which = (draws[rows, 1] * len(textures)).long()
+    chosen = textures[which].to(device, non_blocking=True)  # (n, 3, S, S)
+    weights = (MAX_IMAGE_WEIGHT * draws[rows, 2]).to(device, non_blocking=True)
+    texture_draws, mask_draws = draws[rows, 3:].split([DRAWS, (1 + MAX_REDRAWS) * MASK_DRAWS], dim=1)
+    on_device = rows.to(device, non_blocking=True)
+    masks[on_device] = draw_masks(foregrounds[on_device], mask_draws.view(len(rows), 1 + MAX_REDRAWS, MASK_DRAWS))
+    if not selects_pixels(device):
+        changed = torch.stack(change_textures(chosen, texture_draws))
+        outside = 1 - masks[on_device].float()[:, None]  # (n, 1, S, S): there the image has all the weight
+        weights = torch.maximum(outside, weights[:, None, None, None])
+        painted[on_device] = blend(images[on_device], changed, weights)
+        return painted, masks[:, None]
+    places = [masks[row].flatten().nonzero().squeeze(1) for row in rows]
+    changed = change_textures(chosen, texture_draws, places)  # n of (3, 1, P)
+    for row, place, pixels, weight in zip(rows, places, changed, weights, strict=True):
+        target = painted[row].flatten(1)  # a view: (3, S*S)
+        target[:, place] = blend(target[:, place], pixels[:, 0], weight)
     return painted, masks[:, None]
 
 
-def blend(images: Tensor, textures: Tensor, masks: Tensor, image_weights: Tensor) -> Tensor:
-    """(1 - weight) * texture + weight * image where the mask is 1, the image elsewhere.
+def selects_pixels(device: torch.device) -> bool:
+    """Whether only the pixels inside a mask are changed and blended: elsewhere than on a CPU, asking which those are
+    would wait for the device, so whole images are."""
+    return device.type == "cpu"
 
-    images, textures: uint8 (N, 3, H, W); masks: (N, H, W) of 0 and 1; image_weights: (N,). Returns uint8 (N, 3, H, W).
-    """
-    weights = 1 - masks * (1 - image_weights[:, None, None])  # (N, H, W): outside the mask all image
-    return to_uint8(torch.lerp(textures.float(), images.float(), weights[:, None]))
+
+def blend(images: Tensor, textures: Tensor, image_weights: Tensor) -> Tensor:
+    """(1 - weight) * texture + weight * image, uint8; the weights have a shape that can be spread to that of both."""
+    return to_uint8(torch.lerp(textures.float(), images.float(), image_weights))
 
 
 def draw_masks(foregrounds: Tensor, draws: Tensor) -> Tensor:
@@ -84,8 +95,9 @@ def draw_masks(foregrounds: Tensor, draws: Tensor) -> Tensor:
     for candidate in draws.to(foregrounds.device, non_blocking=True).unbind(1):
         inside = perlin_masks(foregrounds.shape[-1], candidate[pending]) * foregrounds[pending]
         enough = inside.sum(dim=(1, 2)) > MIN_PIXELS
-        if foregrounds.is_cuda:  # looking at the result would wait for the device: all candidates are made
-            masks = torch.where(enough[:, None, None] & ~masks.any(dim=(1, 2), keepdim=True), inside, masks)
+        if not selects_pixels(foregrounds.device):  # nor is looked which masks are large enough: all are made
+            first = enough & (masks.sum(dim=(1, 2)) == 0)
+            masks = torch.where(first[:, None, None], inside, masks)
             continue
         masks[pending[enough]] = inside[enough]
         pending = pending[~enough]

@@ -9,7 +9,7 @@ device, and returns uint8 (N, 3, H, W); the docstrings say what the k numbers st
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,25 +22,42 @@ CHANGES_PER_TEXTURE = 3
 class TextureChange(NamedTuple):
     apply: Callable[[Tensor, Tensor], Tensor]
     draws: int  # numbers it takes for each texture
+    pixelwise: bool  # whether each pixel depends on itself alone
 
 
-def change_textures(textures: Tensor, draws: Tensor) -> Tensor:
+def change_textures(textures: Tensor, draws: Tensor, places: Sequence[Tensor] | None = None) -> list[Tensor]:
     """Apply 3 of the 10 `TEXTURE_CHANGES` to each texture, without replacement, in the order drawn.
 
     textures: uint8 (N, 3, H, W); draws: (N, DRAWS) on the CPU, so that no device has to be asked which change comes.
+    places: of each texture the pixels that are wanted, positions (P,) in 0..H*W-1.
+
+    Returns N textures uint8 (3, H, W) or, with places, their pixels there, (3, 1, P): changes that look at a pixel
+    alone and come last are then made of these pixels only.
     """
     changed = list(textures.unbind(0))
-    orders = draws[:, : len(TEXTURE_CHANGES)].argsort(dim=1)  # a random order of all changes for each texture
+    orders = draws[:, : len(TEXTURE_CHANGES)].argsort(dim=1)[:, :CHANGES_PER_TEXTURE].tolist()
     parameters = draws[:, len(TEXTURE_CHANGES) :].split([change.draws for change in TEXTURE_CHANGES], dim=1)
+    whole = [CHANGES_PER_TEXTURE if places is None else _count_whole(order) for order in orders]
     for step in range(CHANGES_PER_TEXTURE):
         for index, change in enumerate(TEXTURE_CHANGES):
-            rows = (orders[:, step] == index).nonzero().squeeze(1).tolist()
+            rows = [row for row, order in enumerate(orders) if order[step] == index and step < whole[row]]
             if rows:
                 chosen = parameters[index][rows].to(textures.device, non_blocking=True)
                 results = change.apply(torch.stack([changed[row] for row in rows]), chosen)
                 for row, result in zip(rows, results.unbind(0), strict=True):
                     changed[row] = result
-    return torch.stack(changed)
+    for row, wanted in enumerate(places or ()):
+        pixels = changed[row].flatten(1).index_select(1, wanted)[None, :, None]  # (1, 3, 1, P)
+        for index in orders[row][whole[row] :]:
+            pixels = TEXTURE_CHANGES[index].apply(pixels, parameters[index][row : row + 1])
+        changed[row] = pixels[0]
+    return changed
+
+
+def _count_whole(order: Sequence[int]) -> int:
+    """How many of these changes must be made of a whole texture where only some of its pixels are wanted: up to the
+    last that is not pixelwise."""
+    return max((step + 1 for step, index in enumerate(order) if not TEXTURE_CHANGES[index].pixelwise), default=0)
 
 
 def gamma(textures: Tensor, draws: Tensor) -> Tensor:
@@ -117,7 +134,7 @@ def autocontrast(textures: Tensor, draws: Tensor) -> Tensor:
     pixels = textures.shape[-2] * textures.shape[-1]
     cut = (pixels * _integer(0, 20, draws)).div(100, rounding_mode="floor")[:, :, None]  # (N, 1, 1) values
     below = _histogram(textures).cumsum(dim=-1)  # (N, 3, 256): pixels up to each value
-    low = (below <= cut).sum(dim=-1, keepdim=True)  # the darkest value that is left, (N, 3, 1)
+    low = (below <= cut).sum(dim=-1, keepdim=True)  # the darkest value left, (N, 3, 1)
     high = (below < pixels - cut).sum(dim=-1, keepdim=True)
     levels = _levels(textures)
     stretched = ((levels - low) * 255).div((high - low).clamp_min(1), rounding_mode="floor").clamp(0, 255)
@@ -140,7 +157,7 @@ def rotate(textures: Tensor, draws: Tensor) -> Tensor:
 
 
 def rotate_images(images: Tensor, degrees: Tensor) -> Tensor:
-    """Rotate square images (N, C, S, S), counter-clockwise by degrees (N,), bilinearly; what comes from outside is 0."""
+    """Rotate square images (N, C, S, S) counter-clockwise by degrees (N,), bilinearly; what comes from outside is 0."""
     size = images.shape[-1]
     radians = _each(degrees * (math.pi / 180))
     place = torch.linspace(-1, 1, size, device=images.device)
@@ -152,16 +169,16 @@ def rotate_images(images: Tensor, degrees: Tensor) -> Tensor:
 
 
 TEXTURE_CHANGES = (
-    TextureChange(gamma, 3),
-    TextureChange(brightness, 2),
-    TextureChange(sharpness, 1),
-    TextureChange(hue_saturation, 2),
-    TextureChange(solarise, 2),
-    TextureChange(posterise, 1),
-    TextureChange(invert, 0),
-    TextureChange(autocontrast, 1),
-    TextureChange(equalise, 0),
-    TextureChange(rotate, 1),
+    TextureChange(gamma, 3, pixelwise=True),
+    TextureChange(brightness, 2, pixelwise=True),
+    TextureChange(sharpness, 1, pixelwise=False),
+    TextureChange(hue_saturation, 2, pixelwise=True),
+    TextureChange(solarise, 2, pixelwise=True),
+    TextureChange(posterise, 1, pixelwise=True),
+    TextureChange(invert, 0, pixelwise=True),
+    TextureChange(autocontrast, 1, pixelwise=False),
+    TextureChange(equalise, 0, pixelwise=False),
+    TextureChange(rotate, 1, pixelwise=False),
 )
 DRAWS = len(TEXTURE_CHANGES) + sum(change.draws for change in TEXTURE_CHANGES)  # for each texture
 
@@ -189,7 +206,8 @@ def _look_up(textures: Tensor, table: Tensor) -> Tensor:
 
 
 def to_uint8(values: Tensor) -> Tensor:
-    return values.round_().clamp_(0, 255).to(torch.int16).to(torch.uint8)  # two steps: the direct one is not vectorised
+    values = values.round_().clamp_(0, 255)
+    return values.to(torch.int16).to(torch.uint8)  # in two steps: the direct one is not vectorised
 
 
 def _histogram(images: Tensor) -> Tensor:

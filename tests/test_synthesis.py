@@ -1,4 +1,4 @@
-"""Synthetic anomalies: golden Perlin noise and statistics, blending, redraws, and where the textures come from."""
+"""Synthetic anomalies: golden Perlin noise and statistics, blending, redraws, and that only the draws decide."""
 
 from __future__ import annotations
 
@@ -8,86 +8,108 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from datasets import synthesis
-from datasets.base import DataError, load_image
-from tests.draws import Draws
+from datasets.base import load_image
+from datasets.synthesis import (
+    ANOMALY_DRAWS,
+    CORNERS,
+    MASK_DRAWS,
+    blend,
+    draw_anomalies,
+    draw_masks,
+    perlin_masks,
+    perlin_noise,
+    synthesise_anomalies,
+)
+from datasets.texture_changes import rotate_images
+from datasets.textures import list_textures
+from tests.draws import row, set_candidate
 
 GOLDEN = Path(__file__).parent / "golden"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-IMAGENET_STD = np.array([0.229, 0.224, 0.225])
+IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
 # ---------------------------------------------------------------------------------------------------------- the masks
+
+
+def padded(angles: np.ndarray) -> torch.Tensor:
+    """Angles of a small grid in the upper left corner of the largest one; the rest must not matter."""
+    whole = torch.full((1, CORNERS, CORNERS), 1.234)
+    whole[0, : angles.shape[0], : angles.shape[1]] = torch.from_numpy(angles)
+    return whole
 
 
 @pytest.mark.parametrize("k, cells", list(enumerate([(1, 1), (4, 8), (32, 2), (16, 16)])))
 def test_perlin_noise_matches_golden(k, cells):
     rows, columns = cells
     angles = 2 * np.pi * np.random.RandomState(100 + k).rand(rows + 1, columns + 1)
-    noise = synthesis.perlin_noise((256, 256), cells, angles)
-    assert noise.dtype == np.float32
-    assert noise.shape == (256, 256)
+    exponents = torch.tensor([[round(math.log2(rows)), round(math.log2(columns))]])
+    noise = perlin_noise(256, exponents, padded(angles))
+    assert noise.dtype == torch.float32
+    assert noise.shape == (1, 256, 256)
     golden = np.load(GOLDEN / "perlin.npz")[f"noise_{rows}_{columns}"]
-    np.testing.assert_allclose(noise[::9, ::9], golden, atol=1e-5)
+    np.testing.assert_allclose(noise[0, ::9, ::9], golden, atol=1e-5)
 
 
 def test_perlin_noise_by_hand():
     # All gradients point down the rows, so the noise depends on the row only; half-way in a cell (t = 0.5) both fade
     # weights are 0.5 and the offsets 0.5 and -0.5 cancel; at t = 0.25 fade is 0.103515625.
-    noise = synthesis.perlin_noise((4, 6), (1, 2), np.zeros((2, 3)))
+    noise = perlin_noise(4, torch.tensor([[0, 1]]), torch.zeros(1, CORNERS, CORNERS))[0]
     quarter = math.sqrt(2) * ((1 - 0.103515625) * 0.25 + 0.103515625 * -0.75)
-    np.testing.assert_allclose(noise, np.repeat([[0], [quarter], [0], [-quarter]], 6, axis=1), atol=1e-6)
+    np.testing.assert_allclose(noise, np.repeat([[0], [quarter], [0], [-quarter]], 4, axis=1), atol=1e-6)
 
 
-def test_perlin_noise_refuses_angles_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"\(3, 5\)"):
-        synthesis.perlin_noise((8, 8), (2, 4), np.zeros((2, 4)))
+def candidate(exponents: tuple[int, int], degrees: float, angles: torch.Tensor) -> torch.Tensor:
+    draws = row()
+    set_candidate(draws, 0, exponents, degrees, angles)
+    return draws[:, -11 * MASK_DRAWS : -10 * MASK_DRAWS]
 
 
 def test_perlin_mask_is_the_rotated_noise_above_a_half():
-    angles = np.random.default_rng(1).uniform(0, 2 * np.pi, (3, 5))
-    noise = synthesis.perlin_noise((64, 64), (2, 4), angles)
-    upright = synthesis.perlin_mask(64, Draws(np.array([1, 2]), angles, 0.0))
-    np.testing.assert_array_equal(upright, noise > 0.5)
-    turned = synthesis.perlin_mask(64, Draws(np.array([1, 2]), angles, 90.0))
-    assert (turned == np.rot90(noise > 0.5)).mean() > 0.999
-    assert turned.dtype == np.uint8
+    angles = 2 * math.pi * torch.rand(CORNERS, CORNERS, generator=torch.Generator().manual_seed(1))
+    noise = perlin_noise(64, torch.tensor([[1, 2]]), angles[None])[0]
+    assert (noise > 0.5).any()
+    upright, turned = (perlin_masks(64, candidate((1, 2), degrees, angles))[0] for degrees in (0, 90))
+    assert upright.dtype == torch.uint8
+    assert ((upright == 1) == (noise > 0.5)).float().mean() > 0.999
+    assert ((turned == 1) == torch.rot90(noise > 0.5)).float().mean() > 0.999
 
 
 def test_rotation_brings_in_zeros():
-    rotated = synthesis._rotate(np.ones((64, 64), np.float32), 45)
+    rotated = rotate_images(torch.ones(1, 1, 64, 64), torch.tensor([45.0]))[0, 0]
     assert rotated[0, 0] == rotated[63, 63] == 0
     assert rotated[32, 32] == 1
 
 
-def test_perlin_mask_draws_every_number_of_cells(monkeypatch):
-    seen = set()
-    monkeypatch.setattr(
-        synthesis, "perlin_noise", lambda shape, cells, angles: seen.add(cells) or np.zeros(shape, np.float32)
-    )
-    rng = np.random.default_rng(0)
-    for _ in range(400):
-        synthesis.perlin_mask(32, rng)
-    assert seen == {(2**i, 2**j) for i in range(6) for j in range(6)}
+def test_every_number_of_cells_is_drawn_alike(monkeypatch):
+    seen = []
+    noise = torch.zeros(3600, 8, 8)
+    monkeypatch.setattr(synthesis, "perlin_noise", lambda size, exponents, angles: seen.append(exponents) or noise)
+    perlin_masks(8, torch.rand(3600, MASK_DRAWS, generator=torch.Generator().manual_seed(0)))
+    pairs, counts = torch.cat(seen).unique(dim=0, return_counts=True)
+    assert pairs.tolist() == [[i, j] for i in range(6) for j in range(6)]
+    assert counts.min() > 60  # 100 expected, 10 the spread
 
 
 # ------------------------------------------------------------------------------------------------- the whole anomaly
 
 
-def _draw_many(images, textures, count, seed=0):
+def _draw_many(images, textures, count):
     """Clean share, coverage of the anomalous masks, and mean change inside each mask in normalised units."""
-    rng = np.random.default_rng(seed)
-    size = images[0].shape[0]
-    foreground = np.ones((size, size), np.uint8)
+    generator, size = torch.Generator().manual_seed(0), images.shape[-1]
     coverages, changes = [], []
-    for i in range(count):
-        image, texture = images[i % len(images)], textures[rng.integers(len(textures))]
-        painted, mask, label = synthesis.synthesise_anomaly(image, foreground, texture, rng)
-        if label:
-            coverages.append(mask.mean())
-            change = np.abs(painted.astype(float) - image) / 255 / IMAGENET_STD
-            changes.append(change[mask > 0].mean())
+    for start in range(0, count, 20):
+        batch = images[torch.arange(start, start + 20) % len(images)]
+        foregrounds = torch.ones(20, size, size, dtype=torch.uint8)
+        painted, masks = synthesise_anomalies(batch, foregrounds, textures, draw_anomalies(20, generator))
+        for before, after, mask in zip(batch, painted, masks, strict=True):
+            if mask.any():
+                coverages.append(mask.float().mean().item())
+                change = (after.float() - before.float()).abs() / 255 / IMAGENET_STD
+                changes.append(change[mask.expand_as(change) > 0].mean().item())
     return 1 - len(coverages) / count, np.array(coverages), np.array(changes)
 
 
@@ -100,166 +122,188 @@ def _assert_masks_match(clean_share, coverages, golden):
         )
 
 
+def planes(paths):
+    return torch.from_numpy(np.stack([load_image(path, 256) for path in paths])).permute(0, 3, 1, 2).contiguous()
+
+
 @pytest.mark.skipif(not (SHARED / "dtd/images").is_dir(), reason="needs the real photographs")
 def test_statistics_match_golden_on_real_images():
-    images = [load_image(p, 256) for p in sorted((SHARED / "mvtec/bottle/train/good").iterdir())[:24]]
-    textures = [load_image(p, 256) for p in synthesis.list_textures(SHARED / "dtd/images")]
+    images = planes(sorted((SHARED / "mvtec/bottle/train/good").iterdir())[:24])
     golden = json.loads((GOLDEN / "synthesis.json").read_text())
-    clean_share, coverages, changes = _draw_many(images, textures, 1500)
+    clean_share, coverages, changes = _draw_many(images, planes(list_textures(SHARED / "dtd/images")), 1500)
     _assert_masks_match(clean_share, coverages, golden)
     expected = golden["change_inside_mask_normalised_units"]
     assert changes.mean() == pytest.approx(expected["mean"], rel=0.15)
-    assert np.median(changes) == pytest.approx(expected["quantiles"]["50"], rel=0.15)
+    for quantile in ("25", "50", "75"):
+        assert np.quantile(changes, int(quantile) / 100) == pytest.approx(expected["quantiles"][quantile], rel=0.15)
 
 
 def test_mask_statistics_match_golden_on_any_images():
-    images = [np.full((256, 256, 3), 128, np.uint8)]
-    textures = [np.random.default_rng(1).integers(0, 256, (256, 256, 3), dtype=np.uint8)]
+    images = torch.full((20, 3, 256, 256), 128, dtype=torch.uint8)
+    textures = torch.randint(0, 256, (1, 3, 256, 256), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     clean_share, coverages, _ = _draw_many(images, textures, 1500)
     _assert_masks_match(clean_share, coverages, json.loads((GOLDEN / "synthesis.json").read_text()))
 
 
-def _example(size=64):
-    rng = np.random.default_rng(3)
-    image, texture = rng.integers(0, 256, (2, size, size, 3), dtype=np.uint8)
-    return image, np.ones((size, size), np.uint8), texture
+def make_batch(count=6, size=64):
+    """Random images, foregrounds of ones, and three textures."""
+    generator = torch.Generator().manual_seed(3)
+    values = torch.randint(0, 256, (count + 3, 3, size, size), dtype=torch.uint8, generator=generator)
+    return values[:count], torch.ones(count, size, size, dtype=torch.uint8), values[count:]
 
 
-def test_same_generator_same_anomaly():
-    first, second = (synthesis.synthesise_anomaly(*_example(), np.random.default_rng(5)) for _ in range(2))
-    assert first[2] == second[2] == 1
-    np.testing.assert_array_equal(first[0], second[0])
-    np.testing.assert_array_equal(first[1], second[1])
-    other = synthesis.synthesise_anomaly(*_example(), np.random.default_rng(6))
-    assert (other[1] != first[1]).any()
+def test_the_draws_alone_decide_whatever_the_batch():
+    images, foregrounds, textures = make_batch(12)
+    draws = draw_anomalies(12, torch.Generator().manual_seed(5))
+    whole = synthesise_anomalies(images, foregrounds, textures, draws)
+    again = synthesise_anomalies(images, foregrounds, textures, draws)
+    one_by_one = [
+        synthesise_anomalies(images[i : i + 1], foregrounds[i : i + 1], textures, draws[i : i + 1]) for i in range(12)
+    ]
+    for part in (0, 1):
+        assert torch.equal(whole[part], again[part])
+        assert torch.equal(whole[part], torch.cat([made[part] for made in one_by_one]))
+    other = synthesise_anomalies(images, foregrounds, textures, draw_anomalies(12, torch.Generator().manual_seed(6)))
+    assert not torch.equal(whole[1], other[1])
+
+
+def test_a_batch_takes_the_generators_numbers_in_order():
+    generator = torch.Generator().manual_seed(5)
+    halves = torch.cat([draw_anomalies(5, generator), draw_anomalies(7, generator)])
+    assert torch.equal(halves, draw_anomalies(12, torch.Generator().manual_seed(5)))
+
+
+def test_whole_textures_give_the_same_as_chosen_pixels(monkeypatch):
+    # On CUDA everything is made of whole images. Rounding at a half may fall either way.
+    images, foregrounds, textures = make_batch(40)
+    draws = draw_anomalies(40, torch.Generator().manual_seed(2))
+    chosen, masks = synthesise_anomalies(images, foregrounds, textures, draws)
+    monkeypatch.setattr(synthesis, "selects_pixels", lambda device: False)
+    whole, same_masks = synthesise_anomalies(images, foregrounds, textures, draws)
+    assert torch.equal(masks, same_masks)
+    difference = (chosen.int() - whole.int()).abs()
+    assert difference.max() <= 1
+    assert (difference > 0).float().mean() < 1e-4
 
 
 def test_outputs_and_inputs():
-    image, foreground, texture = _example()
-    copies = image.copy(), texture.copy()
-    foreground[:, 32:] = 0
-    labels = []
-    for seed in range(40):
-        painted, mask, label = synthesis.synthesise_anomaly(image, foreground, texture, np.random.default_rng(seed))
-        labels.append(label)
-        assert painted.dtype == mask.dtype == np.uint8
-        assert painted.shape == (64, 64, 3)
-        assert mask.shape == (64, 64)
-        assert set(np.unique(mask)) <= {0, 1}
-        assert mask.any() == bool(label)
-        assert not mask[:, 32:].any()
-        np.testing.assert_array_equal(painted[mask == 0], image[mask == 0])
-        painted[:] = 0  # must not reach the inputs
-    assert set(labels) == {0, 1}
-    np.testing.assert_array_equal(image, copies[0])
-    np.testing.assert_array_equal(texture, copies[1])
+    images, foregrounds, textures = make_batch(40)
+    copies = images.clone(), textures.clone()
+    foregrounds[:, :, 32:] = 0
+    painted, masks = synthesise_anomalies(images, foregrounds, textures, draw_anomalies(40, torch.Generator()))
+    assert (painted.dtype, painted.shape) == (torch.uint8, (40, 3, 64, 64))
+    assert (masks.dtype, masks.shape) == (torch.uint8, (40, 1, 64, 64))
+    assert set(masks.unique().tolist()) == {0, 1}
+    assert not masks[..., 32:].any()
+    outside = masks.expand_as(painted) == 0
+    assert torch.equal(painted[outside], images[outside])
+    changed = (painted != images).any(dim=1)
+    assert changed[masks[:, 0] > 0].float().mean() > 0.9
+    assert 1 < (masks.flatten(1).any(dim=1) == 0).sum() < 20  # one in five stays clean
+    painted[:] = 0  # must not reach the inputs
+    assert torch.equal(images, copies[0])
+    assert torch.equal(textures, copies[1])
+
+
+def test_images_of_any_memory_layout():
+    images, foregrounds, textures = make_batch()
+    draws = draw_anomalies(6, torch.Generator().manual_seed(1))
+    expected = synthesise_anomalies(images, foregrounds, textures, draws)
+    found = synthesise_anomalies(images.contiguous(memory_format=torch.channels_last), foregrounds, textures, draws)
+    assert torch.equal(found[0], expected[0])
 
 
 def test_blend_by_hand():
-    image = np.array([[[100, 0, 255], [7, 8, 9]]], np.uint8)
-    texture = np.array([[[200, 50, 5], [99, 99, 99]]], np.uint8)
-    blended = synthesis.blend(image, texture, np.array([[1, 0]], np.uint8), image_weight=0.2)
-    np.testing.assert_array_equal(blended, [[[180, 40, 55], [7, 8, 9]]])
+    image = torch.tensor([100, 0, 255], dtype=torch.uint8)
+    texture = torch.tensor([200, 50, 5], dtype=torch.uint8)
+    assert blend(image, texture, torch.tensor(0.2)).tolist() == [180, 40, 55]
+    assert blend(image, texture, torch.tensor([1.0, 0.0, 0.5])).tolist() == [100, 50, 130]
 
 
-def test_image_weight_is_uniform_up_to_0_8(monkeypatch):
-    # A white texture on black: inside the mask the value is 255 * (1 - weight).
-    monkeypatch.setattr(synthesis, "change_texture", lambda texture, rng: texture)
-    black, foreground, _ = _example()
-    black[:] = 0
-    rng = np.random.default_rng(0)
-    values = [synthesis.synthesise_anomaly(black, foreground, black + 255, rng)[0].max() for _ in range(600)]
-    weights = 1 - np.array([v for v in values if v > 0]) / 255
-    assert weights.min() == pytest.approx(0, abs=0.02)
-    assert weights.max() == pytest.approx(0.8, abs=0.02)
-    assert weights.mean() == pytest.approx(0.4, abs=0.04)
+def test_image_weight_is_uniform_up_to_0_8():
+    # A texture that stays white, on black: inside the mask it is 255 * (1 - weight).
+    black, foregrounds = torch.zeros(1, 3, 64, 64, dtype=torch.uint8), torch.ones(1, 64, 64, dtype=torch.uint8)
+    changes = ("posterise", "equalise", "autocontrast")  # of a white texture: white, but for posterise's dropped bits
+    values = []
+    for draw in (0.0, 0.25, 0.5, 0.99999):
+        draws = row(weight=draw, first_changes=changes)
+        values.append(synthesise_anomalies(black, foregrounds, black + 255, draws)[0].max().item())
+    shades = np.array(values) / values[0]
+    assert shades == pytest.approx([1, 0.8, 0.6, 0.2], abs=0.01)
 
 
-def _count_masks(monkeypatch, masks):
-    drawn = []
-    monkeypatch.setattr(synthesis, "perlin_mask", lambda size, rng: drawn.append(size) or masks(len(drawn)))
-    rng = np.random.default_rng(5)  # its first draw is an anomaly
-    return drawn, synthesis.synthesise_anomaly(*_example(8), rng)
+def test_one_in_five_is_clean_and_the_texture_is_chosen_by_its_draw():
+    images, foregrounds, _ = make_batch(1)
+    assert not synthesise_anomalies(images, foregrounds, images, row(clean=0.1999))[1].any()
+    assert synthesise_anomalies(images, foregrounds, images, row(clean=0.2001))[1].any()
+
+    class Textures:
+        """Notes which textures are asked for."""
+
+        dtype, shape, asked = images.dtype, (3, *images.shape[1:]), []
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, positions):
+            self.asked += positions.tolist()
+            return images[torch.zeros_like(positions)]
+
+    textures = Textures()
+    for draw in (0.0, 0.34, 0.67, 0.99999):
+        synthesise_anomalies(images, foregrounds, textures, row(texture=draw))
+    assert textures.asked == [0, 1, 2, 2]
+
+
+def _candidates(monkeypatch, sizes):
+    """Candidate masks that keep so many pixels, one after the other."""
+    made = []
+
+    def masks(size, draws):
+        made.append(len(draws))
+        pixels = (torch.arange(size**2) < sizes(len(made))).view(size, size)
+        return pixels.to(torch.uint8).expand(len(draws), size, size)
+
+    monkeypatch.setattr(synthesis, "perlin_masks", masks)
+    return made
 
 
 def test_small_masks_are_drawn_again(monkeypatch):
-    def masks(nth):  # one pixel more each time: the fifth is the first with more than 4
-        return (np.arange(64) < nth).reshape(8, 8).astype(np.uint8)
+    made = _candidates(monkeypatch, lambda nth: nth)  # a pixel more each time: the fifth is the first with more than 4
+    masks = draw_masks(torch.ones(2, 8, 8, dtype=torch.uint8), torch.zeros(2, 11, MASK_DRAWS))
+    assert made == [2] * 5
+    assert masks.sum(dim=(1, 2)).tolist() == [5, 5]
 
-    drawn, (_, mask, label) = _count_masks(monkeypatch, masks)
-    assert len(drawn) == 5
-    assert mask.sum() == 5
-    assert label == 1
+
+def test_only_images_without_a_mask_get_another(monkeypatch):
+    made = _candidates(monkeypatch, lambda nth: 10 * nth)
+    foregrounds = torch.ones(3, 8, 8, dtype=torch.uint8)
+    foregrounds[1] = 0
+    foregrounds[1, 3:] = 1  # rows from the fourth on: the third candidate is the first to reach so far
+    masks = draw_masks(foregrounds, torch.zeros(3, 11, MASK_DRAWS))
+    assert made == [3, 1, 1]
+    assert masks.sum(dim=(1, 2)).tolist() == [10, 6, 10]
 
 
 def test_ten_redraws_without_a_mask_leave_the_image_clean(monkeypatch):
-    four = (np.arange(64) < 4).reshape(8, 8).astype(np.uint8)
-    drawn, (painted, mask, label) = _count_masks(monkeypatch, lambda nth: four)
-    assert len(drawn) == 11
-    assert label == 0
-    assert not mask.any()
-    np.testing.assert_array_equal(painted, _example(8)[0])
+    made = _candidates(monkeypatch, lambda nth: 4)
+    images, foregrounds, textures = make_batch(1, size=8)
+    painted, masks = synthesise_anomalies(images, foregrounds, textures, row())
+    assert len(made) == 11
+    assert not masks.any()
+    assert torch.equal(painted, images)
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda i, f, t: (i, f, t[:32]), "one size"),
-        (lambda i, f, t: (i, f[:32], t), "one size"),
-        (lambda i, f, t: (i / 255, f, t), "uint8"),
+        (lambda i, f, t, d: (i, f, t[..., :32], d), r"textures \(T, 3, 64, 64\)"),
+        (lambda i, f, t, d: (i, f, t[:0], d), "textures"),
+        (lambda i, f, t, d: (i, f[:, :32], t, d), r"foregrounds \(N, S, S\)"),
+        (lambda i, f, t, d: (i / 255, f, t, d), "uint8"),
+        (lambda i, f, t, d: (i, f, t, d[:1]), f"draws \\(6, {ANOMALY_DRAWS}\\)"),
     ],
 )
 def test_wrong_inputs_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        synthesis.synthesise_anomaly(*change(*_example()), np.random.default_rng(0))
-
-
-# ---------------------------------------------------------------------------------------------------- texture files
-
-
-def _touch(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    return path
-
-
-def test_list_textures_looks_below(tmp_path):
-    wanted = [_touch(tmp_path / name) for name in ("a/1.jpg", "b/c/2.PNG", "z.tif")]
-    for name in ("a/notes.txt", "a/.hidden.jpg"):
-        _touch(tmp_path / name)
-    assert synthesis.list_textures(tmp_path) == wanted
-
-
-def test_list_textures_without_images(tmp_path):
-    with pytest.raises(DataError, match="nowhere.*--aux_path"):
-        synthesis.list_textures(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="no texture image"):
-        synthesis.list_textures(tmp_path)
-
-
-def test_builtin_textures_are_photographs():
-    paths = synthesis.list_textures("builtin")
-    assert len(paths) >= 10
-    assert all(load_image(path, 64).std() > 5 for path in paths)
-    assert not {"brick", "grass", "gravel"} & {path.stem for path in paths}
-
-
-@pytest.mark.parametrize("place", ["dtd/images", "DRAEM_dtd/dtd/images"])
-def test_find_aux_path(tmp_path, place):
-    root = tmp_path / "mvtec"
-    root.mkdir()
-    with pytest.raises(DataError, match="--aux_path builtin") as error:
-        synthesis.find_aux_path(root)
-    assert str(tmp_path / "dtd/images") in str(error.value)
-    assert str(tmp_path / "DRAEM_dtd/dtd/images") in str(error.value)
-    (tmp_path / place).mkdir(parents=True)
-    assert synthesis.find_aux_path(root) == tmp_path / place
-
-
-def test_find_aux_path_of_a_relative_and_a_linked_root(tmp_path, monkeypatch):
-    (tmp_path / "disk/mvtec").mkdir(parents=True)
-    (tmp_path / "disk/dtd/images").mkdir(parents=True)
-    (tmp_path / "link").symlink_to(tmp_path / "disk/mvtec")
-    assert synthesis.find_aux_path(tmp_path / "link") == tmp_path / "disk/dtd/images"
-    monkeypatch.chdir(tmp_path / "disk/mvtec")
-    assert synthesis.find_aux_path(Path(".")) == tmp_path / "disk/dtd/images"
+        synthesise_anomalies(*change(*make_batch(), torch.zeros(6, ANOMALY_DRAWS)))
