@@ -143,7 +143,7 @@ class ImageStore:
             return torch.empty(shape, dtype=torch.uint8)
         try:
             array = np.load(path, mmap_mode="c")  # copy on write: torch wants memory that it could write to
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise DataError(f"cannot read the cache file {path} ({error}); delete it, and it is made anew") from error
         if array.shape != shape or array.dtype != np.uint8:
             raise DataError(f"the cache file {path} holds {array.dtype} {array.shape}, not uint8 {shape}; delete it")
