@@ -55,7 +55,7 @@ def test_command_writes_every_training_mask(tmp_path):
         expected = foreground_mask(image, rule_for("mvtec", path.parts[2]))
         assert np.asarray(Image.open(tmp_path / path)).tolist() == (expected * 255).tolist()
         image_path = data / path.parts[2] / "train/good" / path.name
-        found, was_read = foreground_of(image_path, "mvtec", path.parts[2], tmp_path / "fg_mask")
+        found, was_read = foreground_of(image_path, "mvtec", path.parts[2], tmp_path / "fg_mask", image)
         assert was_read
         np.testing.assert_array_equal(found, expected)
 

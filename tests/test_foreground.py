@@ -200,45 +200,51 @@ def test_mask_path():
 
 
 def test_stored_mask_is_read(tmp_path):
-    image = _save(tmp_path / "000.png", _grey(10, 20, 0))
+    image = tmp_path / "000.png"
     stored = np.zeros((10, 20), np.uint8)
     stored[2:5, 3:9] = 255
     _save(fg_mask_path(tmp_path / "fg", "mvtec", "bottle", image), stored)
-    mask, was_read = foreground_of(image, "mvtec", "bottle", tmp_path / "fg")
+    mask, was_read = foreground_of(image, "mvtec", "bottle", tmp_path / "fg", _grey(10, 20, 0))
     assert was_read
     np.testing.assert_array_equal(mask, stored // 255)
 
 
 @pytest.mark.parametrize("fg_root", [None, "fg"])
-def test_missing_mask_is_made(tmp_path, fg_root):
-    image = _save(tmp_path / "000.png", _grey(10, 20, 0))
-    mask, was_read = foreground_of(image, "mvtec3d", "tire", fg_root and tmp_path / fg_root)
+def test_missing_mask_is_made_of_the_image_that_is_given(tmp_path, fg_root):
+    given = _grey(10, 20, 255)  # the file, if it were read, would have no foreground
+    _save(tmp_path / "000.png", _grey(10, 20, 0))
+    mask, was_read = foreground_of(tmp_path / "000.png", "visa", "candle", fg_root and tmp_path / fg_root, given)
     assert not was_read
-    np.testing.assert_array_equal(mask, foreground_mask(_grey(10, 20, 0), Rule("box", 0.35)))
+    assert (mask.dtype, mask.shape) == (np.uint8, (10, 20))
+    assert (mask == 1).all()
+    absent, _ = foreground_of(tmp_path / "absent.png", "mvtec3d", "tire", fg_root and tmp_path / fg_root, given)
+    expected = np.zeros((10, 20), np.uint8)
+    expected[1:9, 3:17] = 1  # the box by hand, above
+    np.testing.assert_array_equal(absent, expected)
 
 
 def test_mask_of_another_size_is_refused(tmp_path):
-    image = _save(tmp_path / "000.png", _grey(10, 20, 0))
+    image = tmp_path / "000.png"
     stored = _save(fg_mask_path(tmp_path, "mvtec", "bottle", image), np.ones((20, 10), np.uint8))
     with pytest.raises(DataError, match="10x20.*20x10.*scripts/fore_extractor.py") as error:
-        foreground_of(image, "mvtec", "bottle", tmp_path)
+        foreground_of(image, "mvtec", "bottle", tmp_path, _grey(10, 20, 0))
     assert str(stored) in str(error.value)
+    assert str(image) in str(error.value)
 
 
 def test_sizes_are_compared_as_shown(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn: 20x10 on disk is shown as 10x20
-    image = _save(tmp_path / "000.jpg", _grey(10, 20, 0), exif=exif)
-    _save(fg_mask_path(tmp_path, "mvtec", "bottle", image), np.ones((20, 10), np.uint8))
-    mask, was_read = foreground_of(image, "mvtec", "bottle", tmp_path)
+    path = _save(tmp_path / "000.jpg", _grey(10, 20, 0), exif=exif)
+    _save(fg_mask_path(tmp_path, "mvtec", "bottle", path), np.ones((20, 10), np.uint8))
+    mask, was_read = foreground_of(path, "mvtec", "bottle", tmp_path, load_image(path))
     assert was_read
-    assert mask.shape == foreground_of(image, "mvtec", "bottle", None)[0].shape == (20, 10)
+    assert mask.shape == foreground_of(path, "mvtec", "bottle", None, load_image(path))[0].shape == (20, 10)
 
 
-def test_unreadable_image_is_named(tmp_path):
-    image = tmp_path / "000.png"
-    image.write_text("not an image")
-    _save(fg_mask_path(tmp_path, "mvtec", "bottle", image), np.ones((20, 10), np.uint8))
-    for fg_root in (None, tmp_path):
-        with pytest.raises(DataError, match="000.png"):
-            foreground_of(image, "mvtec", "bottle", fg_root)
+def test_unreadable_mask_is_named(tmp_path):
+    stored = fg_mask_path(tmp_path, "mvtec", "bottle", tmp_path / "000.png")
+    stored.parent.mkdir(parents=True)
+    stored.write_text("not an image")
+    with pytest.raises(DataError, match=str(stored)):
+        foreground_of(tmp_path / "000.png", "mvtec", "bottle", tmp_path, _grey(10, 20, 0))

@@ -1,46 +1,61 @@
-"""From files to batches: which image comes when, what is drawn for it, and masks that belong to their images."""
+"""From files to batches: what is decoded of them, which image comes when, and what is drawn for it."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
-from datasets import open_dataset
+from datasets import loading, open_dataset
 from datasets.base import DataError, Sample, load_image, load_mask
 from datasets.foreground import fg_mask_path, foreground_mask, rule_for
 from datasets.loading import (
-    EpochBatches,
-    NormalImages,
     SyntheticAnomalies,
-    check_readable,
-    load_foregrounds,
-    load_masks,
-    load_stack,
-    make_loader,
+    epoch_batches,
+    epoch_seed,
+    evaluation_files,
+    image_files,
+    spread_masks,
+    stored_foregrounds,
+    texture_files,
+    training_files,
 )
-from tests.trees import make_folder, make_mvtec, write_image
+from datasets.synthesis import synthesise_anomalies
+from tests.trees import make_mvtec, write_image
 
 SIZE = 32
 
 
-def draws(batches: EpochBatches, epoch: int) -> list[list[int]]:
-    batches.epoch = epoch
-    epochs, indices = zip(*[zip(*batch, strict=True) for batch in batches], strict=True)
-    assert {e for batch in epochs for e in batch} == {epoch}
-    return [list(batch) for batch in indices]
+def indices(count: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    return [batch.tolist() for batch in epoch_batches(count, batch_size, seed, epoch)]
 
 
-def make_anomalies(count: int = 3, seed: int = 0) -> SyntheticAnomalies:
-    """Black images, white textures: whatever is not black was painted. The foreground is the left half."""
-    images = torch.zeros(count, SIZE, SIZE, 3, dtype=torch.uint8)
-    foregrounds = torch.zeros(count, SIZE, SIZE, dtype=torch.uint8)
-    foregrounds[:, :, : SIZE // 2] = 1
-    noise = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
-    return SyntheticAnomalies(images, foregrounds, torch.from_numpy(noise), seed)
+def left_half() -> Tensor:
+    foreground = torch.zeros(SIZE, SIZE, dtype=torch.uint8)
+    foreground[:, : SIZE // 2] = 1
+    return foreground
+
+
+def make_anomalies(count: int = 6, **options) -> SyntheticAnomalies:
+    """Image i is grey i, textures are noise; the foreground is the left half."""
+    images = torch.arange(count, dtype=torch.uint8)[:, None, None, None].repeat(1, SIZE, SIZE, 4)
+    images[..., 3] = left_half()
+    noise = np.random.default_rng(0).integers(0, 256, (2, 3, SIZE, SIZE), dtype=np.uint8)
+    return SyntheticAnomalies(images, torch.from_numpy(noise), **({"batch_size": 4, "seed": 0} | options))
+
+
+def whole_epoch(anomalies: SyntheticAnomalies, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+    return tuple(torch.cat(parts) for parts in zip(*anomalies.epoch(epoch), strict=True))
+
+
+def masks_by_image(images: Tensor, masks: Tensor, foregrounds: Tensor) -> dict[int, list]:
+    return {int(image[0, 0, -1]): mask.tolist() for image, mask in zip(images, masks, strict=True)}
+
+
+def same(ones: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(ones, others, strict=True))
 
 
 # Batches
@@ -48,151 +63,169 @@ def make_anomalies(count: int = 3, seed: int = 0) -> SyntheticAnomalies:
 
 @pytest.mark.parametrize(("count", "batch_size", "sizes"), [(10, 4, [4, 4, 2]), (9, 4, [4, 4, 1]), (3, 16, [3])])
 def test_every_index_comes_once_an_epoch(count, batch_size, sizes):
-    batches = EpochBatches(count, batch_size, seed=0)
     for epoch in range(1, 4):
-        found = draws(batches, epoch)
+        found = indices(count, batch_size, seed=0, epoch=epoch)
         assert [len(batch) for batch in found] == sizes
-        assert sorted(index for batch in found for index in batch) == list(range(count))
-    assert len(batches) == len(sizes)
+        assert sorted(sum(found, [])) == list(range(count))
 
 
 def test_the_order_follows_seed_and_epoch_alone():
-    batches = EpochBatches(20, 4, seed=5)
-    first = [draws(batches, epoch) for epoch in (1, 2, 3)]
+    first = [indices(20, 4, 5, epoch) for epoch in (1, 2, 3)]
     assert first[0] != first[1] != first[2] != first[0]
     np.random.seed(1)
     torch.manual_seed(1)
-    assert draws(batches, 2) == draws(batches, 2) == first[1]  # whatever was drawn before and elsewhere
-    assert draws(EpochBatches(20, 4, seed=5), 3) == first[2]
-    assert draws(EpochBatches(20, 4, seed=6), 1) != first[0]
-    assert sum(draws(EpochBatches(20, 5, seed=5), 1), []) == sum(first[0], [])  # a batch size only cuts the order
+    assert indices(20, 4, 5, 2) == indices(20, 4, 5, 2) == first[1]  # whatever was drawn before and elsewhere
+    assert indices(20, 4, 6, 1) != first[0]
+    assert sum(indices(20, 5, 5, 1), []) == sum(first[0], [])  # a batch size only cuts the order
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_loader_gives_the_epoch_that_was_set(workers):
-    images = torch.arange(6, dtype=torch.uint8)[:, None, None, None].expand(6, 2, 2, 3)
-    loader = make_loader(NormalImages(images), batch_size=4, seed=0, workers=workers)
-    batches = EpochBatches(6, 4, seed=0)
-    for epoch in (1, 2, 1):
-        loader.batch_sampler.epoch = epoch
-        found = list(loader)
-        assert [batch.shape for batch in found] == [(4, 3, 2, 2), (2, 3, 2, 2)]
-        assert [batch[:, 0, 0, 0].tolist() for batch in found] == draws(batches, epoch)
-
-
-def test_normal_images_are_as_they_were():
-    images = torch.arange(2 * 2 * 2 * 3, dtype=torch.uint8).view(2, 2, 2, 3)
-    dataset = NormalImages(images)
-    assert len(dataset) == 2
-    assert torch.equal(dataset[7, 1], images[1].permute(2, 0, 1))
+def test_epochs_and_seeds_have_seeds_of_their_own():
+    seeds = [epoch_seed(seed, epoch) for seed in range(4) for epoch in range(50)]
+    assert len(set(seeds)) == 200
+    assert all(isinstance(value, int) and 0 <= value < 2**32 for value in seeds)
+    assert epoch_seed(1, 2) != epoch_seed(2, 1)
+    np.random.seed(1)
+    assert [epoch_seed(seed, epoch) for seed in range(4) for epoch in range(50)] == seeds
 
 
 # Synthetic anomalies
 
 
-def test_the_same_draw_gives_the_same_item():
+def test_the_same_epoch_gives_the_same_anomalies():
     anomalies = make_anomalies()
+    first = [whole_epoch(anomalies, epoch) for epoch in (1, 2)]
     np.random.seed(2)
-    first = [anomalies[epoch, index] for epoch in (1, 2) for index in range(3)]
-    again = [make_anomalies()[epoch, index] for epoch in (1, 2) for index in range(3)]
-    for one, other in zip(first, again, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-    assert len({bytes(image.numpy()) for image, _, _ in first}) >= 4  # one in five is clean, the others all differ
-    assert any(not torch.equal(anomalies[1, i][0], make_anomalies(seed=1)[1, i][0]) for i in range(3))
+    torch.manual_seed(2)
+    assert same(whole_epoch(anomalies, 2), first[1])
+    assert same(whole_epoch(make_anomalies(), 1), first[0])
+    for other in (first[1], whole_epoch(make_anomalies(seed=1), 1)):
+        masks, others = (masks_by_image(*epoch) for epoch in (first[0], other))
+        assert sorted(masks) == sorted(others) == list(range(6))
+        assert sum(masks[image] != others[image] for image in masks) >= 3  # clean ones are the same
+        assert not torch.equal(first[0][1], other[1])  # it is not just the images that come in another order
 
 
-def test_workers_make_the_same_items():
-    batches = []
-    for workers in (0, 2):
-        loader = make_loader(make_anomalies(5), batch_size=2, seed=0, workers=workers)
-        loader.batch_sampler.epoch = 4
-        batches.append(list(loader))
-    for one, other in zip(*batches, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 6}, {"batch_size": 16}, {"one_by_one": True}])
+def test_how_many_are_made_at_once_changes_no_bit(options):
+    expected = list(make_anomalies().epoch(3))
+    assert [len(batch[0]) for batch in expected] == [4, 2]
+    found = make_anomalies(**options)
+    assert same(whole_epoch(found, 3), tuple(torch.cat(parts) for parts in zip(*expected, strict=True)))
+
+
+@pytest.mark.parametrize(("one_by_one", "sizes"), [(False, [4, 2]), (True, [1] * 6)])
+def test_one_by_one_is_what_it_says(monkeypatch, one_by_one, sizes):
+    made = []
+    monkeypatch.setattr(loading, "synthesise_anomalies", lambda *i: made.append(i[0]) or synthesise_anomalies(*i))
+    assert [len(images) for images, _, _ in make_anomalies(one_by_one=one_by_one).epoch(1)] == [4, 2]
+    assert [len(images) for images in made] == sizes
 
 
 def test_anomalies_stay_inside_the_foreground():
     anomalies = make_anomalies()
-    painted = 0
-    for epoch in range(20):
-        image, mask, foreground = anomalies[epoch, epoch % 3]
-        assert (image.dtype, mask.dtype, foreground.dtype) == (torch.uint8,) * 3
-        assert (image.shape, mask.shape, foreground.shape) == ((3, SIZE, SIZE), (1, SIZE, SIZE), (1, SIZE, SIZE))
-        assert set(mask.unique().tolist()) <= {0, 1}
-        assert not mask[:, :, SIZE // 2 :].any()
-        assert not image[:, mask[0] == 0].any()
-        assert torch.equal(foreground, anomalies.foregrounds[epoch % 3][None])
-        painted += int(mask.any())
-    assert 10 <= painted < 20
-    assert not anomalies.images.any()  # the originals are as they were
+    before, painted = anomalies.images.clone(), 0
+    for epoch in range(1, 6):
+        order = torch.cat(list(epoch_batches(6, 4, 0, epoch)))
+        images, masks, foregrounds = whole_epoch(anomalies, epoch)
+        assert (images.dtype, masks.dtype, foregrounds.dtype) == (torch.uint8,) * 3
+        assert (images.shape, masks.shape, foregrounds.shape) == ((6, 3, 32, 32), (6, 1, 32, 32), (6, 1, 32, 32))
+        assert set(masks.unique().tolist()) <= {0, 1}
+        assert torch.equal(foregrounds[:, 0], left_half().expand(6, -1, -1))
+        assert not masks[..., SIZE // 2 :].any()
+        untouched = order.to(torch.uint8)[:, None, None, None].expand_as(images)  # image i is grey i
+        assert torch.equal(images.where(masks == 0, 0), untouched.where(masks == 0, 0))
+        with_anomaly = masks.flatten(1).any(1)
+        assert torch.equal((images != untouched).flatten(1).any(1), with_anomaly)
+        painted += int(with_anomaly.sum())
+    assert 15 <= painted < 30  # of 30; one in five stays clean, some masks have too few pixels
+    assert torch.equal(anomalies.images, before)
 
 
-# Foregrounds
+# Files
 
 
-def test_foregrounds_are_read_where_they_are_stored(tmp_path):
-    paths = [s.image_path for s in open_dataset(make_mvtec(tmp_path / "data")).samples("bottle", "train")]
+def training_paths(root):
+    return [sample.image_path for sample in open_dataset(make_mvtec(root)).samples("bottle", "train")]
+
+
+def test_images_and_textures_are_decoded_as_rgb(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    paths = [write_image(tmp_path / "a.png", pixels), write_image(tmp_path / "b.png", pixels)]
+    expected = np.asarray(Image.fromarray(pixels).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+    images, textures = image_files(paths), texture_files(paths)
+    assert images.paths == textures.paths == tuple(paths)
+    assert (images.shape(SIZE), textures.shape(SIZE)) == ((SIZE, SIZE, 3), (3, SIZE, SIZE))
+    np.testing.assert_array_equal(images.load(paths[0], SIZE), expected)
+    np.testing.assert_array_equal(textures.load(paths[0], SIZE), np.stack([expected[..., plane] for plane in range(3)]))
+
+
+def test_training_images_come_with_their_foregrounds(tmp_path):
+    paths = training_paths(tmp_path / "data")
     stored = np.zeros((SIZE, SIZE), np.uint8)
     stored[3:9, 20:30] = 255
-    write_image(fg_mask_path(tmp_path / "fg", "mvtec", "bottle", paths[1]), stored)
-    found, made = load_foregrounds(paths, "mvtec", "bottle", tmp_path / "fg", SIZE, workers=2)
-    assert made == 2
-    assert (found.dtype, found.shape) == (torch.uint8, (3, SIZE, SIZE))
-    np.testing.assert_array_equal(found[1], stored // 255)
-    for index in (0, 2):
-        expected = foreground_mask(load_image(paths[index]), rule_for("mvtec", "bottle"))
-        np.testing.assert_array_equal(found[index], expected)
-    half, _ = load_foregrounds(paths, "mvtec", "bottle", tmp_path / "fg", SIZE // 2, workers=1)
-    assert set(half.unique().tolist()) == {0, 1}
-    np.testing.assert_array_equal(half[1], stored[1::2, 1::2] // 255)
+    place = write_image(fg_mask_path(tmp_path / "fg", "mvtec", "bottle", paths[1]), stored)
+    files = training_files(paths, "mvtec", "bottle", tmp_path / "fg")
+    assert files.shape(SIZE) == (SIZE, SIZE, 4)
+    assert files.other_paths == (place,)
+    assert stored_foregrounds(paths, "mvtec", "bottle", tmp_path / "fg") == [place]
+    assert stored_foregrounds(paths, "mvtec", "bottle", None) == []
+    for index, path in enumerate(paths):
+        made = foreground_mask(load_image(path), rule_for("mvtec", "bottle"))
+        for size, pick in ((SIZE, slice(None)), (SIZE // 2, slice(1, None, 2))):  # nearest: each second pixel
+            content = files.load(path, size)
+            assert content.dtype == np.uint8
+            np.testing.assert_array_equal(content[..., :3], load_image(path, size))
+            np.testing.assert_array_equal(content[..., 3], (stored // 255 if index == 1 else made)[pick, pick])
+    without = training_files(paths, "mvtec", "bottle", None)
+    made = foreground_mask(load_image(paths[1]), rule_for("mvtec", "bottle"))
+    np.testing.assert_array_equal(without.load(paths[1], SIZE)[..., 3], made)
+    assert without.depends_on != training_files(paths, "mvtec", "carpet", None).depends_on
+
+
+def test_foregrounds_are_made_at_the_images_full_size(tmp_path):
+    pixels = np.zeros((160, 160, 3), np.uint8)
+    pixels[:, 80:] = 200
+    path = write_image(tmp_path / "000.png", pixels)
+    foreground = training_files([path], "mvtec", "pill", None).load(path, 16)[..., 3]  # grey above 50
+    # 200 * Phi(x / 8) passes 50 at 5.4 before the edge: the 8th of 16 columns, sampled at pixel 75, has foreground
+    assert foreground.sum(axis=0).tolist() == [0] * 7 + [16] * 9
 
 
 def test_a_foreground_of_another_size_is_refused(tmp_path):
-    paths = [s.image_path for s in open_dataset(make_mvtec(tmp_path / "data")).samples("bottle", "train")]
+    paths = training_paths(tmp_path / "data")
     stored = write_image(fg_mask_path(tmp_path, "mvtec", "bottle", paths[0]), np.zeros((8, 8), np.uint8))
+    files = training_files(paths, "mvtec", "bottle", tmp_path)
     with pytest.raises(DataError, match=f"{stored} has 8x8 pixels, its image {paths[0]} 32x32"):
-        load_foregrounds(paths, "mvtec", "bottle", tmp_path, SIZE, workers=1)
-
-
-# Stacks and masks
-
-
-def test_stacks_keep_the_order_of_the_paths(tmp_path):
-    paths = [write_image(tmp_path / f"{n}.png", np.full((4, 6, 3), 10 * n, np.uint8)) for n in range(9)]
-    stack = load_stack(paths[::-1], 8, workers=3)
-    assert (stack.dtype, stack.shape) == (torch.uint8, (9, 8, 8, 3))
-    assert stack[:, 0, 0, 0].tolist() == [80, 70, 60, 50, 40, 30, 20, 10, 0]
-    with pytest.raises(DataError, match="absent.png"):
-        load_stack([*paths, tmp_path / "absent.png"], 8, workers=3)
+        files.load(paths[0], SIZE)
 
 
 def test_masks_belong_to_their_samples(tmp_path):
     samples = open_dataset(make_mvtec(tmp_path)).samples("bottle", "test")
-    masks = load_masks(samples, SIZE, workers=2)
-    assert (masks.dtype, masks.shape) == (torch.uint8, (len(samples), SIZE, SIZE))
-    for sample, mask in zip(samples, masks, strict=True):
-        expected = load_mask(sample.mask_path) if sample.label else np.zeros((SIZE, SIZE))
-        np.testing.assert_array_equal(mask, expected)
-    assert not load_masks([s for s in samples if not s.label], SIZE, workers=1).any()
+    samples = samples[::2] + samples[1::2]  # good and anomalous ones mixed
+    images, masks = evaluation_files(samples)
+    assert images.paths == tuple(sample.image_path for sample in samples)
+    assert masks.paths == tuple(sample.mask_path for sample in samples if sample.label)
+    assert masks.shape(SIZE) == (SIZE, SIZE)
+    read = torch.stack([torch.from_numpy(masks.load(path, SIZE).copy()) for path in masks.paths])
+    spread = spread_masks(samples, read)
+    assert (spread.dtype, spread.shape) == (torch.uint8, (len(samples), SIZE, SIZE))
+    assert {sample.label for sample in samples} == {0, 1}
+    for sample, mask in zip(samples, spread, strict=True):
+        np.testing.assert_array_equal(mask, load_mask(sample.mask_path) if sample.label else np.zeros((SIZE, SIZE)))
+
+
+def test_good_images_alone_have_empty_masks_and_none_is_read(tmp_path):
+    mask = write_image(tmp_path / "mask.png", np.full((SIZE, SIZE), 255, np.uint8))
+    good = [Sample(tmp_path / f"{n}.png", label=0, defect="good", mask_path=mask if n else None) for n in range(3)]
+    _, masks = evaluation_files(good)  # MVTec 3D-AD has masks of good images, too
+    assert masks.paths == ()
+    spread = spread_masks(good, torch.zeros(0, SIZE, SIZE, dtype=torch.uint8))
+    assert torch.equal(spread, torch.zeros(3, SIZE, SIZE, dtype=torch.uint8))
 
 
 def test_no_masks_if_an_anomalous_image_has_none(tmp_path):
-    samples = open_dataset(make_mvtec(tmp_path / "a")).samples("bottle", "test")
-    maskless = Sample(samples[0].image_path, label=1, defect="dent")
-    assert load_masks([*samples, maskless], SIZE, workers=1) is None
-    samples = open_dataset(make_folder(tmp_path / "b", with_masks=False)).samples("widget", "test")
-    assert load_masks(samples, SIZE, workers=1) is None
-
-
-def test_check_readable_names_every_file_that_is_not(tmp_path):
-    paths = [write_image(tmp_path / f"{n}.png", np.zeros((9, 9), np.uint8)) for n in range(4)]
-    check_readable(paths, workers=2)
-    paths[1].write_bytes(paths[1].read_bytes()[:40])
-    Image.new("RGB", (5, 5)).save(tmp_path / "cut.jpg")
-    broken_jpeg = tmp_path / "cut.jpg"
-    broken_jpeg.write_bytes(broken_jpeg.read_bytes()[:-200])
-    broken: list[Path] = [paths[1], broken_jpeg, tmp_path / "absent.png"]
-    with pytest.raises(DataError, match="3 of 6 files cannot be used") as caught:
-        check_readable([*paths, *broken[1:]], workers=2)
-    assert all(str(path) in str(caught.value) for path in broken)
-    assert str(paths[0]) not in str(caught.value)
+    samples = open_dataset(make_mvtec(tmp_path)).samples("bottle", "test")
+    with_one = [*samples, Sample(samples[0].image_path, label=1, defect="dent")]
+    images, masks = evaluation_files(with_one)
+    assert (len(images.paths), len(masks.paths)) == (6, 3)
+    assert spread_masks(with_one, torch.zeros(3, SIZE, SIZE, dtype=torch.uint8)) is None
