@@ -10,6 +10,8 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
@@ -38,20 +40,20 @@ def fold_batch_norms(module: nn.Module, example: Tensor) -> int:
 
 
 def _find_pairs(module: nn.Module, example: Tensor) -> dict[nn.BatchNorm2d, nn.Module]:
-    """The convolution before each batch norm, where that norm is the only one and each is called once."""
-    outputs: list[tuple[Tensor, nn.Module]] = []  # kept alive, or another tensor could take a place in memory
+    """The convolution before each batch norm, where each is called once and nothing else uses what is between them."""
+    outputs: dict[int, tuple[Tensor, nn.Module]] = {}  # kept alive, or another tensor could get the same id
     calls: Counter[nn.Module] = Counter()
-    pairs: dict[nn.BatchNorm2d, nn.Module] = {}
+    pairs: dict[nn.BatchNorm2d, tuple[nn.Module, int]] = {}
 
     def after_conv(conv: nn.Module, inputs: tuple, output: Tensor) -> None:
         calls[conv] += 1
-        outputs.append((output, conv))
+        outputs[id(output)] = (output, conv)
+        mode.uses[id(output)] = 0  # not those of a tensor that had this id before
 
     def before_norm(norm: nn.Module, inputs: tuple) -> None:
         calls[norm] += 1
-        for output, conv in outputs:
-            if output is inputs[0]:
-                pairs[norm] = conv
+        if id(inputs[0]) in outputs:
+            pairs[norm] = (outputs[id(inputs[0])][1], id(inputs[0]))
 
     hooks = []
     for part in module.modules():
@@ -59,8 +61,26 @@ def _find_pairs(module: nn.Module, example: Tensor) -> dict[nn.BatchNorm2d, nn.M
             hooks.append(part.register_forward_hook(after_conv))
         elif isinstance(part, nn.BatchNorm2d):
             hooks.append(part.register_forward_pre_hook(before_norm))
-    module(example)
+    mode = _Uses()
+    with mode:
+        mode.count(module(example))
     for hook in hooks:
         hook.remove()
-    used = Counter(pairs.values())
-    return {norm: conv for norm, conv in pairs.items() if calls[norm] == calls[conv] == used[conv] == 1}
+    return {
+        norm: conv for norm, (conv, output) in pairs.items() if calls[norm] == calls[conv] == mode.uses[output] == 1
+    }
+
+
+class _Uses(TorchDispatchMode):
+    """How often each tensor goes into an operation, by id."""
+
+    def __init__(self):
+        super().__init__()
+        self.uses: Counter[int] = Counter()
+
+    def count(self, values: object) -> None:
+        self.uses.update(id(value) for value in tree_leaves(values) if isinstance(value, Tensor))
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.count((args, kwargs))
+        return operation(*args, **(kwargs or {}))

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from datasets.base import DataError, load_image
-from datasets.foreground import fg_mask_path
+from datasets.foreground import RULES, Rule, fg_mask_path
 from datasets.loading import Files, image_files, mask_files, texture_files, training_files
 from tests.commands import ROOT
 from tests.trees import write_image
@@ -149,12 +149,12 @@ def test_files_larger_than_half_of_the_memory_are_read_in_their_turn(tmp_path, m
 
 
 @pytest.mark.parametrize("change", ["content", "time", "size", "rule", "order", "foreground"])
-def test_whatever_changes_is_read_anew(tmp_path, change):
+def test_whatever_changes_is_read_anew(tmp_path, monkeypatch, change):
     paths = write_noise(tmp_path, 2)
     foreground = write_image(fg_mask_path(tmp_path, "mvtec", "tile", paths[0]), np.full((9, 11), 255, np.uint8))
     store(tmp_path).open({0: [training_files(paths, "mvtec", "tile", tmp_path)]})
     status, (before,) = paths[0].stat(), cache_files(tmp_path)
-    category, size = "tile", SIZE
+    size = SIZE
     if change == "content":
         write_noise(tmp_path, 2, seed=1)
     elif change == "time":
@@ -162,12 +162,12 @@ def test_whatever_changes_is_read_anew(tmp_path, change):
     elif change == "size":
         size = 16
     elif change == "rule":
-        category = "bottle"
+        monkeypatch.setitem(RULES["mvtec"], "tile", Rule("above", 7))
     elif change == "order":
         paths.reverse()
     else:
         write_image(foreground, np.zeros((9, 11), np.uint8))
-    files, calls = counted(training_files(paths, "mvtec", category, tmp_path))
+    files, calls = counted(training_files(paths, "mvtec", "tile", tmp_path))
     (images,) = store(tmp_path, size=size).open({0: [files]})(0)
     assert calls == dict.fromkeys(paths, 1)
     assert torch.equal(images[..., :3], expected(paths, size))

@@ -48,6 +48,14 @@ def test_distances_equal_numpy_and_pytorch(layout):
     )
 
 
+@pytest.mark.parametrize("scale", [1e-5, 1e-3, 1e15])
+def test_the_length_of_vectors_does_not_matter(scale):
+    first, second = make_pair()
+    compared, short = compare_features(first, second), compare_features(scale * first, scale * second)
+    torch.testing.assert_close(short.distance(), compared.distance())
+    torch.testing.assert_close(short.flattened_distance(), compared.flattened_distance())
+
+
 @pytest.mark.parametrize("reduce", ["distance", "flattened_distance"])
 def test_gradients_of_both_maps_are_right(reduce):
     pair = [values.requires_grad_() for values in make_pair(torch.float64)]

@@ -28,7 +28,7 @@ class TeacherFeatures:
     """Batches of features in an epoch's order, from the images or, after `keep`, from where they are kept.
 
     images: uint8 (N, S, S, 3 or more), RGB first, indexed by tensors of positions. Features have the type of the
-    execution's precision, kept or not, so keeping them changes nothing.
+    execution's precision, kept or not, so keeping them changes nothing, or a smaller last batch by rounding.
     """
 
     def __init__(self, model: AAND, images: Tensor, *, batch_size: int, seed: int, execution: Execution):
