@@ -73,8 +73,9 @@ class MatchingGuidedResidualGate(nn.Module):
         with torch.autocast(features.device.type, enabled=False):  # cosine and softmax stay in float32
             query, memory = query.float(), F.normalize(self.memory.float(), dim=1)
             length = query.norm(dim=1, keepdim=True).clamp_min(EPSILON)  # (N, 1, H, W)
-            similarity = F.conv2d(query, memory[:, :, None, None]) / length  # (N, 100, H, W)
-            return (similarity / TEMPERATURE).softmax(dim=1)[:, MEMORY_ITEMS:].sum(dim=1, keepdim=True)
+            logits = F.conv2d(query, memory[:, :, None, None]) / (TEMPERATURE * length)  # (N, 100, H, W)
+            normal, anomalous = (items.logsumexp(dim=1, keepdim=True) for items in logits.split(MEMORY_ITEMS, dim=1))
+            return torch.sigmoid(anomalous - normal)  # the anomalous items' share of the softmax
 
 
 class AttributeScalingResidualGenerator(nn.Module):
