@@ -2,7 +2,7 @@
 #              packages)
 # make test    the whole test suite
 # make lint    ruff
-# make bench   speed of synthesis, training and evaluation, and how it scales (about 20 minutes on two cores)
+# make bench   speed, memory, what each part is worth, how it scales (about half an hour on two cores)
 # Each makes .venv on first use (Python >= 3.10).
 
 PYTHON ?= python3
@@ -29,6 +29,7 @@ lint: .venv/installed-dev
 
 bench: .venv/installed-dev
 	$(VENV_PYTHON) benchmarks/speed.py --memory
+	$(VENV_PYTHON) benchmarks/ablation.py
 	$(VENV_PYTHON) benchmarks/scaling.py --plot docs/scaling.svg
 	$(VENV_PYTHON) benchmarks/roofline.py
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 
-from utils.cli import add_inference_flags, pick_device, run_command, user_path
+from utils.cli import add_inference_flags, pick_device, run_model_command, user_path
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,8 +33,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def score(args: argparse.Namespace) -> None:
-    """Score what the flags ask for."""
+def main(args: argparse.Namespace) -> None:
     from utils.execution import keep_freed_memory
     from utils.runs import newest_run
     from utils.scoring import Scoring, open_test_data, score_run
@@ -50,15 +49,5 @@ def score(args: argparse.Namespace) -> None:
     print(score_run(run, samples, source.root, how))
 
 
-def main() -> None:
-    args = parse_args()
-    # Only now, or --help and mistyped flags would wait seconds for torch:
-    from models.weights import WeightsError
-    from utils.checkpoint import CheckpointError
-    from utils.runs import RunError
-
-    run_command(lambda: score(args), WeightsError, CheckpointError, RunError)
-
-
 if __name__ == "__main__":
-    main()
+    run_model_command(main, parse_args())

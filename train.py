@@ -17,7 +17,7 @@ from pathlib import Path
 
 from datasets import DATASETS
 from models import BACKBONES, METHODS
-from utils.cli import PRECISIONS, add_reading_flags, at_least, image_size, positive, run_command, user_path
+from utils.cli import PRECISIONS, add_reading_flags, at_least, image_size, positive, run_model_command, user_path
 
 
 def parse_args() -> argparse.Namespace:
@@ -60,16 +60,11 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
-    # Only now, or --help and mistyped flags would wait seconds for torch:
-    from models.weights import WeightsError
-    from utils.checkpoint import CheckpointError
+def main(args: argparse.Namespace) -> None:
     from utils.launch import train
-    from utils.runs import RunError
 
-    run_command(lambda: train(args), WeightsError, CheckpointError, RunError)
+    train(args)
 
 
 if __name__ == "__main__":
-    main()
+    run_model_command(main, parse_args())

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.cli import add_inference_flags, at_least, pick_device, run_command, user_path
+from utils.cli import add_inference_flags, at_least, pick_device, run_model_command, user_path
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,8 +33,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def make(args: argparse.Namespace) -> None:
-    """Make the report that the flags ask for."""
+def main(args: argparse.Namespace) -> None:
     from utils.execution import keep_freed_memory
     from utils.html_report.build import write_report
     from utils.runs import read_config, seed_folders
@@ -49,15 +48,5 @@ def make(args: argparse.Namespace) -> None:
     print(f"{output} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser")
 
 
-def main() -> None:
-    args = parse_args()
-    # Only now, or --help and mistyped flags would wait seconds for torch:
-    from models.weights import WeightsError
-    from utils.checkpoint import CheckpointError
-    from utils.runs import RunError
-
-    run_command(lambda: make(args), WeightsError, CheckpointError, RunError)
-
-
 if __name__ == "__main__":
-    main()
+    run_model_command(main, parse_args())

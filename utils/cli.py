@@ -98,6 +98,18 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def run_model_command(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
+    """Run a program that needs torch: as run_command, with the errors of models and runs as well.
+
+    Its flags are read before, and it imports torch itself, late: --help and mistyped flags must not wait seconds.
+    """
+    from models.weights import WeightsError
+    from utils.checkpoint import CheckpointError
+    from utils.runs import RunError
+
+    run_command(lambda: main(args), WeightsError, CheckpointError, RunError)
+
+
 def run_command(main: Callable[[], None], *errors: type[Exception]) -> None:
     """Run a program: errors that its user can mend become one line on stderr and exit status 2.
 
