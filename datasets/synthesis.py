@@ -50,27 +50,36 @@ def synthesise_anomalies(
     _check_inputs(images, foregrounds, textures, draws)
     device = images.device
     rows = (draws[:, 0] >= CLEAN_SHARE).nonzero().squeeze(1)  # on the CPU: no device has to be asked
-    painted, masks = images.contiguous().clone(), torch.zeros_like(foregrounds)
+    painted, masks = images.clone(memory_format=torch.contiguous_format), torch.zeros_like(foregrounds)
     if len(rows) == 0:
         return painted, masks[:, None]
-    which = (draws[rows, 1] * len(textures)).long()
-    chosen = textures[which].to(device, non_blocking=True)  # (n, 3, S, S)
-    weights = (MAX_IMAGE_WEIGHT * draws[rows, 2]).to(device, non_blocking=True)
-    texture_draws, mask_draws = draws[rows, 3:].split([DRAWS, (1 + MAX_REDRAWS) * MASK_DRAWS], dim=1)
-    on_device = rows.to(device, non_blocking=True)
-    masks[on_device] = draw_masks(foregrounds[on_device], mask_draws.view(len(rows), 1 + MAX_REDRAWS, MASK_DRAWS))
-    if not selects_pixels(device):
-        changed = torch.stack(change_textures(chosen, texture_draws))
-        outside = 1 - masks[on_device].float()[:, None]  # (n, 1, S, S): there the image has all the weight
-        weights = torch.maximum(outside, weights[:, None, None, None])
-        painted[on_device] = blend(images[on_device], changed, weights)
+    draws = draws.index_select(0, rows)
+    chosen = _select(textures, (draws[:, 1] * len(textures)).long()).to(device, non_blocking=True)  # (n, 3, S, S)
+    weights = (MAX_IMAGE_WEIGHT * draws[:, 2]).to(device, non_blocking=True)
+    texture_draws, mask_draws = draws[:, 3:].split([DRAWS, (1 + MAX_REDRAWS) * MASK_DRAWS], dim=1)
+    found = draw_masks(_select(foregrounds, rows), mask_draws.view(len(rows), 1 + MAX_REDRAWS, MASK_DRAWS))
+    for row, mask in zip(rows.tolist(), found, strict=True):
+        masks[row] = mask
+    if selects_pixels(device):
+        _paint_pixels(painted, rows, found, chosen, texture_draws, weights)
         return painted, masks[:, None]
-    places = [masks[row].flatten().nonzero().squeeze(1) for row in rows]
-    changed = change_textures(chosen, texture_draws, places)  # n of (3, 1, P)
-    for row, place, pixels, weight in zip(rows, places, changed, weights, strict=True):
-        target = painted[row].flatten(1)  # a view: (3, S*S)
-        target[:, place] = blend(target[:, place], pixels[:, 0], weight)
+    changed = torch.stack(change_textures(chosen, texture_draws))
+    outside = 1 - found.float()[:, None]  # (n, 1, S, S): there the image has all the weight
+    mixed = blend(_select(images, rows), changed, torch.maximum(outside, weights[:, None, None, None]))
+    painted[rows.to(device, non_blocking=True)] = mixed
     return painted, masks[:, None]
+
+
+def _paint_pixels(
+    painted: Tensor, rows: Tensor, masks: Tensor, textures: Tensor, texture_draws: Tensor, weights: Tensor
+) -> None:
+    """Paint n anomalies into the given rows of `painted`, computing no more than the P pixels inside the masks."""
+    owner, place = masks.flatten(1).nonzero().unbind(1)  # (P,) each: which anomaly, and where in its image
+    places = place.split(owner.bincount(minlength=len(rows)).tolist())
+    changed = torch.cat(change_textures(textures, texture_draws, places), dim=2)[:, 0]  # (3, P)
+    planes = 3 * rows[owner] + torch.arange(3)[:, None]  # (3, P)
+    positions = planes * masks[0].numel() + place
+    painted.put_(positions, blend(painted.take(positions), changed, weights[owner]))
 
 
 def selects_pixels(device: torch.device) -> bool:
@@ -81,7 +90,7 @@ def selects_pixels(device: torch.device) -> bool:
 
 def blend(images: Tensor, textures: Tensor, image_weights: Tensor) -> Tensor:
     """(1 - weight) * texture + weight * image, uint8; the weights have a shape that can be spread to that of both."""
-    return to_uint8(torch.lerp(textures.float(), images.float(), image_weights))
+    return to_uint8((1 - image_weights) * textures + image_weights * images)
 
 
 def draw_masks(foregrounds: Tensor, draws: Tensor) -> Tensor:
@@ -91,15 +100,17 @@ def draw_masks(foregrounds: Tensor, draws: Tensor) -> Tensor:
     and 1, empty where no candidate has enough.
     """
     masks = torch.zeros_like(foregrounds)
-    pending = torch.arange(len(foregrounds), device=foregrounds.device)  # rows without a mask so far
+    pending = torch.arange(len(foregrounds))  # rows without a mask so far
     for candidate in draws.to(foregrounds.device, non_blocking=True).unbind(1):
-        inside = perlin_masks(foregrounds.shape[-1], candidate[pending]) * foregrounds[pending]
+        inside = perlin_masks(foregrounds.shape[-1], _select(candidate, pending)) * _select(foregrounds, pending)
         enough = inside.sum(dim=(1, 2)) > MIN_PIXELS
         if not selects_pixels(foregrounds.device):  # nor is looked which masks are large enough: all are made
             first = enough & (masks.sum(dim=(1, 2)) == 0)
             masks = torch.where(first[:, None, None], inside, masks)
             continue
-        masks[pending[enough]] = inside[enough]
+        for row, mask, large in zip(pending.tolist(), inside, enough.tolist(), strict=True):
+            if large:
+                masks[row] = mask
         pending = pending[~enough]
         if len(pending) == 0:
             break
@@ -148,6 +159,13 @@ def _corner_tables(size: int) -> tuple[Tensor, Tensor]:
         weights[exponent, pixel, cell], weights[exponent, pixel, cell + 1] = 1 - fade, fade
         moments[exponent, pixel, cell], moments[exponent, pixel, cell + 1] = (1 - fade) * offset, fade * (offset - 1)
     return weights, moments
+
+
+def _select(stack: Tensor, positions: Tensor) -> Tensor:
+    """stack[positions]; of a tensor whole rows are copied so, while indexing copies value by value."""
+    if isinstance(stack, Tensor):
+        return stack.index_select(0, positions.to(stack.device, non_blocking=True))
+    return stack[positions]
 
 
 def _check_inputs(images: Tensor, foregrounds: Tensor, textures: Tensor, draws: Tensor) -> None:
