@@ -50,7 +50,7 @@ def synthesise_anomalies(
     _check_inputs(images, foregrounds, textures, draws)
     device = images.device
     rows = (draws[:, 0] >= CLEAN_SHARE).nonzero().squeeze(1)  # on the CPU: no device has to be asked
-    painted, masks = images.clone(memory_format=torch.contiguous_format), torch.zeros_like(foregrounds)
+    painted, masks = images.clone(), torch.zeros_like(foregrounds)
     if len(rows) == 0:
         return painted, masks[:, None]
     draws = draws.index_select(0, rows)

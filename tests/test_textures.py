@@ -54,5 +54,6 @@ def test_find_aux_path_of_a_relative_and_a_linked_root(tmp_path, monkeypatch):
     (tmp_path / "disk/dtd/images").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "disk/mvtec")
     assert textures.find_aux_path(tmp_path / "link") == tmp_path / "disk/dtd/images"
+    (tmp_path / "disk/mvtec/dtd/images").mkdir(parents=True)  # inside the root is not beside it
     monkeypatch.chdir(tmp_path / "disk/mvtec")
     assert textures.find_aux_path(Path(".")) == tmp_path / "disk/dtd/images"
