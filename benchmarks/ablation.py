@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarks.steps import Trainer, median, time_in_turns
+from benchmarks.steps import Trainer, add_step_flags, median, time_in_turns
 from models import BACKBONES
-from utils.cli import at_least, image_size, pick_device
+from utils.cli import at_least, pick_device
 from utils.environment import environment
 from utils.execution import PLAIN, Execution, keep_freed_memory, resolve_precision
 
@@ -29,8 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     add = parser.add_argument
     add("--backbone", choices=BACKBONES, default="wide_resnet50_2", help="teacher (default wide_resnet50_2)")
-    add("--image_size", type=image_size, default=256, help="pixels (default 256)")
-    add("--batch_size", type=at_least(1), default=16, help="images (default 16)")
+    add_step_flags(parser)
     add("--repetitions", type=at_least(1), default=3, help="timed steps of each variant and stage (default 3)")
     add("--device", default="auto", help="auto, cpu, cuda, ... (default auto)")
     add("--compile", action="store_true", help="also torch.compile, with the seconds of its first steps")

@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.steps import Trainer
+from benchmarks.steps import Trainer, add_step_flags
 from models import BACKBONES
-from utils.cli import at_least, image_size, positive
+from utils.cli import positive
 from utils.execution import Execution
 
 VIEWS = ("view", "t", "transpose", "permute", "expand", "detach", "alias", "unsqueeze", "squeeze", "slice", "select",
@@ -84,8 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     add = parser.add_argument
     add("--backbone", choices=BACKBONES, default="wide_resnet50_2", help="teacher (default wide_resnet50_2)")
-    add("--image_size", type=image_size, default=256, help="pixels (default 256)")
-    add("--batch_size", type=at_least(1), default=16, help="images that costs are quoted for (default 16)")
+    add_step_flags(parser)
     add("--peak_tflops", type=positive, default=989, help="dense bf16 of the accelerator (default 989, an H100 SXM's)")
     add("--bandwidth_tbs", type=positive, default=3.35, help="TB/s of its memory (default 3.35)")
     add("--launch_us", type=positive, default=6, help="microseconds that eager PyTorch takes to launch a kernel "

@@ -31,12 +31,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks.limits import ConvolutionLimit, count_flops
-from benchmarks.steps import Trainer, make_images, median, time_in_turns
+from benchmarks.steps import Trainer, add_step_flags, make_images, median, time_in_turns
 from models import BACKBONES
 from models.aand import AAND
 from models.teacher import build_teacher
 from utils.checkpoint import build_model
-from utils.cli import at_least, image_size, pick_device, user_path
+from utils.cli import at_least, pick_device, user_path
 from utils.engine import predict_maps
 from utils.environment import environment
 from utils.execution import PLAIN, Execution, keep_freed_memory, resolve_precision
@@ -60,8 +60,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--backbones", nargs="+", choices=BACKBONES, default=DEFAULT_BACKBONES, help="teachers")
-    add("--image_size", type=image_size, default=256, metavar="N", help="pixels (default 256)")
-    add("--batch_size", type=at_least(1), default=16, metavar="N", help="images (default 16)")
+    add_step_flags(parser)
     add("--repetitions", type=at_least(1), default=3, metavar="N", help="of each timing, after a warm-up (default 3)")
     add("--device", default="auto", help="auto, cpu, cuda, ... (default auto)")
     add("--json", type=user_path, metavar="FILE", help="write all figures, unrounded")

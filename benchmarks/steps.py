@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,11 +14,18 @@ from torch import Tensor, nn
 from datasets.loading import SyntheticAnomalies
 from models.teacher import build_teacher
 from utils.checkpoint import build_model
+from utils.cli import at_least, image_size
 from utils.engine import ADAM_BETAS, AMPLIFY_WEIGHT, stage1_losses, stage2_loss
 from utils.execution import Execution, Optimizer
 from utils.features import TeacherFeatures
 
 LR = 0.005
+
+
+def add_step_flags(parser: argparse.ArgumentParser) -> None:
+    """What a step is of: --image_size and --batch_size."""
+    parser.add_argument("--image_size", type=image_size, default=256, metavar="N", help="pixels (default 256)")
+    parser.add_argument("--batch_size", type=at_least(1), default=16, metavar="N", help="images (default 16)")
 
 
 def make_images(count: int, size: int, seed: int = 0) -> Tensor:

@@ -1,7 +1,7 @@
 """Foreground masks of training images: where the object is, so that synthetic anomalies are painted on it.
 
     mask = foreground_mask(load_image(path), rule_for("mvtec", "bottle"))                  # uint8 (H, W), 0 and 1
-    mask, was_read = foreground_of(path, "mvtec", "bottle", Path("fg_mask"), load_image(path))    # stored, or made now
+    mask = foreground_of(path, "mvtec", "bottle", Path("fg_mask"), load_image(path))       # stored, or made now
 
 `scripts/fore_extractor.py` stores the masks of a whole data set. The rules work on the grey image at full size,
 smoothed with a Gaussian of sigma 8.
@@ -100,22 +100,22 @@ def fg_mask_path(fg_root: Path, dataset: str, category: str, image_path: Path) -
 
 def foreground_of(
     image_path: Path, dataset: str, category: str, fg_root: Path | None, image: np.ndarray
-) -> tuple[np.ndarray, bool]:
+) -> np.ndarray:
     """The stored foreground mask of a training image, or one made of it where `fg_root` (if any) has none.
 
-    image: the decoded file, uint8 (H, W, 3). Returns the mask, uint8 (H, W) of 0 and 1, and whether it was read. Raises
-    DataError for a stored mask that cannot be read or whose size is not the image's.
+    image: the decoded file, uint8 (H, W, 3). Returns the mask, uint8 (H, W) of 0 and 1. Raises DataError
+    for a stored mask that cannot be read or whose size is not the image's.
     """
     stored = None if fg_root is None else fg_mask_path(fg_root, dataset, category, image_path)
     if stored is None or not stored.is_file():
-        return foreground_mask(image, rule_for(dataset, category)), False
+        return foreground_mask(image, rule_for(dataset, category))
     mask = load_mask(stored)
     if mask.shape != image.shape[:2]:
         raise DataError(
             f"foreground mask {stored} has {mask.shape[1]}x{mask.shape[0]} pixels, its image {image_path} "
             f"{image.shape[1]}x{image.shape[0]}; make the masks again with scripts/fore_extractor.py"
         )
-    return mask, True
+    return mask
 
 
 def _clear_object(grey: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from datasets.base import Sample, load_image, load_mask
 from datasets.foreground import fg_mask_path, foreground_of, rule_for
-from datasets.synthesis import draw_anomalies, synthesise_anomalies
+from datasets.synthesis import draw_anomalies, select_rows, synthesise_anomalies
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class Files:
     depends_on: str = ""
 
     def shape(self, size: int) -> tuple[int, ...]:
-        """Of one decoded file."""
-        return (*self.channels, size, size) if self.planes_first else (size, size, *self.channels)
+        """Of all files decoded, one after the other along the first dimension."""
+        one = (*self.channels, size, size) if self.planes_first else (size, size, *self.channels)
+        return (len(self.paths), *one)
 
 
 def image_files(paths: Sequence[Path]) -> Files:
@@ -64,7 +65,7 @@ def training_files(paths: Sequence[Path], dataset: str, category: str, fg_root: 
 
     def load(path: Path, size: int) -> np.ndarray:
         image = load_image(path)
-        mask, _ = foreground_of(path, dataset, category, fg_root, image)
+        mask = foreground_of(path, dataset, category, fg_root, image)
         content = np.empty((size, size, 4), np.uint8)
         content[..., :3] = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
         content[..., 3] = Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST)
@@ -131,7 +132,8 @@ class SyntheticAnomalies:
             yield images, masks, foregrounds[:, None]
 
     def _make(self, batch: Tensor, draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        planes = to_device(self.images[batch], self.device).permute(0, 3, 1, 2).contiguous()  # (B, 4, S, S)
+        images = to_device(select_rows(self.images, batch), self.device)
+        planes = images.permute(0, 3, 1, 2).contiguous()  # (B, 4, S, S)
         foregrounds = planes[:, 3]
         return *synthesise_anomalies(planes[:, :3], foregrounds, self.textures, draws), foregrounds
 

@@ -54,10 +54,10 @@ def synthesise_anomalies(
     if len(rows) == 0:
         return painted, masks[:, None]
     draws = draws.index_select(0, rows)
-    chosen = _select(textures, (draws[:, 1] * len(textures)).long()).to(device, non_blocking=True)  # (n, 3, S, S)
+    chosen = select_rows(textures, (draws[:, 1] * len(textures)).long()).to(device, non_blocking=True)  # (n, 3, S, S)
     weights = (MAX_IMAGE_WEIGHT * draws[:, 2]).to(device, non_blocking=True)
     texture_draws, mask_draws = draws[:, 3:].split([DRAWS, (1 + MAX_REDRAWS) * MASK_DRAWS], dim=1)
-    found = draw_masks(_select(foregrounds, rows), mask_draws.view(len(rows), 1 + MAX_REDRAWS, MASK_DRAWS))
+    found = draw_masks(select_rows(foregrounds, rows), mask_draws.view(len(rows), 1 + MAX_REDRAWS, MASK_DRAWS))
     for row, mask in zip(rows.tolist(), found, strict=True):
         masks[row] = mask
     if selects_pixels(device):
@@ -65,7 +65,7 @@ def synthesise_anomalies(
         return painted, masks[:, None]
     changed = torch.stack(change_textures(chosen, texture_draws))
     outside = 1 - found.float()[:, None]  # (n, 1, S, S): there the image has all the weight
-    mixed = blend(_select(images, rows), changed, torch.maximum(outside, weights[:, None, None, None]))
+    mixed = blend(select_rows(images, rows), changed, torch.maximum(outside, weights[:, None, None, None]))
     painted[rows.to(device, non_blocking=True)] = mixed
     return painted, masks[:, None]
 
@@ -102,7 +102,8 @@ def draw_masks(foregrounds: Tensor, draws: Tensor) -> Tensor:
     masks = torch.zeros_like(foregrounds)
     pending = torch.arange(len(foregrounds))  # rows without a mask so far
     for candidate in draws.to(foregrounds.device, non_blocking=True).unbind(1):
-        inside = perlin_masks(foregrounds.shape[-1], _select(candidate, pending)) * _select(foregrounds, pending)
+        made = perlin_masks(foregrounds.shape[-1], select_rows(candidate, pending))
+        inside = made * select_rows(foregrounds, pending)
         enough = inside.sum(dim=(1, 2)) > MIN_PIXELS
         if not selects_pixels(foregrounds.device):  # nor is looked which masks are large enough: all are made
             first = enough & (masks.sum(dim=(1, 2)) == 0)
@@ -161,7 +162,7 @@ def _corner_tables(size: int) -> tuple[Tensor, Tensor]:
     return weights, moments
 
 
-def _select(stack: Tensor, positions: Tensor) -> Tensor:
+def select_rows(stack: Tensor, positions: Tensor) -> Tensor:
     """stack[positions]; of a tensor whole rows are copied so, while indexing copies value by value."""
     if isinstance(stack, Tensor):
         return stack.index_select(0, positions.to(stack.device, non_blocking=True))

@@ -54,10 +54,11 @@ class AAND(nn.Module):
         self.eval().requires_grad_(False)
         example = torch.zeros(1, 3, 64, 64, device=self.pretrained.mean.device)
         fold_batch_norms(self, example)
-        for part in (self.pretrained.trunk, *(child for child in self.children() if child is not self.teacher)):
+        parts = [self.pretrained.trunk, self.bottleneck, self.decoder]
+        if isinstance(self.teacher, AmplifiedTeacher):
+            parts.append(self.teacher.amplification)
+        for part in parts:  # the rest, mean and deviation of the images, stays float32
             part.to(dtype=dtype, memory_format=torch.channels_last)
-        if self.teacher is not self.pretrained:
-            self.teacher.amplification.to(dtype=dtype, memory_format=torch.channels_last)
         return self
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

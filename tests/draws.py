@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from torch import Tensor
 
+from datasets import synthesis
 from datasets.synthesis import ANOMALY_DRAWS, CORNERS, MASK_DRAWS, MAX_REDRAWS
 from datasets.texture_changes import DRAWS, TEXTURE_CHANGES
 
@@ -29,3 +33,16 @@ def set_candidate(draws: Tensor, number: int, exponents: tuple[float, float], de
     candidates[0, number] = torch.cat(
         [cells, torch.tensor([(degrees + 90) / 180]), (angles / (2 * torch.pi)).view(CORNERS**2)]
     )
+
+
+def make_candidates(monkeypatch: pytest.MonkeyPatch, sizes: Callable[[int], int]) -> list[int]:
+    """Candidate masks that keep so many pixels, one after the other."""
+    made = []
+
+    def masks(size, draws):
+        made.append(len(draws))
+        pixels = (torch.arange(size**2) < sizes(len(made))).view(size, size)
+        return pixels.to(torch.uint8).expand(len(draws), size, size)
+
+    monkeypatch.setattr(synthesis, "perlin_masks", masks)
+    return made

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from models.teacher import build_teacher
-from tests.test_folding import count_norms, noise, randomise_norms
+from tests.norms import count_norms, noise, randomise_norms
 from utils import execution
 from utils.cli import UsageError
 from utils.execution import (

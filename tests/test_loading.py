@@ -154,7 +154,7 @@ def test_images_and_textures_are_decoded_as_rgb(tmp_path):
     expected = np.asarray(Image.fromarray(pixels).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
     images, textures = image_files(paths), texture_files(paths)
     assert images.paths == textures.paths == tuple(paths)
-    assert (images.shape(SIZE), textures.shape(SIZE)) == ((SIZE, SIZE, 3), (3, SIZE, SIZE))
+    assert (images.shape(SIZE), textures.shape(SIZE)) == ((2, SIZE, SIZE, 3), (2, 3, SIZE, SIZE))
     np.testing.assert_array_equal(images.load(paths[0], SIZE), expected)
     np.testing.assert_array_equal(textures.load(paths[0], SIZE), np.stack([expected[..., plane] for plane in range(3)]))
 
@@ -165,7 +165,7 @@ def test_training_images_come_with_their_foregrounds(tmp_path):
     stored[3:9, 20:30] = 255
     place = write_image(fg_mask_path(tmp_path / "fg", "mvtec", "bottle", paths[1]), stored)
     files = training_files(paths, "mvtec", "bottle", tmp_path / "fg")
-    assert files.shape(SIZE) == (SIZE, SIZE, 4)
+    assert files.shape(SIZE) == (len(files.paths), SIZE, SIZE, 4)
     assert files.other_paths == (place,)
     assert stored_foregrounds(paths, "mvtec", "bottle", tmp_path / "fg") == [place]
     assert stored_foregrounds(paths, "mvtec", "bottle", None) == []
@@ -205,7 +205,7 @@ def test_masks_belong_to_their_samples(tmp_path):
     images, masks = evaluation_files(samples)
     assert images.paths == tuple(sample.image_path for sample in samples)
     assert masks.paths == tuple(sample.mask_path for sample in samples if sample.label)
-    assert masks.shape(SIZE) == (SIZE, SIZE)
+    assert masks.shape(SIZE) == (len(masks.paths), SIZE, SIZE)
     read = torch.stack([torch.from_numpy(masks.load(path, SIZE).copy()) for path in masks.paths])
     spread = spread_masks(samples, read)
     assert (spread.dtype, spread.shape) == (torch.uint8, (len(samples), SIZE, SIZE))

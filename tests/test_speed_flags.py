@@ -52,12 +52,17 @@ def test_disk_cache_is_filled_once_and_serves_training_and_test(trained, tmp_pat
         assert same_state(first, second)
 
 
-def test_the_report_reads_from_the_disk_cache_too(trained, tmp_path):
+@pytest.mark.parametrize("cache", ["ram", "disk", "none"])
+def test_the_report_is_the_same_from_every_cache(trained, tmp_path, cache):
     shutil.copytree(trained.aand, tmp_path / "run")
-    result = run_report(tmp_path, "run", "--categories", "bottle", "--cache", "disk", "--cache_dir", tmp_path / "cache")
-    assert result.status == 0, result.err
-    assert (tmp_path / "run/report.html").is_file()
-    assert any((tmp_path / "cache").iterdir())
+    flags = ("--categories", "bottle", "--cache_dir", tmp_path / "cache")
+    pages = []
+    for choice in ("ram", cache):
+        result = run_report(tmp_path, "run", *flags, "--cache", choice)
+        assert result.status == 0, result.err
+        pages.append((tmp_path / "run/report.html").read_text(encoding="utf-8"))
+    assert pages[0] == pages[1]
+    assert (tmp_path / "cache").exists() == (cache == "disk")
 
 
 def test_plain_mode_says_what_it_is(trained, tmp_path):

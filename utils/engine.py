@@ -87,11 +87,12 @@ def stage1_losses(
         mask, foreground = (level_mask(whole, level.shape[-2:]) for whole in (masks, foregrounds))
         normal, anomalous = draw_positions(mask, foreground, generator)
         vectors = level.permute(0, 2, 3, 1).flatten(0, 2)  # (N*H*W, C)
+        before = vectors[anomalous]  # (Q, C)
         with execution.autocast(inputs.device):
             gate = amplification.gate(level)
-            amplified = amplification.amplify_anomalies(vectors[anomalous])
+            amplified = amplification.amplify_anomalies(before)
         focal = focal + gate_focal_loss(gate, mask)
-        amplify = amplify + amplification_loss(vectors[normal], vectors[anomalous], amplified)
+        amplify = amplify + amplification_loss(vectors[normal], before, amplified)
         counts.append(gate_counts(gate, mask))
     return focal, amplify, torch.stack(counts)
 

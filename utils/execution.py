@@ -23,6 +23,7 @@ from models.teacher import PretrainedTeacher
 from utils.cli import UsageError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LARGEST_SHARE = 0.5  # of the memory or disk space free that images, or features, may take
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 

@@ -18,10 +18,7 @@ from torch import Tensor
 
 from datasets.loading import epoch_batches, to_device
 from models.aand import AAND
-from utils.execution import Execution, available_memory
-
-KEEP_CHOICES = ("auto", "on", "off")
-LARGEST_SHARE = 0.5  # of the free memory or disk space that "auto" takes
+from utils.execution import LARGEST_SHARE, Execution, available_memory
 
 
 class TeacherFeatures:
@@ -63,7 +60,8 @@ class TeacherFeatures:
         """
         if choice == "off":
             return "features are computed anew in each epoch"
-        first = self.compute(torch.arange(min(self.batch_size, len(self.images))))
+        batches = torch.arange(len(self.images)).split(self.batch_size)
+        first = self.compute(batches[0])
         needed = sum(level[0].nbytes for level in first) * len(self.images)
         place, free = self._place(needed, cache, folder)
         size = f"{needed / 1e9:.2f} GB of features"
@@ -73,8 +71,8 @@ class TeacherFeatures:
                 "(--cache_features on keeps them all the same, --cache disk on disk)"
             )
         kept = [self._allocate(level, place, folder) for level in first]
-        for batch in torch.arange(len(self.images)).split(self.batch_size):
-            for target, level in zip(kept, self.compute(batch), strict=True):
+        for number, batch in enumerate(batches):
+            for target, level in zip(kept, self.compute(batch) if number else first, strict=True):
                 target[batch[0] : batch[-1] + 1] = level.permute(0, 2, 3, 1)
         self.kept = kept
         return f"{size} are kept {place}"

@@ -26,10 +26,9 @@ from tqdm import tqdm
 
 from datasets.base import DataError
 from datasets.loading import Files
-from utils.execution import available_memory
+from utils.execution import LARGEST_SHARE, available_memory
 from utils.misc import atomic_write
 
-LARGEST_SHARE = 0.5  # of the available memory that decoded images may take
 MOST_PROBLEMS = 20  # listed in an error
 
 
@@ -40,7 +39,7 @@ class FileStack:
 
     def __init__(self, files: Files, size: int, workers: int):
         self.files, self.size, self.workers = files, size, workers
-        self.shape = torch.Size((len(files.paths), *files.shape(size)))
+        self.shape = torch.Size(files.shape(size))
 
     def __len__(self) -> int:
         return len(self.files.paths)
@@ -78,12 +77,12 @@ class ImageStore:
         group. Raises DataError listing the files that cannot be used.
         """
         files = [part for group in groups.values() for part in group]
-        needed = sum(_bytes(part, self.size) for part in files)
+        needed = sum(math.prod(part.shape(self.size)) for part in files)  # bytes
         fits = needed <= LARGEST_SHARE * available_memory(torch.device("cpu"))
         if self.cache == "disk":
             stacks = self._map_all([*files, *unused])
         elif self.cache == "ram" and fits:
-            stacks = [torch.empty(len(part.paths), *part.shape(self.size), dtype=torch.uint8) for part in files]
+            stacks = [torch.empty(part.shape(self.size), dtype=torch.uint8) for part in files]
             self._read([*files, *unused], [*stacks, *[None] * len(unused)])
         else:
             self._read([*files, *unused], [None] * (len(files) + len(unused)))
@@ -130,15 +129,14 @@ class ImageStore:
             mapped = []
             for path, part in missing.items():
                 temporary = writing.enter_context(atomic_write(path))
-                shape = (len(part.paths), *part.shape(self.size))
-                mapped.append(np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape))
+                mapped.append(np.lib.format.open_memmap(temporary, "w+", np.uint8, part.shape(self.size)))
             self._read(list(missing.values()), [torch.from_numpy(array) for array in mapped])
             for array in mapped:
                 array.flush()
         return [self._map(part, path) for part, path in zip(files, paths, strict=True)]
 
     def _map(self, part: Files, path: Path) -> Tensor:
-        shape = (len(part.paths), *part.shape(self.size))
+        shape = part.shape(self.size)
         if not part.paths:
             return torch.empty(shape, dtype=torch.uint8)
         try:
@@ -162,10 +160,6 @@ def _key(part: Files) -> str:
 
     content = [Image.__version__, part.depends_on, *(state(path) for path in (*part.paths, *part.other_paths))]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
-
-
-def _bytes(part: Files, size: int) -> int:
-    return len(part.paths) * math.prod(part.shape(size))
 
 
 def _in_parallel(function: Callable, items: Sequence, workers: int) -> Iterator:

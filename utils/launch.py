@@ -88,6 +88,8 @@ def read_data(
     else:
         stacks = store.open(groups, unused=[files for group in tests.values() for files in group])
 
+    textures_read = stacks(TEXTURES)  # once, not in each category's turn
+
     def training_set(category: str) -> TrainingSet:
         train, test = samples[category]
         [images] = stacks(category)
@@ -96,7 +98,7 @@ def read_data(
             return TrainingSet(images, test_set=test_set)
         paths = [sample.image_path for sample in train]
         made = len(paths) - len(stored_foregrounds(paths, source.name, category, args.fg_root))
-        return TrainingSet(images, *stacks(TEXTURES), made, test_set)
+        return TrainingSet(images, *textures_read, made, test_set)
 
     return training_set
 

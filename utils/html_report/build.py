@@ -18,7 +18,7 @@ from utils.checkpoint import load_model
 from utils.evaluation import Prediction, TestSet
 from utils.html_report.page import CategoryReport, build_page, build_section
 from utils.html_report.pictures import Stage1Picture, picture_stage1
-from utils.image_store import ImageStore
+from utils.image_store import FileStack
 from utils.misc import write_text
 from utils.report import Statistic
 from utils.runs import RESULTS, published_protocol, read_config, read_metrics, seed_folders
@@ -81,10 +81,10 @@ def show_stage1(
     paths = [sample.image_path for sample in samples if not sample.label][:STAGE1_EXAMPLES]
     if settings["method"] != "aand" or not paths:
         return []
-    store = ImageStore(settings["image_size"], how.workers, how.cache, how.cache_dir)
-    good = training_files(paths, settings["dataset"], category, None)
-    good, textures = store.open({category: [good, texture_files(training_textures(settings))]})(category)
-    return picture_stage1(model, good[:, :, :, :3], good[:, :, :, 3], textures, settings.get("seed", 0))
+    size = settings["image_size"]
+    good = FileStack(training_files(paths, settings["dataset"], category, None), size, how.workers)[:]  # (N, S, S, 4)
+    textures = FileStack(texture_files(training_textures(settings)), size, how.workers)  # few are drawn
+    return picture_stage1(model, good[..., :3], good[..., 3], textures, settings.get("seed", 0))
 
 
 def training_textures(settings: Mapping[str, Any]) -> list[Path]:
