@@ -78,6 +78,8 @@ class Optimizer:
         fused = execution.fused_optimizer and device.type in ("cpu", "cuda")
         self.adam = Adam(parameters, lr, betas=betas, fused=fused)
         self.scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "fp16")
+        self.started = False
+        release_freed_memory()  # of building the model
 
     def step(self, loss: Tensor) -> None:
         """Go one step down the gradient of `loss`."""
@@ -85,6 +87,9 @@ class Optimizer:
         self.scaler.step(self.adam)
         self.scaler.update()
         self.adam.zero_grad(set_to_none=True)  # now: the next step's activations need the room
+        if not self.started:  # Adam's moments now lie where the next activations would have fitted
+            release_freed_memory()
+            self.started = True
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -132,7 +137,17 @@ def near(stack: Tensor, device: torch.device) -> Tensor:
 def keep_freed_memory() -> None:
     """Let glibc keep freed memory: tensors of every step are as large as those of the last, and memory that comes anew
     from the system must be cleared page by page first. Elsewhere nothing is done."""
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
+    if libc := glibc():
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+
+
+def release_freed_memory() -> None:
+    """Give kept memory back to the system once, where what is to come does not fit into the holes."""
+    if libc := glibc():
+        libc.malloc_trim(0)
+
+
+def glibc() -> ctypes.CDLL | None:
+    """The process's C library if it is GNU's."""
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
