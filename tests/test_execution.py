@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from torch import nn
 
 from models.teacher import build_teacher
+from tests.commands import ROOT
 from tests.norms import count_norms, noise, randomise_norms
 from utils import execution
 from utils.cli import UsageError
@@ -19,6 +22,7 @@ from utils.execution import (
     Optimizer,
     available_memory,
     cpu_has_bf16,
+    glibc,
     near,
     resolve_precision,
 )
@@ -212,3 +216,33 @@ def test_a_prepared_teacher_gives_the_same_features(backbone, how):
     for parameter in wide:
         assert parameter.is_contiguous(memory_format=how.memory_format)
         assert not parameter.requires_grad
+
+
+@pytest.mark.skipif(glibc() is None, reason="memory is kept and released with glibc alone")
+def test_freed_memory_is_kept_until_it_is_released():
+    program = """
+import psutil
+from utils.execution import keep_freed_memory, release_freed_memory
+resident = lambda: psutil.Process().memory_info().rss // 2**20  # MiB
+keep_freed_memory()
+before = resident()
+blocks = [bytearray(2**20) for _ in range(300)]
+del blocks
+kept = resident()
+release_freed_memory()
+print(kept - before, resident() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    kept, left = map(int, done.stdout.split())
+    assert kept > 250 and left < 50
+
+
+def test_an_optimizer_releases_memory_before_and_after_its_first_step(monkeypatch):
+    calls = []
+    monkeypatch.setattr(execution, "release_freed_memory", lambda: calls.append("released"))
+    weight = nn.Parameter(torch.ones(2))
+    optimizer = Optimizer([weight], 0.1, (0.5, 0.999), PLAIN, CPU)
+    for step in range(3):
+        calls.append(step)
+        optimizer.step(weight.sum())
+    assert calls == ["released", 0, "released", 1, 2]
