@@ -114,7 +114,7 @@ def run_mode(mode: str, seed: int, data: Path, options: argparse.Namespace) -> d
     seconds = {}
     with (folder / "printed.txt").open("w", encoding="utf-8") as printed:
         for program in PROGRAMS:
-            command = [sys.executable, ROOT / program, *map(str, arguments[program])]
+            command = [sys.executable, os.path.relpath(ROOT / program), *map(str, arguments[program])]
             start = time.perf_counter()
             status = subprocess.run(command, stdout=printed, stderr=subprocess.STDOUT).returncode
             seconds[program] = time.perf_counter() - start
