@@ -6,8 +6,9 @@
     python train.py --data_root data/mvtec --seeds 0 1 2            # three runs, scored: mean and standard deviation
     python train.py --data_root data/mine --backbone efficientnet_lite0 --aux_path builtin    # without any download
 
-The result of a run is its last epoch: test images influence nothing here. Score it with test.py. The same command
-with the same --output goes on with the categories and stages that are not finished.
+The result of a run is its last epoch, or with --select synthetic the one that is best on synthetic anomalies: test
+images influence nothing here. Score it with test.py. The same command with the same --output goes on with the
+categories and stages that are not finished.
 """
 
 from __future__ import annotations
@@ -17,7 +18,17 @@ from pathlib import Path
 
 from datasets import DATASETS
 from models import BACKBONES, METHODS
-from utils.cli import PRECISIONS, add_reading_flags, at_least, image_size, positive, run_model_command, user_path
+from utils.cli import (
+    PRECISIONS,
+    SELECTIONS,
+    add_reading_flags,
+    at_least,
+    image_size,
+    positive,
+    run_model_command,
+    share,
+    user_path,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,6 +61,11 @@ def parse_args() -> argparse.Namespace:
     add("--compile", action="store_true", help="use torch.compile; needs a C++ compiler, and minutes at first")
     add("--plain", action="store_true", help="for benchmarks: nothing of what makes training fast (--precision fp32, "
         "--cache none, --cache_features off, images one by one, two passes of the trunk, ...)")  # fmt: skip
+    add("--select", choices=SELECTIONS, default="last", help="which epoch of Stage II is the result: the last, or the "
+        "one that is best on synthetic anomalies of kinds not trained on, painted on training images held out "
+        "(default last)")  # fmt: skip
+    add("--holdout", type=share, default=0.1, metavar="X", help="share of the training images held out for --select "
+        "synthetic (default 0.1)")  # fmt: skip
     add("--eval_every", type=at_least(0), default=0, metavar="K", help="log the test metrics every K epochs of Stage "
         "II; they influence nothing (default 0: never)")  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")

@@ -16,9 +16,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datasets.base import Sample, load_image, load_mask
+from datasets.base import DataError, Sample, load_image, load_mask
 from datasets.foreground import fg_mask_path, foreground_of, rule_for
 from datasets.synthesis import draw_anomalies, select_rows, synthesise_anomalies
+
+HOLD_OUT_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Files:
         """Of all files decoded, one after the other along the first dimension."""
         one = (*self.channels, size, size) if self.planes_first else (size, size, *self.channels)
         return (len(self.paths), *one)
+
+
+def paths_of(samples: Sequence[Sample]) -> list[Path]:
+    """The samples' images."""
+    return [sample.image_path for sample in samples]
 
 
 def image_files(paths: Sequence[Path]) -> Files:
@@ -85,7 +92,7 @@ def stored_foregrounds(paths: Sequence[Path], dataset: str, category: str, fg_ro
 def evaluation_files(samples: Sequence[Sample]) -> list[Files]:
     """The images of test samples, and the masks of those that have one."""
     masks = [sample.mask_path for sample in samples if sample.label and sample.mask_path]
-    return [image_files([sample.image_path for sample in samples]), mask_files(masks)]
+    return [image_files(paths_of(samples)), mask_files(masks)]
 
 
 def spread_masks(samples: Sequence[Sample], masks: Tensor) -> Tensor | None:
@@ -98,6 +105,21 @@ def spread_masks(samples: Sequence[Sample], masks: Tensor) -> Tensor | None:
     spread = torch.zeros(len(samples), *masks.shape[1:], dtype=torch.uint8)
     spread[[index for index, sample in enumerate(samples) if sample.label]] = masks[:]
     return spread
+
+
+def hold_out(samples: Sequence[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
+    """Training samples in two: those to train on, and a share of them held out, at least one; both in their order.
+
+    The choice depends on their number and the share alone. Raises DataError if none would be left to train on.
+    """
+    count = max(1, round(share * len(samples)))
+    if count >= len(samples):
+        raise DataError(f"{len(samples)} training images are too few to hold {share:.0%} of them out")
+    chosen = set(np.random.default_rng(HOLD_OUT_SEED).permutation(len(samples))[:count].tolist())
+    return (
+        [sample for index, sample in enumerate(samples) if index not in chosen],
+        [sample for index, sample in enumerate(samples) if index in chosen],
+    )
 
 
 def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:

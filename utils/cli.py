@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 DEFAULT_WORKERS = min(8, os.cpu_count() or 1)  # threads; more wait for the disk
 CACHES = ("ram", "disk", "none")
+SELECTIONS = ("last", "synthetic")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -51,6 +52,14 @@ def positive(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
     if not 0 < value < float("inf"):  # NaN fails too
         raise argparse.ArgumentTypeError(f"{value} is not a finite number above 0")
+    return value
+
+
+def share(text: str) -> float:
+    """An argparse type: a number above 0 and below 1."""
+    value = positive(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"{value} is not below 1")
     return value
 
 

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from datasets import DataSource, open_dataset
-from datasets.base import Sample
-from datasets.loading import evaluation_files, stored_foregrounds, texture_files
+from datasets.base import DataError, Sample
+from datasets.loading import evaluation_files, hold_out, paths_of, stored_foregrounds, texture_files, training_files
 from datasets.textures import find_aux_path, list_textures
 from models.teacher import build_teacher
 from utils.checkpoint import load_checkpoint, save_checkpoint, teacher_path
@@ -26,10 +26,20 @@ from utils.image_store import ImageStore
 from utils.report import format_published_protocol
 from utils.runs import RunLog, list_seeds, open_run, published_protocol, seed_folder, stage_path, trained_categories
 from utils.scoring import Scoring, score_run
+from utils.selection import synthetic_test_set
 from utils.training import TrainingSet, files_to_train, train_category
 
-Samples = dict[str, tuple[list[Sample], list[Sample]]]  # training and test samples of each category
-TEXTURES = ("textures",)  # no category has such a name
+
+class Split(NamedTuple):
+    """The samples of a category."""
+
+    train: list[Sample]
+    held_out: list[Sample]  # of the training samples, where the epoch is chosen by them
+    test: list[Sample]
+
+
+Samples = dict[str, Split]  # of each category
+TEXTURES, HELD_OUT = ("textures",), "held out"  # groups of files; no category is a tuple
 NOT_SETTINGS = ("output", "fg_root", "seeds", "cache", "cache_dir", "cache_features")  # flags that change no result
 
 
@@ -40,11 +50,12 @@ def train(args: argparse.Namespace) -> None:
     source = open_dataset(args.data_root, args.dataset, args.categories)
     run = args.output or Path("runs") / default_name(args, source)
     runs = plan_runs(run, args)
-    if args.method == "aand" and not args.aux_path:
+    synthetic = args.method == "aand" or args.select == "synthetic"
+    if synthetic and not args.aux_path:
         args.aux_path = str(find_aux_path(args.data_root))
-    textures = list_textures(args.aux_path) if args.method == "aand" else []
+    textures = list_textures(args.aux_path) if synthetic else []
     build_teacher(args.backbone, args.weights)  # fails early if it cannot
-    samples = {c: (source.samples(c, "train"), source.samples(c, "test")) for c in source.categories}
+    samples = {category: split_samples(source, category, args) for category in source.categories}
     check_batches(samples, args)
     training_set = read_data(source, samples, textures, args)  # last: it reads every file
     for folder, seed_args in runs.items():
@@ -74,6 +85,17 @@ def plan_runs(run: Path, args: argparse.Namespace) -> dict[Path, argparse.Namesp
     return {seed_folder(run, seed): argparse.Namespace(**vars(args) | {"seed": seed}) for seed in args.seeds}
 
 
+def split_samples(source: DataSource, category: str, args: argparse.Namespace) -> Split:
+    """A category's samples, a share of the training samples held out where --select asks for it."""
+    train, test = source.samples(category, "train"), source.samples(category, "test")
+    if args.select == "last":
+        return Split(train, [], test)
+    try:
+        return Split(*hold_out(train, args.holdout), test)
+    except DataError as error:
+        raise UsageError(f"--select synthetic --holdout {args.holdout}: {category}: {error}") from error
+
+
 def read_data(
     source: DataSource, samples: Samples, textures: list[Path], args: argparse.Namespace
 ) -> Callable[[str], TrainingSet]:
@@ -81,8 +103,12 @@ def read_data(
     training set of a category."""
     store = ImageStore(args.image_size, args.workers, args.cache, args.cache_dir)
     groups = {TEXTURES: [texture_files(textures)]}
-    groups |= {c: [files_to_train(train, source.name, c, args)] for c, (train, _) in samples.items()}
-    tests = {("test", category): evaluation_files(test) for category, (_, test) in samples.items()}
+    groups |= {c: [files_to_train(split.train, source.name, c, args)] for c, split in samples.items()}
+    groups |= {
+        (HELD_OUT, c): [training_files(paths_of(split.held_out), source.name, c, args.fg_root)]
+        for c, split in samples.items()
+    }
+    tests = {("test", c): evaluation_files(split.test) for c, split in samples.items()}
     if args.eval_every:
         stacks = store.open(groups | tests)
     else:
@@ -91,14 +117,15 @@ def read_data(
     textures_read = stacks(TEXTURES)  # once, not in each category's turn
 
     def training_set(category: str) -> TrainingSet:
-        train, test = samples[category]
-        [images] = stacks(category)
-        test_set = TestSet.of(test, stacks(("test", category))) if args.eval_every and test else None
+        split = samples[category]
+        [images], [held_out] = stacks(category), stacks((HELD_OUT, category))
+        test_set = TestSet.of(split.test, stacks(("test", category))) if args.eval_every and split.test else None
+        validation = synthetic_test_set(held_out, *textures_read) if split.held_out else None
         if args.method != "aand":
-            return TrainingSet(images, test_set=test_set)
-        paths = [sample.image_path for sample in train]
+            return TrainingSet(images, test_set=test_set, validation=validation)
+        paths = paths_of(split.train)
         made = len(paths) - len(stored_foregrounds(paths, source.name, category, args.fg_root))
-        return TrainingSet(images, *textures_read, made, test_set)
+        return TrainingSet(images, *textures_read, made, test_set, validation)
 
     return training_set
 
@@ -136,7 +163,7 @@ def score_seeds(
 ) -> None:
     """Score all seeds as test.py does, those of earlier calls included."""
     trained = trained_categories(run)
-    test_samples = {category: test for category, (_, test) in samples.items() if test and category in trained}
+    test_samples = {c: split.test for c, split in samples.items() if split.test and c in trained}
     left_out = [category for category in samples if category not in test_samples]
     if left_out:
         print(f"not scored: {', '.join(left_out)} (no test images, or not trained yet for every seed in {run})")
@@ -149,10 +176,11 @@ def score_seeds(
 def check_batches(samples: Samples, args: argparse.Namespace) -> None:
     """UsageError for a batch of one image of 32 pixels: the student's coarsest level is then a single position, from
     which batch norm cannot learn."""
-    for category, (train, _) in samples.items():
-        if args.image_size == 32 and (len(train) - 1) % args.batch_size == 0:
+    for category, split in samples.items():
+        count = len(split.train)
+        if args.image_size == 32 and (count - 1) % args.batch_size == 0:
             raise UsageError(
-                f"{category} has {len(train)} images: with --batch_size {args.batch_size} the last batch is a single "
+                f"{category} has {count} images: with --batch_size {args.batch_size} the last batch is a single "
                 "one, too little for --image_size 32; choose another --batch_size or a larger --image_size"
             )
 

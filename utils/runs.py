@@ -28,6 +28,7 @@ RESULTS = "results.json"
 NEEDED_SETTINGS = ("method", "backbone", "image_size", "dataset", "data_root", "command", "started")
 # What may differ when a run goes on:
 FREE_SETTINGS = ("categories", "device", "workers", "eval_every", "started", "command", "code", "environment")
+RATED_BY, SYNTHETIC = ("image_auroc", "aupro"), "synthetic_"  # metrics that rate an epoch, and their prefix in the log
 SEED_FOLDERS = "seed[0-9]*"
 
 
@@ -158,19 +159,40 @@ def published_protocol(folder: Path) -> dict[str, dict[str, Any]]:
     """What choosing the epoch on the test set would give, by category: {"epoch", "metrics", "gain"}.
 
     The epoch with the highest image AUROC on the test set among those that --eval_every logged, as many publications
-    choose it; of equal ones the first. "metrics" are those of this epoch, "gain" how much they are above the last's.
-    Categories without logged test metrics are absent.
+    choose it; of equal ones the first. "metrics" are those of this epoch, "gain" how much they are above the result's,
+    which is the last epoch or the one selected on synthetic anomalies. Categories without logged test metrics of both
+    are absent.
     """
     curves: dict[str, dict[int, dict[str, float]]] = {}
     for record in read_metrics(folder):
         if "image_auroc" in record:
             curves.setdefault(record["category"], {})[record["epoch"]] = {m: record[m] for m in METRICS if m in record}
-    chosen = {}
+    chosen, selected = {}, selected_epochs(folder)
     for category, curve in curves.items():
-        last, epoch = curve[max(curve)], max(sorted(curve), key=lambda epoch: curve[epoch]["image_auroc"])
-        gain = {metric: value - last[metric] for metric, value in curve[epoch].items() if metric in last}
+        result = curve.get(selected.get(category, max(curve)))
+        if result is None:
+            continue
+        epoch = max(sorted(curve), key=lambda epoch: curve[epoch]["image_auroc"])
+        gain = {metric: value - result[metric] for metric, value in curve[epoch].items() if metric in result}
         chosen[category] = {"epoch": epoch, "metrics": curve[epoch], "gain": gain}
     return chosen
+
+
+def selected_epochs(folder: Path) -> dict[str, int]:
+    """The epoch of Stage II that is the result of each category whose epochs were rated on synthetic anomalies: the one
+    with the highest rating, of equal ones the first."""
+    best: dict[str, tuple[float, int]] = {}
+    for record in read_metrics(folder):
+        rated, category = rating(record), record["category"]
+        if rated is not None and (category not in best or rated > best[category][0]):
+            best[category] = rated, record["epoch"]
+    return {category: epoch for category, (_, epoch) in best.items()}
+
+
+def rating(figures: Mapping[str, Any]) -> float | None:
+    """How good an epoch is by its figures on synthetic anomalies, 0..1; None if it was not rated."""
+    rated = [figures[SYNTHETIC + metric] for metric in RATED_BY if SYNTHETIC + metric in figures]
+    return sum(rated) / len(rated) if rated else None
 
 
 class RunLog:

@@ -28,11 +28,19 @@ from utils.evaluation import Prediction, TestSet, enlarge, fingerprint
 from utils.image_store import ImageStore
 from utils.misc import atomic_write
 from utils.report import format_published_protocol, format_table, to_json, write_csv, write_json
-from utils.runs import RESULTS, RunError, published_protocol, read_config, seed_folders, trained_categories
+from utils.runs import (
+    RESULTS,
+    RunError,
+    published_protocol,
+    read_config,
+    seed_folders,
+    selected_epochs,
+    trained_categories,
+)
 from utils.visualize import map_limits, save_heat_map
 
+EPOCHS = {"last": "last epoch", "synthetic": "epoch chosen on synthetic anomalies"}  # of --select
 PROTOCOL = {
-    "epoch": "last",
     "image_score": "maximum of the smoothed anomaly map",
     "pixels": "maps and masks at image_size",
     "aupro": "MVTec's: whole test set, 8-connected regions, all thresholds, FPR limit 0.3",
@@ -121,8 +129,14 @@ def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, ho
         write_results(folder, [scores[folder]], run_info(folder, settings[folder], scores[folder], test_files, how))
     if folders != [run]:
         seeds = {"seeds": [settings[folder]["seed"] for folder in folders]}
-        write_results(run, list(scores.values()), seeds | {"protocol": PROTOCOL, "test_files": test_files})
-    return format_results(run, folders, list(scores.values()))
+        protocol = {"epoch": selection(settings[folders[0]]), **PROTOCOL}
+        write_results(run, list(scores.values()), seeds | {"protocol": protocol, "test_files": test_files})
+    return format_results(run, folders, list(scores.values()), EPOCHS[selection(settings[folders[0]])])
+
+
+def selection(settings: Mapping[str, Any]) -> str:
+    """How a run's epoch was chosen: --select, which runs of earlier versions do not have."""
+    return settings.get("select", "last")
 
 
 def score_category(
@@ -165,10 +179,11 @@ def run_info(
     """All that results.json says beside the figures."""
     flags = {name: value for name, value in settings.items() if name not in (*TRAINING, *LOCAL_SETTINGS)}
     training = {name: settings[name] for name in TRAINING if name in settings}
-    protocols = published_protocol(folder)
+    protocols, selected = published_protocol(folder), selected_epochs(folder)
     return {
         "seed": settings.get("seed"),
-        "protocol": PROTOCOL,
+        "protocol": {"epoch": selection(settings), **PROTOCOL},
+        "selected_epochs": {category: selected[category] for category in scores.rows if category in selected},
         "settings": flags,
         "published_protocol": {category: protocols[category] for category in scores.rows if category in protocols},
         "training": training,
@@ -195,10 +210,10 @@ def write_results(folder: Path, scores: Sequence[Scores], info: Mapping[str, Any
     write_json(folder / RESULTS, [s.rows for s in scores], info)
 
 
-def format_results(run: Path, folders: Sequence[Path], scores: Sequence[Scores]) -> str:
-    """The tables to print: last epoch, native resolution where asked for, and the published protocol where known."""
+def format_results(run: Path, folders: Sequence[Path], scores: Sequence[Scores], epoch: str) -> str:
+    """The tables to print: the result's, at native resolution where asked for, the published protocol where known."""
     over = f", mean ± standard deviation over {len(folders)} seeds" if len(folders) > 1 else ""
-    tables = [f"{run} (last epoch{over})", format_table([s.rows for s in scores])]
+    tables = [f"{run} ({epoch}{over})", format_table([s.rows for s in scores])]
     if any(s.native for s in scores):
         tables += [f"At native resolution: {PROTOCOL_NATIVE}", format_table([s.native for s in scores])]
     protocols = [published_protocol(folder) for folder in folders]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from datasets.base import Sample
-from datasets.loading import Files, SyntheticAnomalies, image_files, training_files
+from datasets.loading import Files, SyntheticAnomalies, image_files, paths_of, training_files
 from models.aand import AAND
 from models.teacher import PretrainedTeacher
 from utils.checkpoint import build_model, load_checkpoint, save_checkpoint, stage_parts, stage_path
@@ -20,7 +20,8 @@ from utils.evaluation import Prediction, TestSet
 from utils.execution import Execution, near
 from utils.features import TeacherFeatures
 from utils.image_store import Stack
-from utils.runs import RunLog
+from utils.runs import RunLog, rating
+from utils.selection import BestStudent, rate, rated_epochs
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,12 @@ class TrainingSet:
     textures: Stack | None = None
     made: int = 0  # foregrounds that had to be made on the fly
     test_set: TestSet | None = None
+    validation: TestSet | None = None  # of synthetic anomalies, where the epoch is chosen by them
 
 
 def files_to_train(samples: Sequence[Sample], dataset: str, category: str, args: argparse.Namespace) -> Files:
     """What is read of a category's training samples."""
-    paths = [sample.image_path for sample in samples]
+    paths = paths_of(samples)
     return training_files(paths, dataset, category, args.fg_root) if args.method == "aand" else image_files(paths)
 
 
@@ -85,19 +87,29 @@ def amplify(
 def distil(
     category: str, model: AAND, data: TrainingSet, args: argparse.Namespace, execution: Execution, log: RunLog
 ) -> None:
-    """Stage II: train the student on good images; with --eval_every the test metrics are logged, and nothing more."""
+    """Stage II: train the student on good images; with --eval_every the test metrics are logged, and nothing more.
+
+    With a validation set the student of the epoch that is best there is the result.
+    """
     epochs, amplified = args.epochs_stage2, args.method == "aand"
     batch_size = 1 if execution.one_by_one else args.batch_size
     features = TeacherFeatures(model, data.images, batch_size=args.batch_size, seed=args.seed, execution=execution)
     log.say(f"{category}: {features.keep(args.cache_features, args.cache, args.cache_dir)}")
+    best, rated = BestStudent(model), rated_epochs(epochs) if data.validation else ()
     with log.stage(category, 2, epochs) as log_epoch:
 
         def on_epoch(epoch: int, figures: dict[str, float]) -> None:
             if data.test_set and (epoch % args.eval_every == 0 or epoch == epochs):
                 figures = figures | Prediction.of(model, data.test_set, batch_size).evaluate(data.test_set)
+            if epoch in rated:
+                figures = figures | rate(model, data.validation, batch_size)
+                best.offer(epoch, rating(figures))
             log_epoch(epoch, figures)
 
         train_stage2(
             model, features, epochs=epochs, lr=args.lr, execution=execution, on_epoch=on_epoch,
             hard_positions=amplified, schedule=amplified,
         )  # fmt: skip
+    if best.epoch:
+        best.restore()
+        log.say(f"{category}: epoch {best.epoch} of {epochs} is the best on synthetic anomalies")
