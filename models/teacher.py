@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import timm
 import torch
 import torchvision.models as tv
 from torch import Tensor, nn
@@ -102,10 +101,8 @@ def build_teacher(backbone: str = "wide_resnet50_2", weights: str = "default") -
         trunk = ResNetTrunk(tv.get_model(backbone, weights=None))
         plan, mean, std = STUDENT_PLANS[backbone], IMAGENET_MEAN, IMAGENET_STD
     elif backbone == BUNDLED_BACKBONE or backbone.startswith("timm:"):
-        trunk = _timm_trunk(timm_name(backbone))
+        trunk, mean, std = _timm_trunk(timm_name(backbone))
         plan = StudentPlan.for_channels(tuple(trunk.feature_info.channels()))
-        config = timm.get_pretrained_cfg(timm_name(backbone))
-        mean, std = (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
     else:
         raise WeightsError(f"unknown --backbone {backbone}; choose one of {', '.join(BACKBONES)} or timm:NAME")
     if weights != "random":
@@ -113,7 +110,10 @@ def build_teacher(backbone: str = "wide_resnet50_2", weights: str = "default") -
     return PretrainedTeacher(trunk, plan, mean, std)
 
 
-def _timm_trunk(name: str) -> nn.Module:
+def _timm_trunk(name: str) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+    """The trunk, and mean and deviation of the images that it was trained on."""
+    import timm  # late: torchvision's teachers need none of it
+
     try:
         reductions = timm.create_model(name, features_only=True).feature_info.reduction()
     except (RuntimeError, AttributeError, ValueError) as error:
@@ -121,7 +121,9 @@ def _timm_trunk(name: str) -> nn.Module:
     if not set(STRIDES) <= set(reductions):
         raise WeightsError(f"--backbone timm:{name} has features at strides {reductions}; needed are {list(STRIDES)}")
     indices = tuple(reductions.index(stride) for stride in STRIDES)
-    return timm.create_model(name, features_only=True, out_indices=indices)
+    trunk = timm.create_model(name, features_only=True, out_indices=indices)
+    config = timm.get_pretrained_cfg(name)
+    return trunk, *((config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD))
 
 
 def _load_trunk(trunk: nn.Module, state: dict[str, Tensor], source: str) -> None:

