@@ -12,9 +12,17 @@ from models.teacher import build_teacher
 from tests.stages import amplify_maps
 from utils import execution
 from utils.checkpoint import build_model
-from utils.engine import Average, lr_milestones, predict_maps, stage1_losses, stage2_loss, train_stage1, train_stage2
+from utils.engine import (
+    Average,
+    predict_maps,
+    stage1_losses,
+    stage2_loss,
+    train_stage1,
+    train_stage2,
+)
 from utils.execution import PLAIN, Execution
 from utils.features import TeacherFeatures
+from utils.recipes import BASELINE, PUBLISHED, lr_milestones
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 64
@@ -93,7 +101,7 @@ def test_stage2_trains_the_student_alone(model, images, rates, schedule, last):
     train_stage2(
         model, make_features(model, images), epochs=10, lr=0.005, execution=FP32,
         on_epoch=lambda epoch, figures: records.append((figures["loss"], model.training)),
-        hard_positions=schedule, schedule=schedule,
+        recipe=PUBLISHED if schedule else BASELINE,
     )  # fmt: skip
     assert [rate for rate, _ in rates] == ([0.005] * 8 + [0.001, last] if schedule else [0.005] * 10)
     assert same(model.teacher, teacher)

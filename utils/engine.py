@@ -6,12 +6,12 @@ A stage trains its model in place and calls `on_epoch(epoch, figures)` after eac
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import MultiStepLR
+from torch.optim.lr_scheduler import LambdaLR, MultiStepLR
 
 from datasets.loading import SyntheticAnomalies, epoch_seed
 from models.aand import AAND
@@ -28,11 +28,11 @@ from models.losses import (
 from models.similarity import compare_features
 from utils.execution import Execution, Optimizer
 from utils.features import TeacherFeatures
+from utils.recipes import LR_FACTOR, PUBLISHED, Recipe, lr_milestones
 
 ADAM_BETAS = (0.5, 0.999)
-LR_MILESTONES = (0.8, 0.9)  # shares of the epochs after which the learning rate falls
-LR_FACTOR = 0.2
 AMPLIFY_WEIGHT = 0.1
+CORRUPTED_STREAM = 2  # of random numbers: which steps of Stage II are corrupted
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 
@@ -105,35 +105,55 @@ def train_stage2(
     lr: float,
     execution: Execution,
     on_epoch: OnEpoch,
-    hard_positions: bool = True,
-    schedule: bool = True,
+    recipe: Recipe = PUBLISHED,
+    anomalies: SyntheticAnomalies | None = None,
 ) -> None:
     """Train the student to rebuild the teacher's features of good images.
 
-    `hard_positions` adds the loss of the worst positions, `schedule` lowers the learning rate; plain reverse
-    distillation has neither.
+    `anomalies`, of the same images in the same batches, are what a recipe with corrupted steps shows the student then.
     """
     parameters = [*model.bottleneck.parameters(), *model.decoder.parameters()]
     optimizer = Optimizer(parameters, lr, ADAM_BETAS, execution, model.pretrained.mean.device)
-    scheduler = MultiStepLR(optimizer.adam, lr_milestones(epochs) if schedule else [], gamma=LR_FACTOR)
+    steps = len(features)  # an epoch
+    scheduler = LambdaLR(optimizer.adam, lambda step: recipe.rate_at(step / steps, epochs))
     for epoch in range(1, epochs + 1):
         model.train()
         figures = Average()
-        for teacher_features in features.epoch(epoch):
-            loss = stage2_loss(model, teacher_features, hard_positions, execution)
+        for teacher_features, seen in zip(
+            features.epoch(epoch), corrupted_features(features, anomalies, recipe.corrupted, epoch), strict=True
+        ):
+            loss = stage2_loss(model, teacher_features, recipe.hard_positions, execution, seen)
             optimizer.step(loss)
+            scheduler.step()
             figures.add(len(teacher_features[0]), loss=loss)
-        scheduler.step()
         model.eval()
         on_epoch(epoch, figures.result())
 
 
+def corrupted_features(
+    features: TeacherFeatures, anomalies: SyntheticAnomalies | None, share: float, epoch: int
+) -> Iterator[list[Tensor] | None]:
+    """For each step of an epoch the features of its images with synthetic anomalies or, in all but a share of the
+    steps, None."""
+    draws = np.random.default_rng([features.seed, epoch, CORRUPTED_STREAM]).random(len(features))
+    if not share:
+        yield from (None for _ in draws)
+        return
+    for draw, (images, _, _) in zip(draws, anomalies.epoch(epoch), strict=True):
+        yield features.extract(images) if draw < share else None
+
+
 def stage2_loss(
-    model: AAND, teacher_features: list[Tensor], hard_positions: bool, execution: Execution
+    model: AAND,
+    teacher_features: list[Tensor],
+    hard_positions: bool,
+    execution: Execution,
+    seen: list[Tensor] | None = None,
 ) -> Tensor:
-    """Sum over levels of the distillation losses between the teacher's features and what the student makes of them."""
+    """Sum over levels of the distillation losses between the teacher's features and what the student makes of them, or
+    of the features `seen` in their place."""
     with execution.autocast(teacher_features[0].device):
-        student_features = model.student(teacher_features)
+        student_features = model.student(seen or teacher_features)
     loss = teacher_features[0].new_zeros((), dtype=torch.float32)
     for teacher, rebuilt in zip(teacher_features, student_features, strict=True):
         similarity = compare_features(teacher, rebuilt)
@@ -141,6 +161,24 @@ def stage2_loss(
         if hard_positions:
             loss = loss + hard_distillation_loss(similarity)
     return loss
+
+
+@torch.no_grad()
+def scale_levels(model: AAND, features: TeacherFeatures, execution: Execution) -> None:
+    """Set the mean and deviation of each level's distances to those over all positions of the training images."""
+    model.eval()
+    count, sums = 0, 0
+    for teacher_features in features.epoch(1):
+        with execution.autocast(teacher_features[0].device):
+            student_features = model.student(teacher_features)
+        distances = [
+            compare_features(*pair).distance() for pair in zip(teacher_features, student_features, strict=True)
+        ]
+        moments = [torch.stack([d.mean(), d.square().mean()]) for d in distances]
+        count += len(distances[0])
+        sums = sums + len(distances[0]) * torch.stack(moments).double()  # (levels, 2)
+    mean, square = (sums / count).unbind(1)
+    model.level_scale.set(mean, (square - mean**2).sqrt())
 
 
 @torch.inference_mode()
@@ -181,8 +219,3 @@ class Average:
                 if (total > 0).any():
                     figures[name] = float((hits / total)[total > 0].mean())
         return figures
-
-
-def lr_milestones(epochs: int) -> list[int]:
-    """The epochs after which the learning rate falls; the first epoch always has the whole rate."""
-    return [max(1, int(share * epochs)) for share in LR_MILESTONES]

@@ -34,6 +34,10 @@ class TeacherFeatures:
         self.device = model.pretrained.mean.device
         self.kept: list[Tensor] | None = None  # levels (N, H, W, C)
 
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return -(-len(self.images) // self.batch_size)
+
     def epoch(self, epoch: int) -> Iterator[list[Tensor]]:
         """The batches of an epoch, three levels (B, C, H, W) each."""
         for batch in epoch_batches(len(self.images), self.batch_size, self.seed, epoch):
@@ -42,11 +46,15 @@ class TeacherFeatures:
             else:
                 yield [to_device(level[batch.to(level.device)], self.device).permute(0, 3, 1, 2) for level in self.kept]
 
-    @torch.no_grad()
     def compute(self, batch: Tensor) -> list[Tensor]:
         """The features of the images at the positions of `batch`."""
         images = to_device(self.images[batch], self.device)[..., :3]
-        inputs = self.model.normalise(images.permute(0, 3, 1, 2))
+        return self.extract(images.permute(0, 3, 1, 2))
+
+    @torch.no_grad()
+    def extract(self, images: Tensor) -> list[Tensor]:
+        """The features of images uint8 (B, 3, S, S) on the training device."""
+        inputs = self.model.normalise(images)
         inputs = inputs.contiguous(memory_format=self.execution.memory_format)
         with self.execution.autocast(self.device):
             return [level.to(self.execution.dtype) for level in self.model.teacher(inputs)]

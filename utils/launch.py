@@ -45,6 +45,8 @@ NOT_SETTINGS = ("output", "fg_root", "seeds", "cache", "cache_dir", "cache_featu
 
 def train(args: argparse.Namespace) -> None:
     """Train what the flags of train.py ask for; whatever can go wrong early does so before a run folder is made."""
+    if args.method != "aand" and args.recipe != "published":
+        raise UsageError(f"--recipe {args.recipe} is one of --method aand, not of {args.method}")
     device = pick_device(args.device)
     execution = plan_execution(args, device)
     source = open_dataset(args.data_root, args.dataset, args.categories)

@@ -15,11 +15,12 @@ from datasets.loading import Files, SyntheticAnomalies, image_files, paths_of, t
 from models.aand import AAND
 from models.teacher import PretrainedTeacher
 from utils.checkpoint import build_model, load_checkpoint, save_checkpoint, stage_parts, stage_path
-from utils.engine import train_stage1, train_stage2
+from utils.engine import scale_levels, train_stage1, train_stage2
 from utils.evaluation import Prediction, TestSet
 from utils.execution import Execution, near
 from utils.features import TeacherFeatures
 from utils.image_store import Stack
+from utils.recipes import BASELINE, RECIPES
 from utils.runs import RunLog, rating
 from utils.selection import BestStudent, rate, rated_epochs
 
@@ -51,7 +52,7 @@ def train_category(
     `pretrained` is prepared for `execution`; args are the flags of train.py.
     """
     torch.manual_seed(args.seed)
-    model = build_model(pretrained, args.method).to(pretrained.mean.device)
+    model = build_model(pretrained, args.method, args.recipe).to(pretrained.mean.device)
     execution.prepare(model)
     for stage, parts in stage_parts(model).items():
         path = stage_path(log.folder, category, stage)
@@ -72,16 +73,23 @@ def amplify(
     if data.made:
         keep = f"python scripts/fore_extractor.py --data_path {args.data_root} keeps them"
         log.say(f"{category}: {data.made} of {len(data.images)} foreground masks made on the fly ({keep})")
-    device = model.pretrained.mean.device
-    anomalies = SyntheticAnomalies(
-        near(data.images, device), near(data.textures, device), batch_size=args.batch_size, seed=args.seed,
-        device=device, one_by_one=execution.one_by_one,
-    )  # fmt: skip
+    anomalies = synthetic_anomalies(model, data, args, execution)
     with log.stage(category, 1, args.epochs_stage1) as on_epoch:
         train_stage1(
             model.teacher, anomalies, epochs=args.epochs_stage1, lr=args.lr, seed=args.seed, execution=execution,
             on_epoch=on_epoch,
         )  # fmt: skip
+
+
+def synthetic_anomalies(
+    model: AAND, data: TrainingSet, args: argparse.Namespace, execution: Execution
+) -> SyntheticAnomalies:
+    """Synthetic anomalies on the training images, made on the model's device."""
+    device = model.pretrained.mean.device
+    return SyntheticAnomalies(
+        near(data.images, device), near(data.textures, device), batch_size=args.batch_size, seed=args.seed,
+        device=device, one_by_one=execution.one_by_one,
+    )  # fmt: skip
 
 
 def distil(
@@ -91,7 +99,7 @@ def distil(
 
     With a validation set the student of the epoch that is best there is the result.
     """
-    epochs, amplified = args.epochs_stage2, args.method == "aand"
+    epochs, recipe = args.epochs_stage2, RECIPES[args.recipe] if args.method == "aand" else BASELINE
     batch_size = 1 if execution.one_by_one else args.batch_size
     features = TeacherFeatures(model, data.images, batch_size=args.batch_size, seed=args.seed, execution=execution)
     log.say(f"{category}: {features.keep(args.cache_features, args.cache, args.cache_dir)}")
@@ -99,7 +107,10 @@ def distil(
     with log.stage(category, 2, epochs) as log_epoch:
 
         def on_epoch(epoch: int, figures: dict[str, float]) -> None:
-            if data.test_set and (epoch % args.eval_every == 0 or epoch == epochs):
+            tested = bool(data.test_set) and (epoch % args.eval_every == 0 or epoch == epochs)
+            if recipe.scale_levels and (tested or epoch in rated or epoch == epochs):
+                scale_levels(model, features, execution)
+            if tested:
                 figures = figures | Prediction.of(model, data.test_set, batch_size).evaluate(data.test_set)
             if epoch in rated:
                 figures = figures | rate(model, data.validation, batch_size)
@@ -108,7 +119,7 @@ def distil(
 
         train_stage2(
             model, features, epochs=epochs, lr=args.lr, execution=execution, on_epoch=on_epoch,
-            hard_positions=amplified, schedule=amplified,
+            recipe=recipe, anomalies=synthetic_anomalies(model, data, args, execution) if recipe.corrupted else None,
         )  # fmt: skip
     if best.epoch:
         best.restore()

@@ -1,0 +1,222 @@
+"""Recipes of Stage II: learning rates, corrupted steps, the levels' scale, and what users see of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.loading import SyntheticAnomalies, epoch_batches
+from models.aand import LevelScale, discrepancy_map
+from models.official import official_name
+from models.similarity import compare_features
+from models.teacher import build_teacher
+from models.weights import WeightsError
+from tests.commands import TINY, run_test, run_train, same_weights
+from utils.checkpoint import build_model, stage_parts
+from utils.engine import corrupted_features, scale_levels, train_stage2
+from utils.execution import Execution
+from utils.features import TeacherFeatures
+from utils.recipes import BASELINE, PUBLISHED, RECIPES, Recipe
+
+SIZE, FP32 = 64, Execution()
+ROBUST = ("--recipe", "robust", "--categories", "bottle", "--aux_path", "builtin")
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """uint8 (5, S, S, 4): noise, the foreground everywhere."""
+    content = np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 4), dtype=np.uint8)
+    content[..., 3] = 1
+    return torch.from_numpy(content)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return build_model(build_teacher("efficientnet_lite0", "random"), "aand", "robust").eval()
+
+
+@pytest.fixture
+def features(model, images) -> TeacherFeatures:
+    return TeacherFeatures(model, images, batch_size=2, seed=3, execution=FP32)
+
+
+@pytest.fixture
+def anomalies(images) -> SyntheticAnomalies:
+    return SyntheticAnomalies(images, images[..., :3].permute(0, 3, 1, 2), batch_size=2, seed=3)
+
+
+# Learning rates
+
+
+@pytest.mark.parametrize(
+    ("recipe", "done", "expected"),
+    [
+        (PUBLISHED, 0, 1), (PUBLISHED, 7.99, 1), (PUBLISHED, 8, 0.2), (PUBLISHED, 9, 0.04),
+        (BASELINE, 0, 1), (BASELINE, 9.9, 1),
+        (Recipe(schedule="cosine"), 0, 0.001), (Recipe(schedule="cosine"), 0.25, 0.5),
+        (Recipe(schedule="cosine"), 0.5, 1), (Recipe(schedule="cosine"), 0.5 + 9.5 / 2, 0.5),
+        (Recipe(schedule="cosine"), 0.5 + 9.5 / 4, (1 + math.sqrt(0.5)) / 2), (Recipe(schedule="cosine"), 10, 0),
+        (Recipe(schedule="cosine", rate=0.4), 0.5, 0.4), (Recipe(rate=0.5), 8, 0.1),
+    ],
+)  # fmt: skip
+def test_learning_rates_over_ten_epochs(recipe, done, expected):
+    assert recipe.rate_at(done, epochs=10) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_rate_follows_the_steps_within_an_epoch(model, features, monkeypatch):
+    rates = []
+
+    class Recorder(torch.optim.Adam):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr("utils.execution.Adam", Recorder)
+    recipe = Recipe(schedule="cosine", rate=0.5)
+    train_stage2(model, features, epochs=2, lr=0.01, execution=FP32, on_epoch=lambda *_: None, recipe=recipe)
+    assert rates == pytest.approx([0.01 * recipe.rate_at(step / 3, 2) for step in range(6)])  # 5 images in 3 steps
+
+
+# Corrupted steps
+
+
+def test_without_a_share_no_step_is_corrupted(features):
+    assert list(corrupted_features(features, None, 0.0, epoch=1)) == [None, None, None]
+
+
+def test_corrupted_steps_show_the_epochs_anomalies_on_the_same_images(features, anomalies, images):
+    corrupted = list(corrupted_features(features, anomalies, 1.0, epoch=2))
+    batches = list(epoch_batches(5, 2, 3, 2))
+    clean = changed = 0
+    for batch, (seen, masks, _), found in zip(batches, anomalies.epoch(2), corrupted, strict=True):
+        originals = images[batch][..., :3].permute(0, 3, 1, 2)
+        assert torch.equal(seen * (1 - masks), originals * (1 - masks))  # the step's own images
+        for level, expected in zip(found, features.extract(seen), strict=True):
+            assert torch.equal(level, expected)
+        for mask, level, target in zip(masks, found[0], features.compute(batch)[0], strict=True):
+            changed += bool(mask.any() and not torch.equal(level, target))
+            clean += bool(not mask.any() and torch.allclose(level, target, atol=1e-5))
+    assert changed + clean == 5 and changed >= 2
+
+
+def test_a_share_of_the_steps_is_corrupted_as_the_seed_and_the_epoch_say(model):
+    many = torch.zeros(400, 32, 32, 4, dtype=torch.uint8)
+    many[..., 3] = 1
+    textures = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+
+    def steps(seed: int, epoch: int) -> list[bool]:
+        features = TeacherFeatures(model, many, batch_size=4, seed=seed, execution=FP32)
+        features.extract = lambda images: ["seen"]
+        synthetic = SyntheticAnomalies(many, textures, batch_size=4, seed=seed)
+        return [seen is not None for seen in corrupted_features(features, synthetic, 0.3, epoch)]
+
+    first = steps(0, 1)
+    assert 15 <= sum(first) <= 45  # of 100; three standard deviations are 14
+    assert first == steps(0, 1)
+    assert first != steps(0, 2) and first != steps(1, 1)
+
+
+def test_the_student_is_trained_on_what_it_sees_and_compared_with_the_good_image(model, features, anomalies):
+    """Corrupted steps change what is learnt; with anomalies that change nothing they do not."""
+    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def train(recipe, synthetic):
+        model.load_state_dict(start)
+        train_stage2(model, features, epochs=1, lr=0.005, execution=FP32, on_epoch=lambda *_: None, recipe=recipe,
+                     anomalies=synthetic)  # fmt: skip
+        return model.decoder.level1[0].conv1.weight.detach().clone()
+
+    class Nothing(SyntheticAnomalies):
+        def epoch(self, epoch):
+            for batch in epoch_batches(5, 2, 3, epoch):
+                yield self.images[batch][..., :3].permute(0, 3, 1, 2), None, None
+
+    plain, corrupted = train(Recipe(), None), train(Recipe(corrupted=1.0), anomalies)
+    unchanged = train(Recipe(corrupted=1.0), Nothing(anomalies.images, anomalies.textures, batch_size=2, seed=3))
+    assert torch.allclose(plain, unchanged, atol=1e-6)
+    assert not torch.allclose(plain, corrupted, atol=1e-4)
+
+
+# The levels' scale
+
+
+def test_levels_are_scaled_by_mean_and_deviation_over_the_training_images(model, features, images):
+    scale_levels(model, features, FP32)
+    with torch.no_grad():
+        teacher = model.teacher(model.normalise(images[..., :3].permute(0, 3, 1, 2)))
+        distances = [compare_features(*pair).distance() for pair in zip(teacher, model.student(teacher), strict=True)]
+    for level, distance in enumerate(distances):
+        assert model.level_scale.mean[level].item() == pytest.approx(distance.mean().item(), rel=1e-4)
+        assert model.level_scale.deviation[level].item() == pytest.approx(distance.std(correction=0).item(), rel=1e-3)
+
+
+def test_a_scaled_map_sums_scaled_distances():
+    one, other = torch.tensor([1.0, 0.0])[None, :, None, None], torch.tensor([0.0, 1.0])[None, :, None, None]
+    scale = LevelScale(levels=2)
+    unscaled = discrepancy_map([one, one], [other, one], (2, 2), scale)
+    assert torch.allclose(unscaled, torch.full((1, 1, 2, 2), 1.0))  # distances 1 and 0
+    scale.set(torch.tensor([0.5, 0.2]), torch.tensor([0.25, 0.1]))
+    scaled = discrepancy_map([one, one], [other, one], (2, 2), scale)
+    assert torch.allclose(scaled, torch.full((1, 1, 2, 2), 0.5 / 0.25 - 0.2 / 0.1))
+
+
+def test_a_level_without_deviation_is_only_shifted():
+    scale = LevelScale(levels=1)
+    scale.set(torch.tensor([0.3]), torch.tensor([0.0]))
+    assert scale([torch.tensor([0.3, 0.5])])[0].tolist() == pytest.approx([0.0, 0.2])
+
+
+def test_only_a_recipe_that_scales_levels_has_their_scale():
+    teacher = build_teacher("efficientnet_lite0", "random")
+    assert "level_scale" in stage_parts(build_model(teacher, "aand", "robust"))[2]
+    assert "level_scale" not in stage_parts(build_model(teacher, "aand"))[2]
+    with pytest.raises(WeightsError, match="level_scale.mean has no place in the official checkpoint format"):
+        official_name("level_scale.mean")
+
+
+# What users see
+
+
+def test_a_robust_run_from_training_to_results(trained, tmp_path):
+    options = ("--data_root", trained.data, *TINY, *ROBUST, "--eval_every", 1, "--output", "run")
+    assert run_train(tmp_path, *options).status == 0
+    assert run_test(tmp_path, "--data_root", trained.data, "--run", "run").status == 0
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["settings"]["recipe"] == "robust"
+    records = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    scored = results["categories"]["bottle"]
+    assert scored == pytest.approx({name: records[-1][name] for name in scored}, abs=1e-5)  # scale saved and loaded
+    content = torch.load(tmp_path / "run/checkpoints/bottle/stage2.pt", weights_only=True)
+    assert (content["level_scale"]["deviation"] != 1).all()
+
+
+def test_a_robust_run_repeats(trained, tmp_path):
+    for name in ("first", "second"):
+        assert run_train(tmp_path, "--data_root", trained.data, *TINY, *ROBUST, "--output", name).status == 0
+    assert same_weights(tmp_path / "first", tmp_path / "second", "bottle")
+    assert not same_weights(tmp_path / "first", trained.aand, "bottle")
+
+
+def test_a_run_from_before_there_were_recipes_is_published(trained, tmp_path):
+    run = shutil.copytree(trained.aand, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    assert config.pop("recipe") == "published"
+    (run / "config.json").write_text(json.dumps(config))
+    assert run_test(tmp_path, "--data_root", trained.data, "--run", run).status == 0
+
+
+def test_the_baseline_has_no_recipes(trained, tmp_path):
+    result = run_train(tmp_path, "--data_root", trained.data, *TINY, "--method", "rd4ad", "--recipe", "robust")
+    assert result.status == 2
+    assert result.errors == ["error: --recipe robust is one of --method aand, not of rd4ad"]
+
+
+def test_published_is_the_default_and_has_nothing_new():
+    assert RECIPES["published"] == Recipe() == PUBLISHED
+    assert not PUBLISHED.corrupted and not PUBLISHED.scale_levels and PUBLISHED.hard_positions
