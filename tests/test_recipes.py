@@ -16,12 +16,13 @@ from models.official import official_name
 from models.similarity import compare_features
 from models.teacher import build_teacher
 from models.weights import WeightsError
-from tests.commands import TINY, run_test, run_train, same_weights
-from utils.checkpoint import build_model, stage_parts
+from tests.commands import TINY, decode, run_test, run_train, same_weights
+from utils.checkpoint import build_model, load_model, stage_parts
 from utils.engine import corrupted_features, scale_levels, train_stage2
 from utils.execution import Execution
 from utils.features import TeacherFeatures
 from utils.recipes import BASELINE, PUBLISHED, RECIPES, Recipe
+from utils.runs import read_config
 
 SIZE, FP32 = 64, Execution()
 ROBUST = ("--recipe", "robust", "--categories", "bottle", "--aux_path", "builtin")
@@ -166,6 +167,16 @@ def test_a_scaled_map_sums_scaled_distances():
     assert torch.allclose(scaled, torch.full((1, 1, 2, 2), 0.5 / 0.25 - 0.2 / 0.1))
 
 
+def test_a_models_map_is_scaled(model, images):
+    inputs = model.normalise(images[..., :3].permute(0, 3, 1, 2))
+    with torch.no_grad():
+        before, _ = model(inputs)
+        model.level_scale.set(torch.zeros(3), torch.full((3,), 0.5))
+        after, score = model(inputs)
+    assert torch.allclose(after, 2 * before, rtol=1e-4)
+    assert torch.equal(score, after.amax(dim=(1, 2, 3)))
+
+
 def test_a_level_without_deviation_is_only_shifted():
     scale = LevelScale(levels=1)
     scale.set(torch.tensor([0.3]), torch.tensor([0.0]))
@@ -192,8 +203,11 @@ def test_a_robust_run_from_training_to_results(trained, tmp_path):
     records = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     scored = results["categories"]["bottle"]
     assert scored == pytest.approx({name: records[-1][name] for name in scored}, abs=1e-5)  # scale saved and loaded
-    content = torch.load(tmp_path / "run/checkpoints/bottle/stage2.pt", weights_only=True)
-    assert (content["level_scale"]["deviation"] != 1).all()
+    model, _ = load_model(tmp_path / "run", "bottle", read_config(tmp_path / "run"))
+    saved = model.level_scale.mean.clone()
+    good = decode(sorted((trained.data / "bottle/train/good").iterdir()), 32)
+    scale_levels(model, TeacherFeatures(model, good, batch_size=2, seed=0, execution=FP32), FP32)
+    assert saved.tolist() == pytest.approx(model.level_scale.mean.tolist(), rel=1e-3)  # that of the last epoch
 
 
 def test_a_robust_run_repeats(trained, tmp_path):

@@ -122,9 +122,9 @@ def test_an_error_where_no_anomaly_can_be_seen(monkeypatch):
 # What is kept
 
 
-def test_the_best_student_comes_back():
-    model = build_model(build_teacher("efficientnet_lite0", "random"), "aand")
-    parts = {"bottleneck": model.bottleneck, "decoder": model.decoder}
+def test_the_best_student_comes_back_with_its_levels_scale():
+    model = build_model(build_teacher("efficientnet_lite0", "random"), "aand", "robust")
+    parts = {"bottleneck": model.bottleneck, "decoder": model.decoder, "level_scale": model.level_scale}
     best, states = BestStudent(model), {}
     for epoch, figure in enumerate([0.4, 0.8, 0.8, 0.6], 1):
         for part in parts.values():
