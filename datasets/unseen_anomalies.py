@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 SMALLEST_AREA, LARGEST_AREA = 0.0005, 0.05  # of the image: drawn evenly in the logarithm
-VISIBLE = 8  # grey levels: a pixel is anomalous where some channel changed by more, on average over a
-VISIBLE_SIGMA = 1.5  # pixels wide neighbourhood
+VISIBLE = 8  # grey levels: a pixel is anomalous where some channel changed by more,
+VISIBLE_SIGMA = 1.5  # smoothed with a Gaussian of so many pixels
 MIN_PIXELS = 12  # an anomaly with fewer anomalous pixels is drawn again
 MAX_REDRAWS = 20
 HARMONICS = 4  # of a region's outline
@@ -34,7 +34,16 @@ class Place(NamedTuple):
     radius: float  # pixels, of a disc of the same area
 
 
-Kind = Callable[[np.ndarray, Place, np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+class Scene(NamedTuple):
+    """What an anomaly is made of."""
+
+    image: np.ndarray  # float32 (S, S, 3), of 0..255
+    place: Place
+    other: np.ndarray  # another good image, or the same: uint8 (S, S, 3)
+    texture: np.ndarray  # uint8 (S, S, 3)
+
+
+Kind = Callable[[Scene, np.random.Generator], np.ndarray]  # returns the changed image (S, S, 3), not clipped
 
 
 def make_unseen_anomalies(
@@ -49,16 +58,9 @@ def make_unseen_anomalies(
     """
     made, masks, kinds = [], [], []
     for index, (image, foreground) in enumerate(zip(images, foregrounds, strict=True)):
-        grey = (image == image[..., :1]).all()  # a grey camera sees no colour in an anomaly either
         for number, (name, kind) in enumerate(KINDS.items()):
             rng = np.random.default_rng([seed, index, number])
-            for _ in range(MAX_REDRAWS):
-                other = images[rng.integers(len(images))]
-                texture = np.moveaxis(np.asarray(textures[int(rng.integers(len(textures)))]), 0, -1)
-                changed = kind(image.astype(np.float32), draw_place(foreground, rng), other, texture, rng)
-                if grey:
-                    changed = np.repeat(changed.mean(axis=2, keepdims=True), 3, axis=2)
-                changed = changed.round().clip(0, 255).astype(np.uint8)
+            for changed in (change(kind, image, foreground, images, textures, rng) for _ in range(MAX_REDRAWS)):
                 mask = visible_change(image, changed)
                 if mask.sum() >= MIN_PIXELS:
                     made.append(changed)
@@ -67,6 +69,19 @@ def make_unseen_anomalies(
                     break
     shape = images.shape[1:3]
     return np.array(made, np.uint8).reshape(-1, *shape, 3), np.array(masks, np.uint8).reshape(-1, *shape), kinds
+
+
+def change(
+    kind: Kind, image: np.ndarray, foreground: np.ndarray, images: np.ndarray, textures: Sequence[np.ndarray],
+    rng: np.random.Generator,
+) -> np.ndarray:  # fmt: skip
+    """An image uint8 (S, S, 3) with an anomaly of one kind, seen or not; grey where the image is."""
+    other = images[rng.integers(len(images))]
+    texture = np.moveaxis(np.asarray(textures[int(rng.integers(len(textures)))]), 0, -1)
+    changed = kind(Scene(image.astype(np.float32), draw_place(foreground, rng), other, texture), rng)
+    if (image == image[..., :1]).all():  # a grey camera sees no colour in an anomaly either
+        changed = np.repeat(changed.mean(axis=2, keepdims=True), 3, axis=2)
+    return changed.round().clip(0, 255).astype(np.uint8)
 
 
 def visible_change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -100,18 +115,20 @@ def draw_place(foreground: np.ndarray, rng: np.random.Generator) -> Place:
     return Place(weight[..., None].astype(np.float32), (x, y), radius)
 
 
-def texture(image: np.ndarray, place: Place, other: np.ndarray, texture: np.ndarray, rng: np.random.Generator):
+def texture(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """A foreign texture shines through."""
-    return mix(image, texture, place.weight * rng.uniform(0.2, 1))
+    image, place, *_ = scene
+    return mix(image, scene.texture, place.weight * rng.uniform(0.2, 1))
 
 
-def paste(image: np.ndarray, place: Place, other: np.ndarray, texture: np.ndarray, rng: np.random.Generator):
+def paste(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """A part of another good image, turned and rescaled, cloned in without a seam."""
+    image, place, *_ = scene
     size = len(image)
     about = rng.uniform(0.25, 0.75, 2) * size
     turned = cv2.getRotationMatrix2D(tuple(about), rng.uniform(0, 360), math.exp(rng.uniform(-0.7, 0.7)))
     turned[:, 2] += np.array(place.centre) - about
-    patch = cv2.warpAffine(other, turned, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    patch = cv2.warpAffine(scene.other, turned, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     region = (place.weight[..., 0] > 0.5).astype(np.uint8)
     region[[0, -1]] = region[:, [0, -1]] = 0  # the clone needs a border
     x, y, width, height = cv2.boundingRect(region)
@@ -123,8 +140,9 @@ def paste(image: np.ndarray, place: Place, other: np.ndarray, texture: np.ndarra
     return mix(image, cloned, region[..., None] * rng.uniform(0.6, 1))
 
 
-def smudge(image: np.ndarray, place: Place, other: np.ndarray, texture: np.ndarray, rng: np.random.Generator):
+def smudge(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """A wiped stain of one colour."""
+    image, place, *_ = scene
     length = max(3, int(place.radius) | 1)
     streak = np.zeros((length, length), np.float32)
     direction = rng.uniform(0, math.pi)
@@ -138,8 +156,9 @@ def smudge(image: np.ndarray, place: Place, other: np.ndarray, texture: np.ndarr
     return mix(image, colour.clip(0, 255), place.weight * density[..., None] * rng.uniform(0.3, 0.9))
 
 
-def scratch(image: np.ndarray, place: Place, other: np.ndarray, texture: np.ndarray, rng: np.random.Generator):
+def scratch(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """A thin bent line, lighter or darker than what it crosses."""
+    image, place, *_ = scene
     points = [np.array(place.centre, np.float64)]
     direction, step = rng.uniform(0, 2 * math.pi), max(3.0, place.radius)
     for _ in range(rng.integers(2, 7)):
@@ -153,8 +172,9 @@ def scratch(image: np.ndarray, place: Place, other: np.ndarray, texture: np.ndar
     return image + weight * rng.choice([-1, 1]) * rng.uniform(20, 100)
 
 
-def missing(image: np.ndarray, place: Place, other: np.ndarray, texture: np.ndarray, rng: np.random.Generator):
+def missing(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """A part is gone: what surrounds it has grown in, or the image's border shows."""
+    image, place, *_ = scene
     region = (place.weight[..., 0] > 0.5).astype(np.uint8)
     if rng.random() < 0.5:
         return cv2.inpaint(image.astype(np.uint8), region, 3, cv2.INPAINT_TELEA).astype(np.float32)
@@ -163,8 +183,9 @@ def missing(image: np.ndarray, place: Place, other: np.ndarray, texture: np.ndar
     return mix(image, background, place.weight)
 
 
-def warp(image: np.ndarray, place: Place, other: np.ndarray, texture: np.ndarray, rng: np.random.Generator):
+def warp(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """The part is pushed, swollen, pinched or twisted."""
+    image, place, *_ = scene
     size = len(image)
     y, x = np.mgrid[:size, :size].astype(np.float32)
     right, down = x - place.centre[0], y - place.centre[1]
@@ -185,15 +206,17 @@ def warp(image: np.ndarray, place: Place, other: np.ndarray, texture: np.ndarray
                      borderMode=cv2.BORDER_REFLECT_101)  # fmt: skip
 
 
-def spot(image: np.ndarray, place: Place, other: np.ndarray, texture: np.ndarray, rng: np.random.Generator):
+def spot(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """A spot is lighter or darker, with a soft border."""
+    image, place, *_ = scene
     soft = cv2.GaussianBlur(place.weight, (0, 0), max(1.0, 0.3 * place.radius))[..., None]
     gain = math.exp(rng.choice([-1, 1]) * rng.uniform(0.15, 0.6))
     return image * (1 + soft * (gain - 1))
 
 
-def grain(image: np.ndarray, place: Place, other: np.ndarray, texture: np.ndarray, rng: np.random.Generator):
+def grain(scene: Scene, rng: np.random.Generator) -> np.ndarray:
     """A spot is out of focus, or grainy."""
+    image, place, *_ = scene
     if rng.random() < 0.5:
         return mix(image, cv2.GaussianBlur(image, (0, 0), rng.uniform(1.5, 5)), place.weight)
     noise = cv2.GaussianBlur(rng.normal(size=image.shape[:2]).astype(np.float32), (0, 0), rng.uniform(0.5, 1.5))

@@ -28,7 +28,7 @@ from utils.engine import predict_maps
 from utils.runs import read_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SETTINGS = {"method": "aand", "backbone": "efficientnet_lite0", "image_size": 32, "seed": 0}
+SETTINGS = {"method": "aand", "recipe": "published", "backbone": "efficientnet_lite0", "image_size": 32, "seed": 0}
 
 
 class Bomb:

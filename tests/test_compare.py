@@ -171,6 +171,16 @@ def test_runs_of_one_seed_and_of_several_are_read(tmp_path):
     assert [seed["seed"] for seed in read_runs([one])[0].seeds] == [7]
 
 
+def test_results_from_before_there_were_recipes_are_of_the_published_one(tmp_path):
+    before = write_run(tmp_path / "before", scored(0))
+    now = write_run(tmp_path / "now", scored(0, settings={"recipe": "published", "select": "last", "holdout": 0.1}))
+    robust = write_run(tmp_path / "robust", scored(0, settings={"recipe": "robust"}))
+    assert list(compare(read_runs([before, now]), ["image_auroc"]).notes) == []
+    assert list(compare(read_runs([before, robust]), ["image_auroc"]).notes) == [
+        "Setting recipe: published (before); robust (robust)."
+    ]
+
+
 BROKEN = {
     "{": "cannot be read",
     "[]": "no categories, settings, training, testing, test_files in it",

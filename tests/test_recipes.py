@@ -87,8 +87,8 @@ def test_the_rate_follows_the_steps_within_an_epoch(model, features, monkeypatch
 # Corrupted steps
 
 
-def test_without_a_share_no_step_is_corrupted(features):
-    assert list(corrupted_features(features, None, 0.0, epoch=1)) == [None, None, None]
+def test_without_a_share_no_step_is_corrupted(features, anomalies):
+    assert list(corrupted_features(features, anomalies, 0.0, epoch=1)) == [None, None, None]
 
 
 def test_corrupted_steps_show_the_epochs_anomalies_on_the_same_images(features, anomalies, images):
@@ -134,7 +134,7 @@ def test_the_student_is_trained_on_what_it_sees_and_compared_with_the_good_image
         return model.decoder.level1[0].conv1.weight.detach().clone()
 
     class Nothing(SyntheticAnomalies):
-        def epoch(self, epoch):
+        def epoch(self, epoch, wanted):
             for batch in epoch_batches(5, 2, 3, epoch):
                 yield self.images[batch][..., :3].permute(0, 3, 1, 2), None, None
 
@@ -217,12 +217,18 @@ def test_a_robust_run_repeats(trained, tmp_path):
     assert not same_weights(tmp_path / "first", trained.aand, "bottle")
 
 
-def test_a_run_from_before_there_were_recipes_is_published(trained, tmp_path):
+def test_a_run_from_before_there_were_recipes_is_published_and_goes_on(trained, tmp_path):
     run = shutil.copytree(trained.aand, tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
     assert config.pop("recipe") == "published"
+    del config["select"], config["holdout"]
     (run / "config.json").write_text(json.dumps(config))
     assert run_test(tmp_path, "--data_root", trained.data, "--run", run).status == 0
+    assert json.loads((run / "results.json").read_text())["protocol"]["epoch"] == "last"
+    (run / "checkpoints/tile/stage2.pt").unlink()
+    result = run_train(tmp_path, "--data_root", trained.data, *TINY, "--aux_path", "builtin", "--output", run)
+    assert result.status == 0, result.err  # it goes on: nothing that matters has changed
+    assert same_weights(run, trained.aand, "tile")
 
 
 def test_the_baseline_has_no_recipes(trained, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 from tests.commands import TINY, read_state, run_train, same_state, same_weights
 from utils.runs import (
+    EARLIER,
     RunError,
     newest_run,
     open_run,
@@ -145,7 +146,7 @@ def test_rd4ad_has_no_stage1_and_needs_no_textures(trained, tmp_path):
 def test_open_run_keeps_the_first_settings(tmp_path):
     open_run(tmp_path / "run", SETTINGS)
     open_run(tmp_path / "run", SETTINGS | {"started": "2025", "categories": ["b"], "workers": 0, "device": "cpu"})
-    assert read_config(tmp_path / "run") == SETTINGS
+    assert read_config(tmp_path / "run") == EARLIER | SETTINGS
     for changed in ({"seed": 1}, {"data_root": "/other"}, {"new": True}):
         with pytest.raises(RunError, match=f"{next(iter(changed))}: .* -> .*; choose another --output|choose another"):
             open_run(tmp_path / "run", SETTINGS | changed)

@@ -11,6 +11,7 @@ from datasets.unseen_anomalies import (
     MIN_PIXELS,
     SMALLEST_AREA,
     Place,
+    Scene,
     draw_place,
     make_unseen_anomalies,
     mix,
@@ -159,8 +160,8 @@ def rng(seed: int = 0) -> np.random.Generator:
 def test_outside_the_place_nothing_changes(kind, images, textures):
     place = disc(15)
     for seed in range(10):
-        texture = np.moveaxis(textures[0], 0, -1)
-        changed = KINDS[kind](images[0].astype(np.float32), place, images[1], texture, rng(seed))
+        scene = Scene(images[0].astype(np.float32), place, images[1], np.moveaxis(textures[0], 0, -1))
+        changed = KINDS[kind](scene, rng(seed))
         outside = place.weight[..., 0] == 0
         np.testing.assert_allclose(changed[outside], images[0][outside], atol=1e-3)
         assert np.abs(changed - images[0]).max() > 5
@@ -169,7 +170,7 @@ def test_outside_the_place_nothing_changes(kind, images, textures):
 def test_a_texture_shines_through_in_one_proportion(textures):
     image = np.zeros((SIZE, SIZE, 3), np.float32)
     texture = np.moveaxis(textures[0], 0, -1)
-    changed = KINDS["texture"](image, disc(15), image, texture, rng())
+    changed = KINDS["texture"](Scene(image, disc(15), image, texture), rng())
     bright = (disc(15).weight > 0) & (texture > 50)
     shares = changed[bright] / texture[bright]
     assert np.ptp(shares) < 1e-3 and 0.2 <= shares[0] <= 1
@@ -179,7 +180,7 @@ def test_a_scratch_is_lighter_or_darker_by_one_amount():
     image = np.full((SIZE, SIZE, 3), 128, np.float32)
     signs = set()
     for seed in range(20):
-        change = KINDS["scratch"](image, disc(15), image, image, rng(seed)) - image
+        change = KINDS["scratch"](Scene(image, disc(15), image, image), rng(seed)) - image
         assert 20 <= np.abs(change).max() <= 100
         assert (change >= 0).all() or (change <= 0).all()
         assert 5 < (change != 0).any(axis=2).sum() < 0.1 * SIZE * SIZE  # thin
@@ -192,7 +193,8 @@ def test_a_missing_part_shows_the_border_or_what_is_around_it():
     image[[0, -1]] = image[:, [0, -1]] = 10
     image[38:58, 38:58] = 90  # the part
     means = [
-        KINDS["missing"](image, disc(16), image, image, rng(seed))[44:52, 44:52].mean().round() for seed in range(20)
+        KINDS["missing"](Scene(image, disc(16), image, image), rng(seed))[44:52, 44:52].mean().round()
+        for seed in range(20)
     ]
     assert {abs(mean - 10) < 2 for mean in means} == {True, False}
     assert all(abs(mean - 10) < 2 or abs(mean - 200) < 5 for mean in means)
@@ -202,7 +204,7 @@ def test_a_warp_moves_pixels_near_its_centre_alone():
     y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
     image = np.stack([x, y, 0 * x], axis=-1)  # each pixel holds its own place
     for seed in range(20):
-        changed = KINDS["warp"](image, disc(6), image, image, rng(seed))
+        changed = KINDS["warp"](Scene(image, disc(6), image, image), rng(seed))
         moved = np.hypot(*(changed - image)[..., :2].transpose(2, 0, 1))
         far = np.hypot(x - SIZE // 2, y - SIZE // 2) > 40
         assert moved[far].max() < 0.2
@@ -213,7 +215,7 @@ def test_a_spot_is_lighter_or_darker_by_a_factor():
     image = np.full((SIZE, SIZE, 3), 100, np.float32)
     peaks = []
     for seed in range(30):
-        change = KINDS["spot"](image, disc(15), image, image, rng(seed)) / 100
+        change = KINDS["spot"](Scene(image, disc(15), image, image), rng(seed)) / 100
         peaks.append(change[SIZE // 2, SIZE // 2, 0])
         assert np.abs(change[:5] - 1).max() < 1e-3
     peaks = np.array(peaks)
@@ -223,7 +225,7 @@ def test_a_spot_is_lighter_or_darker_by_a_factor():
 
 def test_grain_smooths_or_roughens(images):
     rough = [
-        np.diff(KINDS["grain"](images[0].astype(np.float32), disc(15), images[1], images[0], rng(seed)), axis=1)[
+        np.diff(KINDS["grain"](Scene(images[0].astype(np.float32), disc(15), images[1], images[0]), rng(seed)), axis=1)[
             40:56, 40:56
         ].std()
         for seed in range(20)

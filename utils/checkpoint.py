@@ -86,7 +86,7 @@ def load_model(run: Path, category: str, settings: Mapping[str, Any]) -> tuple[A
     """
     pretrained = build_teacher(settings["backbone"], weights="random")
     load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
-    model = build_model(pretrained, settings["method"], settings.get("recipe", "published"))
+    model = build_model(pretrained, settings["method"], settings["recipe"])
     seconds = sum(
         load_checkpoint(stage_path(run, category, stage), parts, settings)
         for stage, parts in stage_parts(model).items()

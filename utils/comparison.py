@@ -18,7 +18,7 @@ from typing import Any
 
 from utils.metrics import METRICS
 from utils.report import HEADINGS, Statistic, mean_row
-from utils.runs import CONFIG, FREE_SETTINGS, RESULTS, RunError, list_seeds
+from utils.runs import CONFIG, EARLIER, FREE_SETTINGS, RESULTS, RunError, list_seeds
 
 MEAN = "Mean"
 NEEDED = ("categories", "settings", "training", "testing", "test_files")  # of results.json, each an object
@@ -231,4 +231,4 @@ def _read_results(folder: Path, run: Path) -> dict[str, Any]:
         compare([Run(folder.name, [results])], METRICS)  # reads all that is used
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RunError(f"{path} is broken ({error!r}); {advice}") from error
-    return results
+    return results | {"settings": EARLIER | results["settings"]}

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from itertools import repeat
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR, MultiStepLR
+from torch.optim.lr_scheduler import LambdaLR
 
 from datasets.loading import SyntheticAnomalies, epoch_seed
 from models.aand import AAND
@@ -28,7 +29,7 @@ from models.losses import (
 from models.similarity import compare_features
 from utils.execution import Execution, Optimizer
 from utils.features import TeacherFeatures
-from utils.recipes import LR_FACTOR, PUBLISHED, Recipe, lr_milestones
+from utils.recipes import PUBLISHED, Recipe
 
 ADAM_BETAS = (0.5, 0.999)
 AMPLIFY_WEIGHT = 0.1
@@ -50,7 +51,7 @@ def train_stage1(
     """Train the amplification on synthetic anomalies."""
     device = teacher.pretrained.mean.device
     optimizer = Optimizer(teacher.amplification.parameters(), lr, ADAM_BETAS, execution, device)
-    scheduler = MultiStepLR(optimizer.adam, lr_milestones(epochs), gamma=LR_FACTOR)
+    scheduler = LambdaLR(optimizer.adam, lambda epoch: PUBLISHED.rate_at(epoch, epochs))
     generator = torch.Generator()
     for epoch in range(1, epochs + 1):
         generator.manual_seed(epoch_seed(seed, epoch))
@@ -110,7 +111,7 @@ def train_stage2(
 ) -> None:
     """Train the student to rebuild the teacher's features of good images.
 
-    `anomalies`, of the same images in the same batches, are what a recipe with corrupted steps shows the student then.
+    `anomalies`, of the same images in the same batches, are what the student sees in a recipe's corrupted steps.
     """
     parameters = [*model.bottleneck.parameters(), *model.decoder.parameters()]
     optimizer = Optimizer(parameters, lr, ADAM_BETAS, execution, model.pretrained.mean.device)
@@ -119,9 +120,10 @@ def train_stage2(
     for epoch in range(1, epochs + 1):
         model.train()
         figures = Average()
-        for teacher_features, seen in zip(
-            features.epoch(epoch), corrupted_features(features, anomalies, recipe.corrupted, epoch), strict=True
-        ):
+        corrupted = repeat(None, steps)
+        if anomalies:
+            corrupted = corrupted_features(features, anomalies, recipe.corrupted, epoch)
+        for teacher_features, seen in zip(features.epoch(epoch), corrupted, strict=True):
             loss = stage2_loss(model, teacher_features, recipe.hard_positions, execution, seen)
             optimizer.step(loss)
             scheduler.step()
@@ -131,16 +133,13 @@ def train_stage2(
 
 
 def corrupted_features(
-    features: TeacherFeatures, anomalies: SyntheticAnomalies | None, share: float, epoch: int
+    features: TeacherFeatures, anomalies: SyntheticAnomalies, share: float, epoch: int
 ) -> Iterator[list[Tensor] | None]:
     """For each step of an epoch the features of its images with synthetic anomalies or, in all but a share of the
     steps, None."""
-    draws = np.random.default_rng([features.seed, epoch, CORRUPTED_STREAM]).random(len(features))
-    if not share:
-        yield from (None for _ in draws)
-        return
-    for draw, (images, _, _) in zip(draws, anomalies.epoch(epoch), strict=True):
-        yield features.extract(images) if draw < share else None
+    wanted = np.random.default_rng([features.seed, epoch, CORRUPTED_STREAM]).random(len(features)) < share
+    for made in anomalies.epoch(epoch, wanted):
+        yield features.extract(made[0]) if made else None
 
 
 def stage2_loss(
@@ -171,14 +170,13 @@ def scale_levels(model: AAND, features: TeacherFeatures, execution: Execution) -
     for teacher_features in features.epoch(1):
         with execution.autocast(teacher_features[0].device):
             student_features = model.student(teacher_features)
-        distances = [
-            compare_features(*pair).distance() for pair in zip(teacher_features, student_features, strict=True)
-        ]
-        moments = [torch.stack([d.mean(), d.square().mean()]) for d in distances]
-        count += len(distances[0])
-        sums = sums + len(distances[0]) * torch.stack(moments).double()  # (levels, 2)
-    mean, square = (sums / count).unbind(1)
-    model.level_scale.set(mean, (square - mean**2).sqrt())
+        images = len(teacher_features[0])
+        pairs = zip(teacher_features, student_features, strict=True)
+        distances = [compare_features(*pair).distance().cpu().double() for pair in pairs]
+        sums = sums + images * torch.stack([torch.stack([d.mean(), d.square().mean()]) for d in distances])
+        count += images
+    mean, square = (sums / count).unbind(1)  # (levels,) each
+    model.level_scale.set(mean, (square - mean**2).clamp_min(0).sqrt())
 
 
 @torch.inference_mode()
@@ -214,7 +212,7 @@ class Average:
         """Means by name; with gate counts also their precision and recall, means over the levels that have them."""
         figures = {name: float(value) / self.images for name, value in self.sums.items()}
         if isinstance(self.gate_counts, Tensor):
-            hits, predicted, anomalous = self.gate_counts.double().cpu().T  # (levels,) each
+            hits, predicted, anomalous = self.gate_counts.cpu().double().T  # (levels,) each
             for name, total in (("gate_precision", predicted), ("gate_recall", anomalous)):
                 if (total > 0).any():
                     figures[name] = float((hits / total)[total > 0].mean())

@@ -78,18 +78,17 @@ class Optimizer:
         fused = execution.fused_optimizer and device.type in ("cpu", "cuda")
         self.adam = Adam(parameters, lr, betas=betas, fused=fused)
         self.scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "fp16")
-        self.started = False
         release_freed_memory()  # of building the model
 
     def step(self, loss: Tensor) -> None:
         """Go one step down the gradient of `loss`."""
+        first = not self.adam.state
         self.scaler.scale(loss).backward()
         self.scaler.step(self.adam)
         self.scaler.update()
         self.adam.zero_grad(set_to_none=True)  # now: the next step's activations need the room
-        if not self.started:  # Adam's moments now lie where the next activations would have fitted
+        if first:  # Adam's moments now lie where the next activations would have fitted
             release_freed_memory()
-            self.started = True
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:

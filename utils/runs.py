@@ -29,6 +29,7 @@ NEEDED_SETTINGS = ("method", "backbone", "image_size", "dataset", "data_root", "
 # What may differ when a run goes on:
 FREE_SETTINGS = ("categories", "device", "workers", "eval_every", "started", "command", "code", "environment")
 RATED_BY, SYNTHETIC = ("image_auroc", "aupro"), "synthetic_"  # metrics that rate an epoch, and their prefix in the log
+EARLIER = {"recipe": "published", "select": "last", "holdout": 0.1}  # of settings that do not say
 SEED_FOLDERS = "seed[0-9]*"
 
 
@@ -63,7 +64,7 @@ def open_run(folder: Path, settings: Mapping[str, Any], other_seeds: Iterable[Pa
 
 
 def _require_same_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    before = read_config(folder)
+    before, settings = read_config(folder), EARLIER | settings
     names = [name for name in {**before, **settings} if name not in FREE_SETTINGS]
     differences = [f"{n}: {before.get(n)} -> {settings.get(n)}" for n in names if before.get(n) != settings.get(n)]
     if differences:
@@ -79,7 +80,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     missing = [name for name in NEEDED_SETTINGS if not isinstance(config, dict) or name not in config]
     if missing:
         raise RunError(f"{folder} is not a run folder of train.py: {CONFIG} has no {', '.join(missing)}")
-    return config
+    return EARLIER | config
 
 
 def seed_folder(run: Path, seed: int) -> Path:

@@ -118,6 +118,7 @@ def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, ho
     folders = seed_folders(run)
     scores = {folder: Scores() for folder in folders}
     settings = {folder: read_config(folder) for folder in folders}
+    select = settings[folders[0]]["select"]  # the same of all seeds
     test_sets = read_test_sets(samples, settings[folders[0]]["image_size"], how)
     for category, found in tqdm(samples.items(), desc="scoring", unit="category", disable=None):
         test_set = test_sets(category)
@@ -129,14 +130,9 @@ def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, ho
         write_results(folder, [scores[folder]], run_info(folder, settings[folder], scores[folder], test_files, how))
     if folders != [run]:
         seeds = {"seeds": [settings[folder]["seed"] for folder in folders]}
-        protocol = {"epoch": selection(settings[folders[0]]), **PROTOCOL}
+        protocol = {"epoch": select, **PROTOCOL}
         write_results(run, list(scores.values()), seeds | {"protocol": protocol, "test_files": test_files})
-    return format_results(run, folders, list(scores.values()), EPOCHS[selection(settings[folders[0]])])
-
-
-def selection(settings: Mapping[str, Any]) -> str:
-    """How a run's epoch was chosen: --select, which runs of earlier versions do not have."""
-    return settings.get("select", "last")
+    return format_results(run, folders, list(scores.values()), EPOCHS[select])
 
 
 def score_category(
@@ -182,7 +178,7 @@ def run_info(
     protocols, selected = published_protocol(folder), selected_epochs(folder)
     return {
         "seed": settings.get("seed"),
-        "protocol": {"epoch": selection(settings), **PROTOCOL},
+        "protocol": {"epoch": settings["select"], **PROTOCOL},
         "selected_epochs": {category: selected[category] for category in scores.rows if category in selected},
         "settings": flags,
         "published_protocol": {category: protocols[category] for category in scores.rows if category in protocols},
