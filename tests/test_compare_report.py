@@ -66,7 +66,7 @@ def test_csv_file(tmp_path):
     header, *lines = csv.reader((tmp_path / "c.csv").read_text(encoding="utf-8").splitlines())
     assert header[:6] == ["category", "metric", "run", "seeds", "mean [0..1]", "std"]
     assert header[6:10] == ["difference to the first run", "spread", "beyond spread", "p"]
-    assert header[10:] == ["best on test minus last (not a result)", "std of best on test minus last"]
+    assert header[10:] == ["best on test minus result (not a result)", "std of best on test minus result"]
     assert [line[:3] for line in lines] == [
         *([c, m, run] for c in ("tile", "wood") for m in HEADLINE for run in ("base", "ours")),
         *(["Mean", m, run] for m in HEADLINE[:2] for run in ("base", "ours")),

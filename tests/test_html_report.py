@@ -212,7 +212,7 @@ def test_names_cannot_break_out_of_the_page():
 
 def test_table_shows_percent_dashes_and_gains():
     words = "".join(Tags(make_page("part")).words)
-    for text in ("50.00", "33.33", "–", "best epoch on test − last", "10.00", "Mean"):
+    for text in ("50.00", "33.33", "–", "best epoch on test − result", "10.00", "Mean"):
         assert text in words
 
 
@@ -249,6 +249,8 @@ def test_report_of_a_run(trained, tmp_path):
     words = "".join(Tags(page).words)
     for text in ("bottle", "tile", "Stage I on synthetic anomalies", "gate, level 3", "similarity after", "Mean"):
         assert text in words
+    assert "Recipepublished" in words and "Resultlast epoch" in words  # a name and its value
+    assert "synthetic anomalies on images held out" not in words  # none were rated
     rows = json.loads((trained.aand / "results.json").read_text(encoding="utf-8"))["categories"]
     for row in rows.values():  # scored on the way, as by test.py
         assert f"{100 * row['aupro']:.2f}" in words
@@ -262,6 +264,7 @@ def test_report_of_the_baseline_has_no_stage1(trained, tmp_path):
     assert "tile" in words
     assert "bottle" not in words.split("How to repeat it")[0]
     assert "Stage I on synthetic anomalies" not in words
+    assert "Recipe" not in words
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 from datasets.base import DataError, Sample
 from datasets.loading import hold_out
 from models.teacher import build_teacher
-from tests.commands import TINY, run_test, run_train, same_weights
+from tests.commands import TINY, run_report, run_test, run_train, same_weights
 from tests.trees import good_image, make_mvtec, write_image
 from utils.checkpoint import build_model
 from utils.runs import published_protocol, rating, selected_epochs
@@ -174,6 +174,16 @@ def test_the_result_is_the_chosen_epochs(selected, trained):
     logged = next(record for record in records if record["stage"] == 2 and record["epoch"] == epoch)
     scored = content["categories"]["bottle"]
     assert scored == pytest.approx({name: logged[name] for name in scored}, abs=1e-5)
+
+
+def test_the_report_shows_how_the_epoch_was_chosen(selected, trained):
+    run, _ = selected
+    result = run_report(run.parent, run, "--data_root", trained.data, "--output", "report.html")
+    assert result.status == 0, result.err
+    page = (run.parent / "report.html").read_text(encoding="utf-8")
+    assert "<dt>Result</dt><dd>epoch chosen on synthetic anomalies</dd>" in page
+    assert "Stage II: synthetic anomalies on images held out" in page
+    assert "last epoch" not in page
 
 
 def test_held_out_images_are_not_trained_on(tmp_path):

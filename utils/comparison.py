@@ -39,7 +39,7 @@ class Run:
         return None if None in values else values
 
     def gains(self, category: str) -> Values:
-        """How much choosing the epoch on the test set would add to the last epoch's image AUROC."""
+        """How much choosing the epoch on the test set would add to the result's image AUROC."""
         chosen = [seed.get("published_protocol", {}).get(category) for seed in self.seeds]
         return None if None in chosen else [float(found["gain"][CHOSEN_BY]) for found in chosen]
 

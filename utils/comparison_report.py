@@ -13,11 +13,11 @@ from utils.comparison import CHOSEN_BY, Comparison, Difference, Entry
 from utils.misc import atomic_write, write_text
 from utils.report import ABSENT, HEADINGS, align_columns, show
 
-GAINS = "Not a result: points of I-AUROC above the last epoch's, had the epoch been chosen on the test set."
+GAINS = "Not a result: points of I-AUROC above the result's, had the epoch been chosen on the test set."
 CSV_FIELDS = {  # in a line of the file: its heading
     "category": "category", "metric": "metric", "run": "run", "seeds": "seeds", "mean": "mean [0..1]", "std": "std",
     "difference": "difference to the first run", "spread": "spread", "beyond_spread": "beyond spread", "p": "p",
-    "gain": "best on test minus last (not a result)", "gain_std": "std of best on test minus last",
+    "gain": "best on test minus result (not a result)", "gain_std": "std of best on test minus result",
 }  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def _gain_cells(comparison: Comparison) -> list[list[str]]:
 
 def _definitions(comparison: Comparison) -> list[str]:
     return [
-        "Last epoch, percent: mean ± sample standard deviation over seeds; differences to "
+        "Percent: mean ± sample standard deviation over seeds; differences to "
         f"{comparison.names[0]} in points.",
         "Spread: the standard deviation of the difference of two single runs, √(std² of one + std² of the other).",
         f"p: Welch's t-test on the seeds' figures, two-sided. {ABSENT}: not known, as with a single seed.",

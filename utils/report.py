@@ -91,7 +91,7 @@ def format_table(runs: Sequence[Rows]) -> str:
 
 
 def format_published_protocol(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> str:
-    """What choosing the epoch on the test set gives, and how much more than the last epoch that is.
+    """What choosing the epoch on the test set gives, and how much more than the result that is.
 
     `runs` as `utils.runs.published_protocol` gives them, of the same categories, one for each seed.
     """

@@ -22,7 +22,7 @@ from utils.image_store import FileStack
 from utils.misc import write_text
 from utils.report import Statistic
 from utils.runs import RESULTS, published_protocol, read_config, read_metrics, seed_folders
-from utils.scoring import Scoring, read_test_sets, score_run
+from utils.scoring import EPOCHS, Scoring, read_test_sets, score_run
 
 STAGE1_EXAMPLES = 4
 
@@ -109,6 +109,9 @@ def facts_of(settings: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, 
     if "epochs_stage2" in settings:
         stages = [settings["epochs_stage1"]] if settings["method"] == "aand" else []
         facts["Epochs"] = " + ".join(map(str, [*stages, settings["epochs_stage2"]]))
+    if settings["method"] == "aand":
+        facts["Recipe"] = settings["recipe"]
+    facts["Result"] = EPOCHS[settings["select"]]
     facts["Seeds" if len(folders) > 1 else "Seed"] = seeds
     if len(folders) > 1:
         facts["Charts and pictures"] = f"of seed {seeds.split(',')[0]}"
@@ -120,7 +123,7 @@ def facts_of(settings: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, 
 
 
 def published_gains(folders: Sequence[Path], categories: Iterable[str]) -> dict[str, Statistic]:
-    """By how much the best test epoch is above the last in image AUROC, where every seed logged it; under "" the mean
+    """By how much the best test epoch is above the result in image AUROC, where every seed logged it; under "" the mean
     of these categories."""
     protocols = [published_protocol(folder) for folder in folders]
     gains = {

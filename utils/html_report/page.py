@@ -22,6 +22,7 @@ from utils.html_report.charts import Axes, Series, line_chart, score_histogram, 
 from utils.html_report.pictures import Stage1Picture, color_table, grey_png, jpeg, quantise, stage1_images
 from utils.metrics import FPR_LIMIT, UndefinedMetric, image_roc_curve, pixel_curves
 from utils.report import COLUMNS, HEADINGS, Row, Rows, Statistic, show, summarise
+from utils.runs import RATED_BY, SYNTHETIC
 from utils.visualize import map_limits
 
 HERE = Path(__file__).parent
@@ -49,9 +50,9 @@ def build_page(
 ) -> str:  # fmt: skip
     """The whole page.
 
-    facts: what the run is, by name; runs: results, one for each seed; gains: best-on-test minus last I-AUROC of the
-    categories for which it is known, and of their mean under ""; sections: of `build_section`; commands: how to repeat
-    it all.
+    facts: what the run is, by name; runs: results, one for each seed; gains: by how much the best test epoch is above
+    the result in I-AUROC, for the categories for which it is known, and of their mean under ""; sections: of
+    `build_section`; commands: how to repeat it all.
     """
     return Template((HERE / "report.html").read_text(encoding="utf-8")).substitute(
         title=escape(title),
@@ -68,7 +69,7 @@ def build_page(
 def results_table(runs: Sequence[Rows], gains: Mapping[str, Statistic]) -> str:
     """Every metric of every category, and the gain of the published protocol as a column of its own."""
     categories, means = summarise(runs)
-    heads = ["Category", *HEADINGS.values(), *(["best epoch on test − last, I-AUROC"] if gains else [])]
+    heads = ["Category", *HEADINGS.values(), *(["best epoch on test − result, I-AUROC"] if gains else [])]
     head = "".join(
         f'<th scope="col" aria-sort="none"{_aside(i, heads, gains)}><button type="button">{escape(name)}</button></th>'
         for i, name in enumerate(heads)
@@ -180,11 +181,13 @@ def _training_curves(category: CategoryReport) -> list[tuple[str, str]]:
     styles = ("good", "anomalous", "third", "fourth")
     stages = {stage: [record for record in category.records if record["stage"] == stage] for stage in (1, 2)}
     gate = {"gate_precision": "precision of the gate", "gate_recall": "recall of the gate"}
+    rated = {SYNTHETIC + metric: COLUMNS[metric] for metric in RATED_BY}
     plans = [
         ("Stage I: losses", stages[1], {"loss": "loss", "focal": "gate (focal)", "amplify": "amplification"}, None),
         ("Stage I: does the gate find the synthetic anomalies?", stages[1], gate, (0, 1)),
         ("Stage II: loss", stages[2], {"loss": "loss"}, None),
-        ("Test metrics over Stage II (the last epoch is the result)", stages[2], COLUMNS, None),
+        ("Stage II: synthetic anomalies on images held out", stages[2], rated, None),
+        ("Test metrics over Stage II (they choose nothing)", stages[2], COLUMNS, None),
     ]
     charts = []
     for caption, records, names, y_range in plans:
