@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from datasets.base import DataError, Sample, load_image, load_mask
 from datasets.foreground import fg_mask_path, foreground_of, rule_for
 from datasets.synthesis import draw_anomalies, select_rows, synthesise_anomalies
+from datasets.view import WHOLE, View
 
 HOLD_OUT_SEED = 0
 
@@ -50,9 +50,13 @@ def paths_of(samples: Sequence[Sample]) -> list[Path]:
     return [sample.image_path for sample in samples]
 
 
-def image_files(paths: Sequence[Path]) -> Files:
-    """RGB images (S, S, 3)."""
-    return Files("images", tuple(paths), load_image, (3,))
+def image_files(paths: Sequence[Path], view: View = WHOLE) -> Files:
+    """RGB images (S, S, 3), as the view shows them."""
+
+    def load(path: Path, size: int) -> np.ndarray:
+        return view.show(load_image(path), size)
+
+    return Files("images", tuple(paths), load, (3,), depends_on=str(view))
 
 
 def mask_files(paths: Sequence[Path]) -> Files:
@@ -65,8 +69,10 @@ def texture_files(paths: Sequence[Path]) -> Files:
     return Files("textures", tuple(paths), _load_planes, (3,), planes_first=True)
 
 
-def training_files(paths: Sequence[Path], dataset: str, category: str, fg_root: Path | None) -> Files:
-    """RGB images and, as a fourth channel, their foreground masks of 0 and 1: (S, S, 4).
+def training_files(
+    paths: Sequence[Path], dataset: str, category: str, fg_root: Path | None, view: View = WHOLE
+) -> Files:
+    """RGB images and, as a fourth channel, their foreground masks of 0 and 1, as the view shows them: (S, S, 4).
 
     A mask stored in `fg_root` is read; any other is made now, from the image at its full size.
     """
@@ -75,13 +81,13 @@ def training_files(paths: Sequence[Path], dataset: str, category: str, fg_root: 
         image = load_image(path)
         mask = foreground_of(path, dataset, category, fg_root, image)
         content = np.empty((size, size, 4), np.uint8)
-        content[..., :3] = Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC)
-        content[..., 3] = Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST)
+        content[..., :3] = view.show(image, size)
+        content[..., 3] = view.show_mask(mask, size)
         return content
 
     stored = stored_foregrounds(paths, dataset, category, fg_root)
-    rule = str(rule_for(dataset, category))
-    return Files("training", tuple(paths), load, (4,), other_paths=tuple(stored), depends_on=rule)
+    depends_on = f"{rule_for(dataset, category)} {view}"
+    return Files("training", tuple(paths), load, (4,), other_paths=tuple(stored), depends_on=depends_on)
 
 
 def stored_foregrounds(paths: Sequence[Path], dataset: str, category: str, fg_root: Path | None) -> list[Path]:
@@ -90,10 +96,10 @@ def stored_foregrounds(paths: Sequence[Path], dataset: str, category: str, fg_ro
     return [place for place in places if place.is_file()]
 
 
-def evaluation_files(samples: Sequence[Sample]) -> list[Files]:
-    """The images of test samples, and the masks of those that have one."""
+def evaluation_files(samples: Sequence[Sample], view: View = WHOLE) -> list[Files]:
+    """The images of test samples as the view shows them, and the whole masks of those that have one."""
     masks = [sample.mask_path for sample in samples if sample.label and sample.mask_path]
-    return [image_files(paths_of(samples)), mask_files(masks)]
+    return [image_files(paths_of(samples), view), mask_files(masks)]
 
 
 def spread_masks(samples: Sequence[Sample], masks: Tensor) -> Tensor | None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.amplification import AmplifiedTeacher
+from models.calibration import Calibration
 from models.folding import fold_batch_norms
 from models.similarity import compare_features
 from models.student import OneClassBottleneck, ReverseDecoder
@@ -23,15 +24,15 @@ class AAND(nn.Module):
     """A teacher (amplified: AAND; plain: reverse distillation) with its student.
 
     Called with normalised images (N, 3, H, W), H and W multiples of 32, it returns the anomaly map (N, 1, H, W), each
-    pixel in 0..6 (with `scale_levels` around 0 on good images), and the anomaly score (N,), the map's maximum.
+    pixel in 0..6 (calibrated: around 0 on good images), and the anomaly score (N,), the map's maximum.
     """
 
-    def __init__(self, teacher: AmplifiedTeacher | PretrainedTeacher, scale_levels: bool = False):
+    def __init__(self, teacher: AmplifiedTeacher | PretrainedTeacher, calibrated: bool = False):
         super().__init__()
         self.teacher = teacher
         self.bottleneck = OneClassBottleneck(self.pretrained.plan)
         self.decoder = ReverseDecoder(self.pretrained.plan)
-        self.level_scale = LevelScale() if scale_levels else None
+        self.calibration = Calibration(self.pretrained.plan.channels) if calibrated else None
 
     @property
     def pretrained(self) -> PretrainedTeacher:
@@ -67,37 +68,20 @@ class AAND(nn.Module):
             raise ValueError(f"images are {tuple(images.shape[-2:])}; height and width must be multiples of 32")
         teacher_features = self.teacher(images)
         student_features = self.student(teacher_features)
-        raw = discrepancy_map(teacher_features, student_features, images.shape[-2:], self.level_scale)
+        raw = discrepancy_map(teacher_features, student_features, images.shape[-2:], self.calibration)
         anomaly_map = gaussian_smooth(raw, MAP_SIGMA)
         return anomaly_map, anomaly_map.amax(dim=(1, 2, 3))
 
 
-class LevelScale(nn.Module):
-    """Scales the distances of each level by their mean and deviation on good images; as made, it changes nothing."""
-
-    def __init__(self, levels: int = 3):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(levels))
-        self.register_buffer("deviation", torch.ones(levels))
-
-    def set(self, mean: Tensor, deviation: Tensor) -> None:
-        """Both (levels,); a level without deviation, all of whose distances are equal, is only shifted."""
-        self.mean.copy_(mean)
-        self.deviation.copy_(torch.where(deviation > 0, deviation, 1))
-
-    def forward(self, distances: list[Tensor]) -> list[Tensor]:
-        scale = zip(distances, self.mean, self.deviation, strict=True)
-        return [(distance - mean) / deviation for distance, mean, deviation in scale]
-
-
 def discrepancy_map(
-    first: list[Tensor], second: list[Tensor], size: tuple[int, int], level_scale: LevelScale | None = None
+    first: list[Tensor], second: list[Tensor], size: tuple[int, int], calibration: Calibration | None = None
 ) -> Tensor:
-    """Sum over levels of 1 - cosine similarity, scaled where asked for, each enlarged bilinearly (align_corners) to
-    `size`: (N, 1, H, W)."""
-    distances = [compare_features(a, b).distance() for a, b in zip(first, second, strict=True)]
-    if level_scale:
-        distances = level_scale(distances)
+    """Sum over levels of 1 - cosine similarity, or of the calibration's distance, each enlarged bilinearly
+    (align_corners) to `size`: (N, 1, H, W)."""
+    if calibration:
+        distances = calibration(first, second)
+    else:
+        distances = [compare_features(a, b).distance() for a, b in zip(first, second, strict=True)]
     levels = [F.interpolate(d[:, None], size, mode="bilinear", align_corners=True) for d in distances]
     return torch.stack(levels).sum(dim=0)
 

@@ -49,7 +49,7 @@ def make_category(name: str = "part", count: int = 8, size: int = 32, most_image
     records += [{"category": name, "stage": 2, "epoch": e, "loss": 1 / e, "image_auroc": 0.9} for e in (1, 2)]
     test_set = evaluation.TestSet(torch.from_numpy(images), labels, masks)
     prediction = evaluation.Prediction(maps, maps.max(axis=(1, 2)))
-    return CategoryReport(name, samples, test_set, prediction, records, [], most_images)
+    return CategoryReport(name, samples, test_set, test_set.images, prediction, records, [], most_images)
 
 
 def section_data(section: str) -> dict:

@@ -1,4 +1,4 @@
-"""Recipes of Stage II: learning rates, corrupted steps, the levels' scale, and what users see of them."""
+"""Recipes: learning rates, corrupted steps, the calibration, and what users see of them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from datasets.loading import SyntheticAnomalies, epoch_batches
-from models.aand import LevelScale, discrepancy_map
+from datasets.loading import SyntheticAnomalies, epoch_batches, image_files
+from models.aand import gaussian_smooth
+from models.calibration import Calibration, residuals
 from models.official import official_name
 from models.similarity import compare_features
 from models.teacher import build_teacher
 from models.weights import WeightsError
-from tests.commands import TINY, decode, run_test, run_train, same_weights
+from tests.commands import TINY, run_test, run_train, same_weights
 from utils.checkpoint import build_model, load_model, stage_parts
-from utils.engine import corrupted_features, scale_levels, train_stage2
+from utils.engine import calibrate, corrupted_features, train_stage2
 from utils.execution import Execution
 from utils.features import TeacherFeatures
+from utils.image_store import FileStack
 from utils.recipes import BASELINE, PUBLISHED, RECIPES, Recipe
-from utils.runs import read_config
+from utils.runs import read_config, read_view
 
 SIZE, FP32 = 64, Execution()
 ROBUST = ("--recipe", "robust", "--categories", "bottle", "--aux_path", "builtin")
@@ -39,7 +42,7 @@ def images() -> torch.Tensor:
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return build_model(build_teacher("efficientnet_lite0", "random"), "aand", "robust").eval()
+    return build_model(build_teacher("efficientnet_lite0", "random"), "aand", calibrated=True).eval()
 
 
 @pytest.fixture
@@ -144,51 +147,81 @@ def test_the_student_is_trained_on_what_it_sees_and_compared_with_the_good_image
     assert not torch.allclose(plain, corrupted, atol=1e-4)
 
 
-# The levels' scale
+# The calibration
 
 
-def test_levels_are_scaled_by_mean_and_deviation_over_the_training_images(model, features, images):
-    scale_levels(model, features, FP32)
-    with torch.no_grad():
-        teacher = model.teacher(model.normalise(images[..., :3].permute(0, 3, 1, 2)))
-        distances = [compare_features(*pair).distance() for pair in zip(teacher, model.student(teacher), strict=True)]
-    for level, distance in enumerate(distances):
-        assert model.level_scale.mean[level].item() == pytest.approx(distance.mean().item(), rel=1e-4)
-        assert model.level_scale.deviation[level].item() == pytest.approx(distance.std(correction=0).item(), rel=1e-3)
+def test_as_made_its_distances_are_one_minus_the_cosine():
+    torch.manual_seed(0)
+    first = [torch.randn(2, channels, 4, 4) for channels in (8, 12)]
+    second = [torch.randn(2, channels, 4, 4) for channels in (8, 12)]
+    for distance, one, other in zip(Calibration((8, 12))(first, second), first, second, strict=True):
+        assert torch.allclose(distance, compare_features(one, other).distance(), atol=1e-6)
 
 
-def test_a_scaled_map_sums_scaled_distances():
+def test_a_residual_is_the_difference_of_unit_vectors():
+    one, other = torch.tensor([3.0, 4.0])[None, :, None, None], torch.tensor([0.0, 2.0])[None, :, None, None]
+    assert residuals(one, other).flatten().tolist() == pytest.approx([0.6, -0.2])
+    assert residuals(0 * one, other).flatten().tolist() == [0, -1]  # a zero vector counts as zero
+    assert residuals(one.bfloat16(), other.bfloat16()).dtype == torch.float32
+
+
+def test_residuals_are_centred_and_distances_scaled():
     one, other = torch.tensor([1.0, 0.0])[None, :, None, None], torch.tensor([0.0, 1.0])[None, :, None, None]
-    scale = LevelScale(levels=2)
-    unscaled = discrepancy_map([one, one], [other, one], (2, 2), scale)
-    assert torch.allclose(unscaled, torch.full((1, 1, 2, 2), 1.0))  # distances 1 and 0
-    scale.set(torch.tensor([0.5, 0.2]), torch.tensor([0.25, 0.1]))
-    scaled = discrepancy_map([one, one], [other, one], (2, 2), scale)
-    assert torch.allclose(scaled, torch.full((1, 1, 2, 2), 0.5 / 0.25 - 0.2 / 0.1))
-
-
-def test_a_models_map_is_scaled(model, images):
-    inputs = model.normalise(images[..., :3].permute(0, 3, 1, 2))
-    with torch.no_grad():
-        before, _ = model(inputs)
-        model.level_scale.set(torch.zeros(3), torch.full((3,), 0.5))
-        after, score = model(inputs)
-    assert torch.allclose(after, 2 * before, rtol=1e-4)
-    assert torch.equal(score, after.amax(dim=(1, 2, 3)))
+    calibration = Calibration((2, 2))
+    calibration.offset1.copy_(torch.tensor([0.4, -0.2]))
+    calibration.set_scale(torch.tensor([0.5, 0.2]), torch.tensor([0.25, 0.1]))
+    first, second = calibration([one, one], [other, one])
+    assert first.item() == pytest.approx(((0.6**2 + 0.8**2) / 2 - 0.5) / 0.25)  # residual (1, -1)
+    assert second.item() == pytest.approx((0 - 0.2) / 0.1)
+    calibration.reset()
+    first, second = calibration([one, one], [other, one])
+    assert (first.item(), second.item()) == (1, 0)
 
 
 def test_a_level_without_deviation_is_only_shifted():
-    scale = LevelScale(levels=1)
-    scale.set(torch.tensor([0.3]), torch.tensor([0.0]))
-    assert scale([torch.tensor([0.3, 0.5])])[0].tolist() == pytest.approx([0.0, 0.2])
+    one, other = torch.tensor([1.0, 0.0])[None, :, None, None], torch.tensor([0.0, 1.0])[None, :, None, None]
+    calibration = Calibration((2,))
+    calibration.set_scale(torch.tensor([0.3]), torch.tensor([0.0]))
+    assert calibration([one], [other])[0].item() == pytest.approx(0.7)
 
 
-def test_only_a_recipe_that_scales_levels_has_their_scale():
+def test_it_is_fitted_to_all_positions_of_the_training_images(model, features, images):
+    """Against all at once: means over five images in batches of two."""
+    calibrate(model, features, FP32)
+    calibrate(model, features, FP32)  # from where it is as from the start
+    with torch.no_grad():
+        teacher = model.teacher(model.normalise(images[..., :3].permute(0, 3, 1, 2)))
+        student = model.student(teacher)
+    for level, (one, other) in enumerate(zip(teacher, student, strict=True)):
+        residual = one / one.norm(dim=1, keepdim=True) - other / other.norm(dim=1, keepdim=True)
+        offset = residual.mean(dim=(0, 2, 3), keepdim=True)
+        distance = (residual - offset).square().sum(dim=1) / 2
+        calibration = model.calibration
+        assert torch.allclose(calibration.offsets[level], offset.flatten(), atol=1e-6)
+        assert calibration.mean[level].item() == pytest.approx(distance.mean().item(), rel=1e-4)
+        assert calibration.deviation[level].item() == pytest.approx(distance.std(correction=0).item(), rel=1e-3)
+
+
+def test_a_models_map_is_that_of_calibrated_distances(model, features, images):
+    inputs = model.normalise(images[..., :3].permute(0, 3, 1, 2))
+    calibrate(model, features, FP32)
+    with torch.no_grad():
+        anomaly_map, score = model(inputs)
+        teacher = model.teacher(inputs)
+        distances = model.calibration(teacher, model.student(teacher))
+    levels = [F.interpolate(d[:, None], SIZE, mode="bilinear", align_corners=True) for d in distances]
+    assert torch.allclose(anomaly_map, gaussian_smooth(sum(levels), 4.0), atol=1e-5)
+    assert torch.equal(score, anomaly_map.amax(dim=(1, 2, 3)))
+    assert abs(torch.stack([d.mean() for d in distances])).max() < 1e-3  # around 0 on these images
+    assert torch.stack([d.std(correction=0) for d in distances]).numpy() == pytest.approx(1, rel=1e-3)
+
+
+def test_only_a_recipe_that_calibrates_saves_a_calibration():
     teacher = build_teacher("efficientnet_lite0", "random")
-    assert "level_scale" in stage_parts(build_model(teacher, "aand", "robust"))[2]
-    assert "level_scale" not in stage_parts(build_model(teacher, "aand"))[2]
-    with pytest.raises(WeightsError, match="level_scale.mean has no place in the official checkpoint format"):
-        official_name("level_scale.mean")
+    assert "calibration" in stage_parts(build_model(teacher, "aand", calibrated=True))[2]
+    assert "calibration" not in stage_parts(build_model(teacher, "aand"))[2]
+    with pytest.raises(WeightsError, match="calibration.mean has no place in the official checkpoint format"):
+        official_name("calibration.mean")
 
 
 # What users see
@@ -204,10 +237,11 @@ def test_a_robust_run_from_training_to_results(trained, tmp_path):
     scored = results["categories"]["bottle"]
     assert scored == pytest.approx({name: records[-1][name] for name in scored}, abs=1e-5)  # scale saved and loaded
     model, _ = load_model(tmp_path / "run", "bottle", read_config(tmp_path / "run"))
-    saved = model.level_scale.mean.clone()
-    good = decode(sorted((trained.data / "bottle/train/good").iterdir()), 32)
-    scale_levels(model, TeacherFeatures(model, good, batch_size=2, seed=0, execution=FP32), FP32)
-    assert saved.tolist() == pytest.approx(model.level_scale.mean.tolist(), rel=1e-3)  # that of the last epoch
+    saved = model.calibration.mean.clone()
+    paths = sorted((trained.data / "bottle/train/good").iterdir())
+    good = FileStack(image_files(paths, read_view(tmp_path / "run", "bottle")), 32, workers=1)[:]
+    calibrate(model, TeacherFeatures(model, good, batch_size=2, seed=0, execution=FP32), FP32)
+    assert saved.tolist() == pytest.approx(model.calibration.mean.tolist(), rel=1e-3)  # that of the last epoch
 
 
 def test_a_robust_run_repeats(trained, tmp_path):
@@ -239,4 +273,4 @@ def test_the_baseline_has_no_recipes(trained, tmp_path):
 
 def test_published_is_the_default_and_has_nothing_new():
     assert RECIPES["published"] == Recipe() == PUBLISHED
-    assert not PUBLISHED.corrupted and not PUBLISHED.scale_levels and PUBLISHED.hard_positions
+    assert not PUBLISHED.corrupted and not PUBLISHED.calibrated and PUBLISHED.hard_positions

@@ -123,8 +123,8 @@ def test_an_error_where_no_anomaly_can_be_seen(monkeypatch):
 
 
 def test_the_best_student_comes_back_with_its_levels_scale():
-    model = build_model(build_teacher("efficientnet_lite0", "random"), "aand", "robust")
-    parts = {"bottleneck": model.bottleneck, "decoder": model.decoder, "level_scale": model.level_scale}
+    model = build_model(build_teacher("efficientnet_lite0", "random"), "aand", calibrated=True)
+    parts = {"bottleneck": model.bottleneck, "decoder": model.decoder, "calibration": model.calibration}
     best, states = BestStudent(model), {}
     for epoch, figure in enumerate([0.4, 0.8, 0.8, 0.6], 1):
         for part in parts.values():

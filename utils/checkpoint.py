@@ -2,7 +2,7 @@
 
     checkpoints/teacher.pt               the frozen trunk, one for all categories: a run needs no other weights
     checkpoints/<category>/stage1.pt     the amplification (AAND only)
-    checkpoints/<category>/stage2.pt     the student: bottleneck and decoder; of some recipes the levels' scale
+    checkpoints/<category>/stage2.pt     the student: bottleneck and decoder; of some recipes the calibration
 
 Each file is {"settings": {...}, "seconds": training time, <part>: state dict, ...}.
 """
@@ -21,7 +21,7 @@ from models.amplification import AmplifiedTeacher
 from models.teacher import PretrainedTeacher, build_teacher
 from models.weights import WeightsError, read_file
 from utils.misc import atomic_write
-from utils.recipes import RECIPES
+from utils.recipes import recipe_of
 from utils.runs import stage_path, teacher_path
 
 MODEL_SETTINGS = ("method", "backbone", "image_size")  # what a checkpoint must share with the model it is loaded into
@@ -31,10 +31,10 @@ class CheckpointError(RuntimeError):
     """A checkpoint that is missing, unreadable or of another model; the message names the file."""
 
 
-def build_model(pretrained: PretrainedTeacher, method: str, recipe: str = "published") -> AAND:
+def build_model(pretrained: PretrainedTeacher, method: str, calibrated: bool = False) -> AAND:
     """An untrained model: "aand" with amplification, "rd4ad" (reverse distillation) without."""
     teacher = AmplifiedTeacher(pretrained) if method == "aand" else pretrained
-    return AAND(teacher, scale_levels=RECIPES[recipe].scale_levels)
+    return AAND(teacher, calibrated)
 
 
 def save_checkpoint(path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any], seconds: float) -> None:
@@ -72,8 +72,8 @@ def load_checkpoint(path: Path, parts: Mapping[str, nn.Module], settings: Mappin
 def stage_parts(model: AAND) -> dict[int, dict[str, nn.Module]]:
     """What each stage trains and saves; plain reverse distillation has no Stage I."""
     parts = {2: {"bottleneck": model.bottleneck, "decoder": model.decoder}}
-    if model.level_scale:
-        parts[2]["level_scale"] = model.level_scale
+    if model.calibration:
+        parts[2]["calibration"] = model.calibration
     if isinstance(model.teacher, AmplifiedTeacher):
         parts[1] = {"amplification": model.teacher.amplification}
     return dict(sorted(parts.items()))
@@ -86,7 +86,7 @@ def load_model(run: Path, category: str, settings: Mapping[str, Any]) -> tuple[A
     """
     pretrained = build_teacher(settings["backbone"], weights="random")
     load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
-    model = build_model(pretrained, settings["method"], settings["recipe"])
+    model = build_model(pretrained, settings["method"], recipe_of(settings["method"], settings["recipe"]).calibrated)
     seconds = sum(
         load_checkpoint(stage_path(run, category, stage), parts, settings)
         for stage, parts in stage_parts(model).items()

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from datasets.loading import SyntheticAnomalies, epoch_seed
 from models.aand import AAND
 from models.amplification import AmplifiedTeacher
+from models.calibration import residuals
 from models.losses import (
     amplification_loss,
     draw_positions,
@@ -163,20 +164,34 @@ def stage2_loss(
 
 
 @torch.no_grad()
-def scale_levels(model: AAND, features: TeacherFeatures, execution: Execution) -> None:
-    """Set the mean and deviation of each level's distances to those over all positions of the training images."""
+def calibrate(model: AAND, features: TeacherFeatures, execution: Execution) -> None:
+    """Set the model's calibration to what its residuals and then their distances are on the training images."""
+    calibration = model.calibration
     model.eval()
-    count, sums = 0, 0
-    for teacher_features in features.epoch(1):
-        with execution.autocast(teacher_features[0].device):
-            student_features = model.student(teacher_features)
-        images = len(teacher_features[0])
-        pairs = zip(teacher_features, student_features, strict=True)
-        distances = [compare_features(*pair).distance().cpu().double() for pair in pairs]
-        sums = sums + images * torch.stack([torch.stack([d.mean(), d.square().mean()]) for d in distances])
-        count += images
-    mean, square = (sums / count).unbind(1)  # (levels,) each
-    model.level_scale.set(mean, (square - mean**2).clamp_min(0).sqrt())
+
+    def student_features() -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+        for teacher_features in features.epoch(1):
+            with execution.autocast(teacher_features[0].device):
+                yield teacher_features, model.student(teacher_features)
+
+    def mean(values: Iterator[list[Tensor]]) -> list[Tensor]:
+        """Of each level's values (N, ..., H, W) over images and positions, in float64."""
+        count, sums = 0, None
+        for levels in values:
+            totals = [level.flatten(-2).mean(dim=-1).double().sum(dim=0) for level in levels]
+            sums = totals if sums is None else [a + b for a, b in zip(sums, totals, strict=True)]
+            count += len(levels[0])
+        return [total / count for total in sums]
+
+    calibration.reset()
+    offsets = mean([residuals(*pair) for pair in zip(*both, strict=True)] for both in student_features())
+    for offset, found in zip(calibration.offsets, offsets, strict=True):
+        offset.copy_(found)
+    moments = mean(
+        [torch.stack([d, d.square()], dim=1) for d in calibration(*both)] for both in student_features()
+    )  # (2,) each
+    first, second = torch.stack(moments).unbind(1)  # (levels,) each
+    calibration.set_scale(first, (second - first**2).clamp_min(0).sqrt())
 
 
 @torch.inference_mode()

@@ -12,40 +12,52 @@ import cv2
 import numpy as np
 
 from datasets.base import Sample, load_mask, read_size
-from datasets.loading import spread_masks
+from datasets.loading import image_files, paths_of, spread_masks
+from datasets.view import WHOLE, View
 from models.aand import AAND
 from utils.engine import predict_maps
-from utils.image_store import Stack
+from utils.image_store import FileStack, Stack
 from utils.metrics import evaluate
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """Decoded test images uint8 (N, S, S, 3), labels (N,), masks uint8 (N, S, S) or None where some are missing."""
+    """Decoded test images uint8 (N, S, S, 3), labels (N,), masks uint8 (N, S, S) or None where some are missing.
+
+    The images are as `view` shows them, the masks whole.
+    """
 
     images: Stack
     labels: np.ndarray
     masks: np.ndarray | None
+    view: View = WHOLE
 
     @classmethod
-    def of(cls, samples: Sequence[Sample], stacks: Sequence[Stack]) -> TestSet:
+    def of(cls, samples: Sequence[Sample], stacks: Sequence[Stack], view: View = WHOLE) -> TestSet:
         """From test samples and what was decoded of their `evaluation_files`."""
         images, masks = stacks
         masks = spread_masks(samples, masks)
         labels = np.array([sample.label for sample in samples])
-        return cls(images, labels, None if masks is None else masks.numpy())
+        return cls(images, labels, None if masks is None else masks.numpy(), view)
+
+    def pictures(self, samples: Sequence[Sample], workers: int) -> Stack:
+        """The whole images (N, S, S, 3) to be looked at, whatever the model is shown of them."""
+        if self.view == WHOLE:
+            return self.images
+        return FileStack(image_files(paths_of(samples)), self.images.shape[1], workers)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of a test set: anomaly maps float32 (N, S, S) and image scores (N,)."""
+    """What a model says of a test set: anomaly maps float32 (N, S, S) of the whole images, and image scores (N,)."""
 
     maps: np.ndarray
     scores: np.ndarray
 
     @classmethod
     def of(cls, model: AAND, test_set: TestSet, batch_size: int) -> Prediction:
-        return cls(*predict_maps(model, test_set.images, batch_size))
+        maps, scores = predict_maps(model, test_set.images, batch_size)
+        return cls(test_set.view.place(maps), scores)
 
     def evaluate(self, test_set: TestSet) -> dict[str, float]:
         """The metrics that can be computed, as fractions."""

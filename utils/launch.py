@@ -16,6 +16,7 @@ from datasets import DataSource, open_dataset
 from datasets.base import DataError, Sample
 from datasets.loading import evaluation_files, hold_out, paths_of, stored_foregrounds, texture_files, training_files
 from datasets.textures import find_aux_path, list_textures
+from datasets.view import WHOLE, View
 from models.teacher import build_teacher
 from utils.checkpoint import load_checkpoint, save_checkpoint, teacher_path
 from utils.cli import UsageError, pick_device
@@ -23,6 +24,7 @@ from utils.environment import code_version, environment
 from utils.evaluation import TestSet
 from utils.execution import PLAIN, Execution, keep_freed_memory, resolve_precision
 from utils.image_store import ImageStore
+from utils.recipes import recipe_of
 from utils.report import format_published_protocol
 from utils.runs import RunLog, list_seeds, open_run, published_protocol, seed_folder, stage_path, trained_categories
 from utils.scoring import Scoring, score_run
@@ -104,13 +106,14 @@ def read_data(
     """Read every file, those of the test set too, so that a broken one is an error now and not hours later; returns the
     training set of a category."""
     store = ImageStore(args.image_size, args.workers, args.cache, args.cache_dir)
+    views = find_views(store, source, samples, args)
     groups = {TEXTURES: [texture_files(textures)]}
-    groups |= {c: [files_to_train(split.train, source.name, c, args)] for c, split in samples.items()}
+    groups |= {c: [files_to_train(split.train, source.name, c, args, views[c])] for c, split in samples.items()}
     groups |= {
-        (HELD_OUT, c): [training_files(paths_of(split.held_out), source.name, c, args.fg_root)]
+        (HELD_OUT, c): [training_files(paths_of(split.held_out), source.name, c, args.fg_root, views[c])]
         for c, split in samples.items()
     }
-    tests = {("test", c): evaluation_files(split.test) for c, split in samples.items()}
+    tests = {("test", c): evaluation_files(split.test, views[c]) for c, split in samples.items()}
     if args.eval_every:
         stacks = store.open(groups | tests)
     else:
@@ -119,17 +122,30 @@ def read_data(
     textures_read = stacks(TEXTURES)  # once, not in each category's turn
 
     def training_set(category: str) -> TrainingSet:
-        split = samples[category]
+        split, view = samples[category], views[category]
         [images], [held_out] = stacks(category), stacks((HELD_OUT, category))
-        test_set = TestSet.of(split.test, stacks(("test", category))) if args.eval_every and split.test else None
+        test_set = None
+        if args.eval_every and split.test:
+            test_set = TestSet.of(split.test, stacks(("test", category)), view)
         validation = synthetic_test_set(held_out, *textures_read) if split.held_out else None
         if args.method != "aand":
             return TrainingSet(images, test_set=test_set, validation=validation)
         paths = paths_of(split.train)
         made = len(paths) - len(stored_foregrounds(paths, source.name, category, args.fg_root))
-        return TrainingSet(images, *textures_read, made, test_set, validation)
+        return TrainingSet(images, *textures_read, made, view, test_set, validation)
 
     return training_set
+
+
+def find_views(
+    store: ImageStore, source: DataSource, samples: Samples, args: argparse.Namespace
+) -> dict[str, View]:  # fmt: skip
+    """What the models are shown of each category, by its training images."""
+    recipe = recipe_of(args.method, args.recipe)
+    if not recipe.own_view:
+        return dict.fromkeys(samples, WHOLE)
+    stacks = store.open({c: [files_to_train(split.train, source.name, c, args)] for c, split in samples.items()})
+    return {category: View.of(*stacks(category), crop=recipe.crop, stretch=recipe.stretch) for category in samples}
 
 
 def train_run(

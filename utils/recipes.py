@@ -1,4 +1,5 @@
-"""How Stage II trains a student and how its maps are scaled: the published recipe, the baseline's, and a robust one.
+"""What a model is shown, how Stage II trains its student, and from where discrepancies are measured: the published
+recipe, the baseline's, and a robust one.
 
 The robust recipe was chosen on synthetic anomalies of unseen kinds on held-out good images alone (--select synthetic
 rates by the same); no test image had a part in it.
@@ -17,13 +18,21 @@ SMALLEST_RATE = 1e-3  # where it starts from
 
 @dataclass(frozen=True)
 class Recipe:
-    """Stage II; the defaults are AAND's published ones."""
+    """The defaults are AAND's published ones."""
+
+    crop: bool = False  # whether images are cropped to where the training set's objects are
+    stretch: bool = False  # whether the grey levels in use are stretched to all there are
 
     schedule: str = "steps"  # of the learning rate: steps, cosine with a warm-up, constant
     rate: float = 1.0  # highest learning rate, as a share of --lr
     hard_positions: bool = True  # whether the worst positions have a loss of their own
     corrupted: float = 0.0  # share of steps whose student sees synthetic anomalies, and must rebuild the good image
-    scale_levels: bool = False  # whether each level's distances are scaled by those of the training images
+    calibrated: bool = False  # whether discrepancies are measured from those of the training images
+
+    @property
+    def own_view(self) -> bool:
+        """Whether each category has a view of its own (datasets/view.py)."""
+        return self.crop or self.stretch
 
     def rate_at(self, done: float, epochs: int) -> float:
         """The learning rate as a share of --lr when so many of the epochs, with fractions, are done."""
@@ -45,6 +54,11 @@ def lr_milestones(epochs: int) -> list[int]:
 PUBLISHED = Recipe()
 RECIPES = {
     "published": PUBLISHED,
-    "robust": Recipe(schedule="cosine", rate=0.4, corrupted=0.5, scale_levels=True),
+    "robust": Recipe(crop=True, stretch=True, schedule="cosine", rate=0.4, corrupted=0.5, calibrated=True),
 }
 BASELINE = Recipe(schedule="constant", hard_positions=False)  # plain reverse distillation
+
+
+def recipe_of(method: str, recipe: str) -> Recipe:
+    """The recipe of a run; "rd4ad" has its own alone."""
+    return RECIPES[recipe] if method == "aand" else BASELINE

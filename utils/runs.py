@@ -4,6 +4,7 @@
     runs/NAME/log.txt          one line an epoch
     runs/NAME/metrics.jsonl    one JSON object an epoch
     runs/NAME/checkpoints/teacher.pt, <category>/stage1.pt, stage2.pt    see utils/checkpoint.py
+    runs/NAME/checkpoints/<category>/view.json    what the model is shown of an image, of some recipes
     runs/NAME/results.csv, results.json, maps/    written by test.py
     runs/NAME/seed0/, seed1/, ...    with train.py --seeds: a run folder each, and their common results in runs/NAME
 """
@@ -13,14 +14,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from datasets.view import WHOLE, View
 from utils.metrics import METRICS
 from utils.misc import write_text
+from utils.recipes import recipe_of
 from utils.report import COLUMNS
 
 CONFIG = "config.json"
@@ -43,6 +47,32 @@ def teacher_path(run: Path) -> Path:
 
 def stage_path(run: Path, category: str, stage: int) -> Path:
     return run / "checkpoints" / category / f"stage{stage}.pt"
+
+
+def view_path(run: Path, category: str) -> Path:
+    return run / "checkpoints" / category / "view.json"
+
+
+def keep_view(run: Path, category: str, view: View) -> None:
+    """Write what the model is shown; RunError if a run that goes on was shown something else."""
+    path = view_path(run, category)
+    if path.is_file():
+        if read_view(run, category) != view:
+            raise RunError(f"{path}: the training images are not those that the run was started with; choose another "
+                           "--output")  # fmt: skip
+    else:
+        write_text(path, json.dumps(asdict(view), indent=2) + "\n")
+
+
+def read_view(run: Path, category: str) -> View:
+    """What the model of a category is shown; RunError naming the file if it cannot be read."""
+    config, path = read_config(run), view_path(run, category)
+    if not recipe_of(config["method"], config["recipe"]).own_view:
+        return WHOLE
+    try:
+        return View.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error})") from error
 
 
 def open_run(folder: Path, settings: Mapping[str, Any], other_seeds: Iterable[Path] = ()) -> None:

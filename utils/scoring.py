@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from datasets.loading import evaluation_files
 from utils.checkpoint import load_model
 from utils.environment import code_version, environment
 from utils.evaluation import Prediction, TestSet, enlarge, fingerprint
-from utils.image_store import ImageStore
+from utils.image_store import ImageStore, Stack
 from utils.misc import atomic_write
 from utils.report import format_published_protocol, format_table, to_json, write_csv, write_json
 from utils.runs import (
@@ -33,9 +34,11 @@ from utils.runs import (
     RunError,
     published_protocol,
     read_config,
+    read_view,
     seed_folders,
     selected_epochs,
     trained_categories,
+    view_path,
 )
 from utils.visualize import map_limits, save_heat_map
 
@@ -99,14 +102,22 @@ def open_test_data(
     return source, samples
 
 
-def read_test_sets(samples: Mapping[str, Sequence[Sample]], size: int, how: Scoring) -> Callable[[str], TestSet]:
-    """Read the files of all categories, and return the function that gives a category's test set.
+def read_test_sets(
+    folders: Sequence[Path], samples: Mapping[str, Sequence[Sample]], size: int, how: Scoring
+) -> Callable[[str], TestSet]:
+    """Read the files of all categories as the models in `folders` are shown them, and return the function that gives a
+    category's test set.
 
-    Raises DataError listing the files that cannot be read.
+    Raises RunError if the seeds are not shown the same, DataError listing the files that cannot be read.
     """
+    views = {category: read_view(folders[0], category) for category in samples}
+    for folder, category in product(folders[1:], samples):
+        if read_view(folder, category) != views[category]:
+            other = view_path(folders[0], category)
+            raise RunError(f"{view_path(folder, category)} differs from {other}: the seeds were not trained alike")
     store = ImageStore(size, how.workers, how.cache, how.cache_dir)
-    stacks = store.open({category: evaluation_files(found) for category, found in samples.items()})
-    return lambda category: TestSet.of(samples[category], stacks(category))
+    stacks = store.open({category: evaluation_files(found, views[category]) for category, found in samples.items()})
+    return lambda category: TestSet.of(samples[category], stacks(category), views[category])
 
 
 def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, how: Scoring) -> str:
@@ -119,7 +130,7 @@ def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, ho
     scores = {folder: Scores() for folder in folders}
     settings = {folder: read_config(folder) for folder in folders}
     select = settings[folders[0]]["select"]  # the same of all seeds
-    test_sets = read_test_sets(samples, settings[folders[0]]["image_size"], how)
+    test_sets = read_test_sets(folders, samples, settings[folders[0]]["image_size"], how)
     for category, found in tqdm(samples.items(), desc="scoring", unit="category", disable=None):
         test_set = test_sets(category)
         for folder in folders:
@@ -149,16 +160,19 @@ def score_category(
         scores.native[category] = prediction.evaluate_native(samples)
     scores.seconds[category] = {"training": training_seconds, "testing": time.perf_counter() - started}
     if how.heat_maps:
-        save_heat_maps(folder / "maps" / category, samples, test_set, prediction.maps)
+        pictures = test_set.pictures(samples, how.workers)
+        save_heat_maps(folder / "maps" / category, samples, pictures, test_set.masks, prediction.maps)
     if maps_folder:
         save_tiffs(maps_folder, samples, prediction.maps)
 
 
-def save_heat_maps(folder: Path, samples: Sequence[Sample], test_set: TestSet, maps: np.ndarray) -> None:
+def save_heat_maps(
+    folder: Path, samples: Sequence[Sample], pictures: Stack, masks: np.ndarray | None, maps: np.ndarray
+) -> None:
     limits = map_limits(maps)
     for index, sample in enumerate(tqdm(samples, desc=f"heat maps of {folder.name}", leave=False)):
-        mask = test_set.masks[index] if test_set.masks is not None else None
-        save_heat_map(folder / f"{sample.name}.png", test_set.images[index].numpy(), maps[index], mask, limits)
+        mask = masks[index] if masks is not None else None
+        save_heat_map(folder / f"{sample.name}.png", pictures[index].numpy(), maps[index], mask, limits)
 
 
 def save_tiffs(folder: Path, samples: Sequence[Sample], maps: np.ndarray) -> None:

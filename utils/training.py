@@ -12,16 +12,17 @@ import torch
 
 from datasets.base import Sample
 from datasets.loading import Files, SyntheticAnomalies, image_files, paths_of, training_files
+from datasets.view import WHOLE, View
 from models.aand import AAND
 from models.teacher import PretrainedTeacher
 from utils.checkpoint import build_model, load_checkpoint, save_checkpoint, stage_parts, stage_path
-from utils.engine import scale_levels, train_stage1, train_stage2
+from utils.engine import calibrate, train_stage1, train_stage2
 from utils.evaluation import Prediction, TestSet
 from utils.execution import Execution, near
 from utils.features import TeacherFeatures
 from utils.image_store import Stack
-from utils.recipes import BASELINE, RECIPES
-from utils.runs import RunLog, rating
+from utils.recipes import recipe_of
+from utils.runs import RunLog, keep_view, rating
 from utils.selection import BestStudent, rate, rated_epochs
 
 
@@ -33,14 +34,19 @@ class TrainingSet:
     images: Stack
     textures: Stack | None = None
     made: int = 0  # foregrounds that had to be made on the fly
+    view: View = WHOLE  # of what the images show
     test_set: TestSet | None = None
     validation: TestSet | None = None  # of synthetic anomalies, where the epoch is chosen by them
 
 
-def files_to_train(samples: Sequence[Sample], dataset: str, category: str, args: argparse.Namespace) -> Files:
+def files_to_train(
+    samples: Sequence[Sample], dataset: str, category: str, args: argparse.Namespace, view: View = WHOLE
+) -> Files:
     """What is read of a category's training samples."""
     paths = paths_of(samples)
-    return training_files(paths, dataset, category, args.fg_root) if args.method == "aand" else image_files(paths)
+    if args.method != "aand":
+        return image_files(paths, view)
+    return training_files(paths, dataset, category, args.fg_root, view)
 
 
 def train_category(
@@ -52,7 +58,10 @@ def train_category(
     `pretrained` is prepared for `execution`; args are the flags of train.py.
     """
     torch.manual_seed(args.seed)
-    model = build_model(pretrained, args.method, args.recipe).to(pretrained.mean.device)
+    recipe = recipe_of(args.method, args.recipe)
+    if recipe.own_view:
+        keep_view(log.folder, category, data.view)
+    model = build_model(pretrained, args.method, recipe.calibrated).to(pretrained.mean.device)
     execution.prepare(model)
     for stage, parts in stage_parts(model).items():
         path = stage_path(log.folder, category, stage)
@@ -99,7 +108,7 @@ def distil(
 
     With a validation set the student of the epoch that is best there is the result.
     """
-    epochs, recipe = args.epochs_stage2, RECIPES[args.recipe] if args.method == "aand" else BASELINE
+    epochs, recipe = args.epochs_stage2, recipe_of(args.method, args.recipe)
     batch_size = 1 if execution.one_by_one else args.batch_size
     features = TeacherFeatures(model, data.images, batch_size=args.batch_size, seed=args.seed, execution=execution)
     log.say(f"{category}: {features.keep(args.cache_features, args.cache, args.cache_dir)}")
@@ -108,8 +117,8 @@ def distil(
 
         def on_epoch(epoch: int, figures: dict[str, float]) -> None:
             tested = bool(data.test_set) and (epoch % args.eval_every == 0 or epoch == epochs)
-            if recipe.scale_levels and (tested or epoch in rated or epoch == epochs):
-                scale_levels(model, features, execution)
+            if recipe.calibrated and (tested or epoch in rated or epoch == epochs):
+                calibrate(model, features, execution)
             if tested:
                 figures = figures | Prediction.of(model, data.test_set, batch_size).evaluate(data.test_set)
             if epoch in rated:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from datasets.base import DataError, Sample
 from datasets.loading import texture_files, training_files
 from datasets.textures import list_textures
+from datasets.view import View
 from models.aand import AAND
 from utils.checkpoint import load_model
 from utils.evaluation import Prediction, TestSet
@@ -39,7 +40,7 @@ def write_report(
     if any(category not in rows for rows in map(read_rows, folders) for category in samples):
         score_run(run, samples, root, how)
     shown, settings = folders[0], read_config(folders[0])
-    test_sets = read_test_sets(samples, settings["image_size"], how)
+    test_sets = read_test_sets(folders[:1], samples, settings["image_size"], how)
     sections = [
         build_section(look_at(shown, category, found, test_sets(category), settings, how, most_images))
         for category, found in tqdm(samples.items(), desc="report", unit="category", disable=None)
@@ -67,22 +68,24 @@ def look_at(
         name=category,
         samples=samples,
         test_set=test_set,
+        pictures=test_set.pictures(samples, how.workers),
         prediction=Prediction.of(model, test_set, how.batch_size),
         records=[record for record in read_metrics(folder) if record["category"] == category],
-        stage1=show_stage1(model, category, samples, settings, how),
+        stage1=show_stage1(model, category, samples, test_set.view, settings, how),
         most_images=most_images,
     )
 
 
 def show_stage1(
-    model: AAND, category: str, samples: Sequence[Sample], settings: Mapping[str, Any], how: Scoring
+    model: AAND, category: str, samples: Sequence[Sample], view: View, settings: Mapping[str, Any], how: Scoring
 ) -> list[Stage1Picture]:
     """What Stage I does to synthetic anomalies on good test images; nothing where the method has no Stage I."""
     paths = [sample.image_path for sample in samples if not sample.label][:STAGE1_EXAMPLES]
     if settings["method"] != "aand" or not paths:
         return []
     size = settings["image_size"]
-    good = FileStack(training_files(paths, settings["dataset"], category, None), size, how.workers)[:]  # (N, S, S, 4)
+    files = training_files(paths, settings["dataset"], category, None, view)
+    good = FileStack(files, size, how.workers)[:]  # (N, S, S, 4)
     textures = FileStack(texture_files(training_textures(settings)), size, how.workers)  # few are drawn
     return picture_stage1(model, good[..., :3], good[..., 3], textures, settings.get("seed", 0))
 

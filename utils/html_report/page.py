@@ -20,6 +20,7 @@ from datasets.base import Sample
 from utils.evaluation import Prediction, TestSet
 from utils.html_report.charts import Axes, Series, line_chart, score_histogram, score_range
 from utils.html_report.pictures import Stage1Picture, color_table, grey_png, jpeg, quantise, stage1_images
+from utils.image_store import Stack
 from utils.metrics import FPR_LIMIT, UndefinedMetric, image_roc_curve, pixel_curves
 from utils.report import COLUMNS, HEADINGS, Row, Rows, Statistic, show, summarise
 from utils.runs import RATED_BY, SYNTHETIC
@@ -38,6 +39,7 @@ class CategoryReport:
     name: str
     samples: Sequence[Sample]
     test_set: TestSet
+    pictures: Stack  # of its images, whole
     prediction: Prediction
     records: Sequence[Mapping[str, Any]]  # of metrics.jsonl: an epoch each
     stage1: Sequence[Stage1Picture]
@@ -120,7 +122,7 @@ def gallery_data(category: CategoryReport) -> dict[str, Any]:
             "name": category.samples[index].name,
             "label": int(labels[index]),
             "score": float(scores[index]),
-            "image": jpeg(category.test_set.images[index].numpy()),
+            "image": jpeg(category.pictures[index].numpy()),
             "map": grey_png(quantise(maps[index], low, high)),
             "mask": grey_png(masks[index] * 255) if masks is not None and labels[index] else None,
         }

@@ -1,0 +1,192 @@
+"""What each part of the robust recipe is worth, measured without a test image: synthetic anomalies of kinds that no
+training uses, on good images held out.
+
+    python benchmarks/recipes.py --data_root data/mvtec3d --category tire --aux_path data/dtd/images \\
+        --backbone efficientnet_lite0 --weights bundled --seeds 0 1 2
+    python benchmarks/recipes.py ... --only rd4ad published robust     # some of the rows
+
+A fifth of the training images is held out, for every seed the same; the anomalies are painted on them whole, at one and
+a half times the model's size, before anything is cropped or stretched. Each row gives the last epoch: mean and standard
+deviation over the seeds of I-AUROC and PRO, the swing (highest less lowest I-AUROC over the last fifth of the epochs),
+and seconds of training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets import open_dataset
+from datasets.base import Sample
+from datasets.loading import Files, SyntheticAnomalies, hold_out, paths_of, texture_files, training_files
+from datasets.textures import find_aux_path, list_textures
+from datasets.view import WHOLE, View
+from models.aand import AAND
+from models.teacher import build_teacher
+from models.weights import WeightsError
+from utils.checkpoint import build_model
+from utils.cli import at_least, image_size, pick_device, run_command, user_path
+from utils.engine import calibrate, train_stage1, train_stage2
+from utils.environment import environment
+from utils.evaluation import Prediction, TestSet
+from utils.execution import Execution, keep_freed_memory, resolve_precision
+from utils.features import TeacherFeatures
+from utils.image_store import FileStack
+from utils.recipes import BASELINE, PUBLISHED, RECIPES, Recipe
+from utils.report import Statistic
+from utils.selection import synthetic_test_set
+
+HOLDOUT = 0.2
+FINER = 1.5  # how much larger than the model's images are those that anomalies are painted on
+LAST_FIFTH = 0.8  # share of the epochs before it
+BATCH_SIZE, LR, WORKERS = 16, 0.005, 2  # the first two as train.py has them
+ROBUST = RECIPES["robust"]
+ROWS: dict[str, tuple[str, Recipe]] = {
+    "rd4ad": ("rd4ad", BASELINE),
+    "published": ("aand", PUBLISHED),
+    "published, cropped": ("aand", replace(PUBLISHED, crop=True)),
+    "published, stretched": ("aand", replace(PUBLISHED, stretch=True)),
+    "published, calibrated": ("aand", replace(PUBLISHED, calibrated=True)),
+    "published, cosine schedule": ("aand", replace(PUBLISHED, schedule=ROBUST.schedule, rate=ROBUST.rate)),
+    "robust": ("aand", ROBUST),
+    "robust, not cropped": ("aand", replace(ROBUST, crop=False)),
+    "robust, not stretched": ("aand", replace(ROBUST, stretch=False)),
+    "robust, not calibrated": ("aand", replace(ROBUST, calibrated=False)),
+    "robust, schedule of published": ("aand", replace(ROBUST, schedule="steps", rate=1.0)),
+    "robust, no hard positions": ("aand", replace(ROBUST, hard_positions=False)),
+}
+
+
+class Outcome(NamedTuple):
+    """One row with one seed."""
+
+    metrics: dict[str, float]
+    swing: float  # of image AUROC
+    seconds: float  # of training
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data_root", type=user_path, required=True, metavar="DIR", help="folder that holds the category")
+    add("--category", required=True, metavar="NAME", help="what is trained")
+    add("--aux_path", metavar="DTD_IMAGES", help="textures, or 'builtin' (default: DTD beside the data set)")
+    add("--backbone", default="efficientnet_lite0", metavar="NAME", help="teacher (default efficientnet_lite0)")
+    add("--weights", default="bundled", metavar="W", help="as of train.py (default bundled)")
+    add("--image_size", type=image_size, default=256, metavar="N", help="pixels (default 256)")
+    add("--epochs", type=at_least(1), default=20, metavar="N", help="of each stage (default 20)")
+    add("--seeds", type=at_least(0), nargs="+", default=[0], metavar="N", help="default 0")
+    add("--only", nargs="+", choices=ROWS, metavar="ROW", default=list(ROWS), help=f"of: {'; '.join(ROWS)}")
+    add("--device", default="auto", help="auto, cpu, cuda, ... (default auto)")
+    return parser.parse_args()
+
+
+class Category:
+    """A category's good images: those to train on as any view shows them, and the validation on the others."""
+
+    def __init__(self, options: argparse.Namespace, device: torch.device):
+        self.options, self.device = options, device
+        self.execution = Execution(resolve_precision("auto", device))
+        self.source = open_dataset(options.data_root, "auto", [options.category])
+        self.samples, held_out = hold_out(self.source.samples(options.category, "train"), HOLDOUT)
+        textures = texture_files(list_textures(options.aux_path or str(find_aux_path(options.data_root))))
+        self.textures = FileStack(textures, options.image_size, WORKERS)[:]
+        finer = round(FINER * options.image_size)
+        held_out_images = FileStack(self._files(held_out, WHOLE), finer, WORKERS)[:]
+        self.validation = synthetic_test_set(held_out_images, FileStack(textures, finer, WORKERS)[:])
+        self.whole = self.images(WHOLE)
+        self.amplifications: dict[tuple[View, int], dict[str, Tensor]] = {}  # of Stage I, by view and seed
+
+    def images(self, view: View) -> Tensor:
+        """The training images and their foregrounds, uint8 (N, S, S, 4)."""
+        return FileStack(self._files(self.samples, view), self.options.image_size, WORKERS)[:]
+
+    def validation_of(self, view: View) -> TestSet:
+        """What the view shows of the validation images; masks whole, at the model's size."""
+        size = self.options.image_size
+        shown = np.stack([view.show(image.numpy(), size) for image in self.validation.images])
+        masks = np.stack([WHOLE.show_mask(mask, size) for mask in self.validation.masks])
+        return TestSet(torch.from_numpy(shown), self.validation.labels, masks, view)
+
+    def train(self, method: str, recipe: Recipe, seed: int) -> Outcome:
+        """Both stages, the first only where no row before had the same one."""
+        options, execution = self.options, self.execution
+        view = View.of(self.whole, crop=recipe.crop, stretch=recipe.stretch)
+        images, validation = self.images(view), self.validation_of(view)
+        teacher = build_teacher(options.backbone, options.weights).to(self.device)
+        execution.prepare_teacher(teacher)
+        torch.manual_seed(seed)
+        model = build_model(teacher, method, recipe.calibrated).to(self.device)
+        execution.prepare(model)
+        started = time.perf_counter()
+        if method == "aand":
+            self._amplify(model, images, view, seed)
+        features = TeacherFeatures(model, images[..., :3], batch_size=BATCH_SIZE, seed=seed, execution=execution)
+        features.keep("auto", "ram", Path())
+        metrics: dict[int, dict[str, float]] = {}
+        rating = 0.0  # seconds
+
+        def on_epoch(epoch: int, figures: dict[str, float]) -> None:
+            nonlocal rating
+            if epoch > LAST_FIFTH * options.epochs:
+                before = time.perf_counter()
+                if recipe.calibrated:
+                    calibrate(model, features, execution)
+                metrics[epoch] = Prediction.of(model, validation, BATCH_SIZE).evaluate(validation)
+                rating += time.perf_counter() - before
+
+        train_stage2(
+            model, features, epochs=options.epochs, lr=LR, execution=execution, on_epoch=on_epoch, recipe=recipe
+        )
+        aurocs = [figures["image_auroc"] for figures in metrics.values()]
+        seconds = time.perf_counter() - started - rating
+        return Outcome(metrics[options.epochs], max(aurocs) - min(aurocs), seconds)
+
+    def _amplify(self, model: AAND, images: Tensor, view: View, seed: int) -> None:
+        amplification = model.teacher.amplification
+        if (view, seed) in self.amplifications:
+            amplification.load_state_dict(self.amplifications[view, seed])
+            return
+        anomalies = SyntheticAnomalies(images, self.textures, batch_size=BATCH_SIZE, seed=seed, device=self.device)
+        train_stage1(
+            model.teacher, anomalies, epochs=self.options.epochs, lr=LR, seed=seed, execution=self.execution,
+            on_epoch=lambda epoch, figures: None,
+        )  # fmt: skip
+        self.amplifications[view, seed] = copy.deepcopy(amplification.state_dict())
+
+    def _files(self, samples: list[Sample], view: View) -> Files:
+        return training_files(paths_of(samples), self.source.name, self.options.category, None, view)
+
+
+def main(options: argparse.Namespace) -> None:
+    keep_freed_memory()
+    category = Category(options, pick_device(options.device))
+    seeds = " ".join(map(str, options.seeds))
+    print(f"{options.category}, {options.backbone}, {options.image_size} px, {options.epochs} + {options.epochs} "
+          f"epochs, seeds {seeds}, {len(category.validation.labels)} validation images")  # fmt: skip
+    print(", ".join(f"{name} {value}" for name, value in environment().items()))
+    print("| | I-AUROC | PRO | swing | training, s |\n|---|---|---|---|---|")
+    for name in options.only:
+        outcomes = [category.train(*ROWS[name], seed) for seed in options.seeds]
+        figures = [
+            *(Statistic.over([o.metrics[metric] for o in outcomes]).percent() for metric in ("image_auroc", "aupro")),
+            f"{100 * fmean(o.swing for o in outcomes):.2f}",
+            f"{fmean(o.seconds for o in outcomes):.0f}",
+        ]
+        print(f"| {name} | {' | '.join(figures)} |", flush=True)
+
+
+if __name__ == "__main__":
+    run_command(lambda: main(parse_args()), WeightsError)
