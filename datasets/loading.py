@@ -7,9 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -150,20 +149,11 @@ class SyntheticAnomalies:
         self.images, self.textures = images, textures
         self.batch_size, self.seed, self.device, self.one_by_one = batch_size, seed, device, one_by_one
 
-    def epoch(
-        self, epoch: int, wanted: Iterable[bool] | None = None
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor] | None]:
-        """Batches of images uint8 (B, 3, S, S), masks and foregrounds uint8 (B, 1, S, S) of 0 and 1.
-
-        `wanted` says of each batch whether to make it; in the place of the others comes None.
-        """
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Batches of images uint8 (B, 3, S, S), masks and foregrounds uint8 (B, 1, S, S) of 0 and 1."""
         generator = torch.Generator().manual_seed(epoch_seed(self.seed, epoch))
-        batches = list(epoch_batches(len(self.images), self.batch_size, self.seed, epoch))
-        for batch, make in zip(batches, repeat(True, len(batches)) if wanted is None else wanted, strict=True):
-            draws = draw_anomalies(len(batch), generator)  # of the others too: what follows must not depend on them
-            if not make:
-                yield None
-                continue
+        for batch in epoch_batches(len(self.images), self.batch_size, self.seed, epoch):
+            draws = draw_anomalies(len(batch), generator)
             parts = 1 if self.one_by_one else self.batch_size
             made = [self._make(*part) for part in zip(batch.split(parts), draws.split(parts), strict=True)]
             images, masks, foregrounds = (torch.cat(tensors) for tensors in zip(*made, strict=True))

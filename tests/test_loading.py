@@ -229,19 +229,3 @@ def test_no_masks_if_an_anomalous_image_has_none(tmp_path):
     images, masks = evaluation_files(with_one)
     assert (len(images.paths), len(masks.paths)) == (6, 3)
     assert spread_masks(with_one, torch.zeros(3, SIZE, SIZE, dtype=torch.uint8)) is None
-
-
-def test_batches_that_are_not_wanted_are_not_made_and_change_no_other(monkeypatch):
-    whole = list(make_anomalies(count=10).epoch(2))
-    made = []
-    synthesise = loading.synthesise_anomalies
-    monkeypatch.setattr(loading, "synthesise_anomalies", lambda *a: made.append(len(a[0])) or synthesise(*a))
-    first, second, third = make_anomalies(count=10).epoch(2, wanted=[False, True, False])
-    assert first is None and third is None
-    assert same(second, whole[1])
-    assert made == [4]
-
-
-def test_whether_a_batch_is_wanted_must_be_said_of_each():
-    with pytest.raises(ValueError, match="zip"):
-        list(make_anomalies(count=10).epoch(1, wanted=[True]))

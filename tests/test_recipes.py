@@ -1,4 +1,4 @@
-"""Recipes: learning rates, corrupted steps, the calibration, and what users see of them."""
+"""Recipes: learning rates, the calibration, and what users see of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from datasets.loading import SyntheticAnomalies, epoch_batches, image_files
+from datasets.loading import image_files
 from models.aand import gaussian_smooth
 from models.calibration import Calibration, residuals
 from models.official import official_name
@@ -20,7 +20,7 @@ from models.teacher import build_teacher
 from models.weights import WeightsError
 from tests.commands import TINY, run_test, run_train, same_weights
 from utils.checkpoint import build_model, load_model, stage_parts
-from utils.engine import calibrate, corrupted_features, train_stage2
+from utils.engine import calibrate, train_stage2
 from utils.execution import Execution
 from utils.features import TeacherFeatures
 from utils.image_store import FileStack
@@ -48,11 +48,6 @@ def model():
 @pytest.fixture
 def features(model, images) -> TeacherFeatures:
     return TeacherFeatures(model, images, batch_size=2, seed=3, execution=FP32)
-
-
-@pytest.fixture
-def anomalies(images) -> SyntheticAnomalies:
-    return SyntheticAnomalies(images, images[..., :3].permute(0, 3, 1, 2), batch_size=2, seed=3)
 
 
 # Learning rates
@@ -85,66 +80,6 @@ def test_the_rate_follows_the_steps_within_an_epoch(model, features, monkeypatch
     recipe = Recipe(schedule="cosine", rate=0.5)
     train_stage2(model, features, epochs=2, lr=0.01, execution=FP32, on_epoch=lambda *_: None, recipe=recipe)
     assert rates == pytest.approx([0.01 * recipe.rate_at(step / 3, 2) for step in range(6)])  # 5 images in 3 steps
-
-
-# Corrupted steps
-
-
-def test_without_a_share_no_step_is_corrupted(features, anomalies):
-    assert list(corrupted_features(features, anomalies, 0.0, epoch=1)) == [None, None, None]
-
-
-def test_corrupted_steps_show_the_epochs_anomalies_on_the_same_images(features, anomalies, images):
-    corrupted = list(corrupted_features(features, anomalies, 1.0, epoch=2))
-    batches = list(epoch_batches(5, 2, 3, 2))
-    clean = changed = 0
-    for batch, (seen, masks, _), found in zip(batches, anomalies.epoch(2), corrupted, strict=True):
-        originals = images[batch][..., :3].permute(0, 3, 1, 2)
-        assert torch.equal(seen * (1 - masks), originals * (1 - masks))  # the step's own images
-        for level, expected in zip(found, features.extract(seen), strict=True):
-            assert torch.equal(level, expected)
-        for mask, level, target in zip(masks, found[0], features.compute(batch)[0], strict=True):
-            changed += bool(mask.any() and not torch.equal(level, target))
-            clean += bool(not mask.any() and torch.allclose(level, target, atol=1e-5))
-    assert changed + clean == 5 and changed >= 2
-
-
-def test_a_share_of_the_steps_is_corrupted_as_the_seed_and_the_epoch_say(model):
-    many = torch.zeros(400, 32, 32, 4, dtype=torch.uint8)
-    many[..., 3] = 1
-    textures = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-
-    def steps(seed: int, epoch: int) -> list[bool]:
-        features = TeacherFeatures(model, many, batch_size=4, seed=seed, execution=FP32)
-        features.extract = lambda images: ["seen"]
-        synthetic = SyntheticAnomalies(many, textures, batch_size=4, seed=seed)
-        return [seen is not None for seen in corrupted_features(features, synthetic, 0.3, epoch)]
-
-    first = steps(0, 1)
-    assert 15 <= sum(first) <= 45  # of 100; three standard deviations are 14
-    assert first == steps(0, 1)
-    assert first != steps(0, 2) and first != steps(1, 1)
-
-
-def test_the_student_is_trained_on_what_it_sees_and_compared_with_the_good_image(model, features, anomalies):
-    """Corrupted steps change what is learnt; with anomalies that change nothing they do not."""
-    start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-    def train(recipe, synthetic):
-        model.load_state_dict(start)
-        train_stage2(model, features, epochs=1, lr=0.005, execution=FP32, on_epoch=lambda *_: None, recipe=recipe,
-                     anomalies=synthetic)  # fmt: skip
-        return model.decoder.level1[0].conv1.weight.detach().clone()
-
-    class Nothing(SyntheticAnomalies):
-        def epoch(self, epoch, wanted):
-            for batch in epoch_batches(5, 2, 3, epoch):
-                yield self.images[batch][..., :3].permute(0, 3, 1, 2), None, None
-
-    plain, corrupted = train(Recipe(), None), train(Recipe(corrupted=1.0), anomalies)
-    unchanged = train(Recipe(corrupted=1.0), Nothing(anomalies.images, anomalies.textures, batch_size=2, seed=3))
-    assert torch.allclose(plain, unchanged, atol=1e-6)
-    assert not torch.allclose(plain, corrupted, atol=1e-4)
 
 
 # The calibration
@@ -273,4 +208,4 @@ def test_the_baseline_has_no_recipes(trained, tmp_path):
 
 def test_published_is_the_default_and_has_nothing_new():
     assert RECIPES["published"] == Recipe() == PUBLISHED
-    assert not PUBLISHED.corrupted and not PUBLISHED.calibrated and PUBLISHED.hard_positions
+    assert not PUBLISHED.own_view and not PUBLISHED.calibrated and PUBLISHED.hard_positions

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from itertools import repeat
 
 import numpy as np
 import torch
@@ -34,7 +33,6 @@ from utils.recipes import PUBLISHED, Recipe
 
 ADAM_BETAS = (0.5, 0.999)
 AMPLIFY_WEIGHT = 0.1
-CORRUPTED_STREAM = 2  # of random numbers: which steps of Stage II are corrupted
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 
@@ -108,12 +106,8 @@ def train_stage2(
     execution: Execution,
     on_epoch: OnEpoch,
     recipe: Recipe = PUBLISHED,
-    anomalies: SyntheticAnomalies | None = None,
 ) -> None:
-    """Train the student to rebuild the teacher's features of good images.
-
-    `anomalies`, of the same images in the same batches, are what the student sees in a recipe's corrupted steps.
-    """
+    """Train the student to rebuild the teacher's features of good images."""
     parameters = [*model.bottleneck.parameters(), *model.decoder.parameters()]
     optimizer = Optimizer(parameters, lr, ADAM_BETAS, execution, model.pretrained.mean.device)
     steps = len(features)  # an epoch
@@ -121,11 +115,8 @@ def train_stage2(
     for epoch in range(1, epochs + 1):
         model.train()
         figures = Average()
-        corrupted = repeat(None, steps)
-        if anomalies:
-            corrupted = corrupted_features(features, anomalies, recipe.corrupted, epoch)
-        for teacher_features, seen in zip(features.epoch(epoch), corrupted, strict=True):
-            loss = stage2_loss(model, teacher_features, recipe.hard_positions, execution, seen)
+        for teacher_features in features.epoch(epoch):
+            loss = stage2_loss(model, teacher_features, recipe.hard_positions, execution)
             optimizer.step(loss)
             scheduler.step()
             figures.add(len(teacher_features[0]), loss=loss)
@@ -133,27 +124,12 @@ def train_stage2(
         on_epoch(epoch, figures.result())
 
 
-def corrupted_features(
-    features: TeacherFeatures, anomalies: SyntheticAnomalies, share: float, epoch: int
-) -> Iterator[list[Tensor] | None]:
-    """For each step of an epoch the features of its images with synthetic anomalies or, in all but a share of the
-    steps, None."""
-    wanted = np.random.default_rng([features.seed, epoch, CORRUPTED_STREAM]).random(len(features)) < share
-    for made in anomalies.epoch(epoch, wanted):
-        yield features.extract(made[0]) if made else None
-
-
 def stage2_loss(
-    model: AAND,
-    teacher_features: list[Tensor],
-    hard_positions: bool,
-    execution: Execution,
-    seen: list[Tensor] | None = None,
+    model: AAND, teacher_features: list[Tensor], hard_positions: bool, execution: Execution
 ) -> Tensor:
-    """Sum over levels of the distillation losses between the teacher's features and what the student makes of them, or
-    of the features `seen` in their place."""
+    """Sum over levels of the distillation losses between the teacher's features and what the student makes of them."""
     with execution.autocast(teacher_features[0].device):
-        student_features = model.student(seen or teacher_features)
+        student_features = model.student(teacher_features)
     loss = teacher_features[0].new_zeros((), dtype=torch.float32)
     for teacher, rebuilt in zip(teacher_features, student_features, strict=True):
         similarity = compare_features(teacher, rebuilt)

@@ -46,15 +46,11 @@ class TeacherFeatures:
             else:
                 yield [to_device(level[batch.to(level.device)], self.device).permute(0, 3, 1, 2) for level in self.kept]
 
+    @torch.no_grad()
     def compute(self, batch: Tensor) -> list[Tensor]:
         """The features of the images at the positions of `batch`."""
         images = to_device(self.images[batch], self.device)[..., :3]
-        return self.extract(images.permute(0, 3, 1, 2))
-
-    @torch.no_grad()
-    def extract(self, images: Tensor) -> list[Tensor]:
-        """The features of images uint8 (B, 3, S, S) on the training device."""
-        inputs = self.model.normalise(images)
+        inputs = self.model.normalise(images.permute(0, 3, 1, 2))
         inputs = inputs.contiguous(memory_format=self.execution.memory_format)
         with self.execution.autocast(self.device):
             return [level.to(self.execution.dtype) for level in self.model.teacher(inputs)]

@@ -26,7 +26,6 @@ class Recipe:
     schedule: str = "steps"  # of the learning rate: steps, cosine with a warm-up, constant
     rate: float = 1.0  # highest learning rate, as a share of --lr
     hard_positions: bool = True  # whether the worst positions have a loss of their own
-    corrupted: float = 0.0  # share of steps whose student sees synthetic anomalies, and must rebuild the good image
     calibrated: bool = False  # whether discrepancies are measured from those of the training images
 
     @property
@@ -54,7 +53,7 @@ def lr_milestones(epochs: int) -> list[int]:
 PUBLISHED = Recipe()
 RECIPES = {
     "published": PUBLISHED,
-    "robust": Recipe(crop=True, stretch=True, schedule="cosine", rate=0.4, corrupted=0.5, calibrated=True),
+    "robust": Recipe(crop=True, stretch=True, schedule="cosine", rate=0.4, calibrated=True),
 }
 BASELINE = Recipe(schedule="constant", hard_positions=False)  # plain reverse distillation
 

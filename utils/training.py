@@ -82,23 +82,16 @@ def amplify(
     if data.made:
         keep = f"python scripts/fore_extractor.py --data_path {args.data_root} keeps them"
         log.say(f"{category}: {data.made} of {len(data.images)} foreground masks made on the fly ({keep})")
-    anomalies = synthetic_anomalies(model, data, args, execution)
+    device = model.pretrained.mean.device
+    anomalies = SyntheticAnomalies(
+        near(data.images, device), near(data.textures, device), batch_size=args.batch_size, seed=args.seed,
+        device=device, one_by_one=execution.one_by_one,
+    )  # fmt: skip
     with log.stage(category, 1, args.epochs_stage1) as on_epoch:
         train_stage1(
             model.teacher, anomalies, epochs=args.epochs_stage1, lr=args.lr, seed=args.seed, execution=execution,
             on_epoch=on_epoch,
         )  # fmt: skip
-
-
-def synthetic_anomalies(
-    model: AAND, data: TrainingSet, args: argparse.Namespace, execution: Execution
-) -> SyntheticAnomalies:
-    """Synthetic anomalies on the training images, made on the model's device."""
-    device = model.pretrained.mean.device
-    return SyntheticAnomalies(
-        near(data.images, device), near(data.textures, device), batch_size=args.batch_size, seed=args.seed,
-        device=device, one_by_one=execution.one_by_one,
-    )  # fmt: skip
 
 
 def distil(
@@ -127,9 +120,8 @@ def distil(
             log_epoch(epoch, figures)
 
         train_stage2(
-            model, features, epochs=epochs, lr=args.lr, execution=execution, on_epoch=on_epoch,
-            recipe=recipe, anomalies=synthetic_anomalies(model, data, args, execution) if recipe.corrupted else None,
-        )  # fmt: skip
+            model, features, epochs=epochs, lr=args.lr, execution=execution, on_epoch=on_epoch, recipe=recipe
+        )
     if best.epoch:
         best.restore()
         log.say(f"{category}: epoch {best.epoch} of {epochs} is the best on synthetic anomalies")
