@@ -170,7 +170,8 @@ class Category:
         return training_files(paths_of(samples), self.source.name, self.options.category, None, view)
 
 
-def main(options: argparse.Namespace) -> None:
+def main() -> None:
+    options = parse_args()
     keep_freed_memory()
     category = Category(options, pick_device(options.device))
     seeds = " ".join(map(str, options.seeds))
@@ -189,4 +190,4 @@ def main(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_command(lambda: main(parse_args()), WeightsError)
+    run_command(main, WeightsError)

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from benchmarks import end_to_end, scaling, speed
+from benchmarks import end_to_end, recipes, scaling, speed
 from benchmarks.limits import Convolution, ConvolutionLimit, count_flops, trunk_convolutions
 from datasets import open_dataset
 from datasets.base import load_image, load_mask
+from datasets.view import WHOLE, View
 from tests.trees import make_folder
 from utils.cli import UsageError
 
@@ -232,3 +233,34 @@ def test_ratios_are_of_medians_over_the_seeds():
     runs = [run("plain", seconds) for seconds in (9, 6, 60)] + [run("default", seconds) for seconds in (3, 1, 2)]
     assert end_to_end.find_ratios(runs) == dict.fromkeys((*end_to_end.PROGRAMS, "total"), 4.5)
     assert end_to_end.find_ratios(runs[:3]) == {}
+
+
+def test_recipes(monkeypatch, capsys, tmp_path):
+    amplified = []
+    train_stage1 = recipes.train_stage1
+    monkeypatch.setattr(recipes, "train_stage1", lambda *a, **k: amplified.append(k["seed"]) or train_stage1(*a, **k))
+    rows = ["rd4ad", "published", "published, calibrated", "robust"]
+    options = ("--category", "bottle", "--aux_path", "builtin", "--weights", "random", "--image_size", 64)
+    data = make_folder(tmp_path, ["bottle"], train=6, size=96)
+    printed = call(
+        recipes, monkeypatch, capsys, "--data_root", data, *options, "--epochs", 2, "--seeds", 0, 1, "--only", *rows
+    )
+    [[_, *table]] = tables(printed)
+    assert [row[0] for row in table] == rows
+    assert all(re.fullmatch(r"[\d.]+ ± [\d.]+", cell) for row in table for cell in row[1:3])
+    assert "seeds 0 1, 8 validation images" in printed  # one is held out; seven of eight kinds can be seen on it
+    assert amplified == [0, 1, 0, 1]  # the calibrated row has the Stage I of the one before, robust its own view
+
+
+def test_recipes_are_validated_on_the_same_anomalies_whatever_they_show(tmp_path):
+    data = make_folder(tmp_path, ["bottle"], train=6, size=96)
+    options = Namespace(data_root=data, category="bottle", aux_path="builtin", image_size=64)
+    category = recipes.Category(options, torch.device("cpu"))
+    view = View(top=0.25, bottom=0.75, left=0.25, right=0.75, black=10, white=200)
+    whole, cropped = category.validation_of(WHOLE), category.validation_of(view)
+    assert category.validation.images.shape == (8, 96, 96, 3)  # finer than what models see
+    for shown, of in ((whole, WHOLE), (cropped, view)):
+        assert shown.images.shape == (8, 64, 64, 3) and shown.view == of
+        np.testing.assert_array_equal(shown.images[3].numpy(), of.show(category.validation.images[3].numpy(), 64))
+    np.testing.assert_array_equal(whole.masks, cropped.masks)  # whole in both
+    assert whole.masks.shape == (8, 64, 64) and whole.masks[1:].any(axis=(1, 2)).all()
