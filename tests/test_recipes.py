@@ -179,6 +179,19 @@ def test_a_robust_run_from_training_to_results(trained, tmp_path):
     assert saved.tolist() == pytest.approx(model.calibration.mean.tolist(), rel=1e-3)  # that of the last epoch
 
 
+@pytest.mark.parametrize(
+    ("options", "times"),
+    [((), 1), (("--eval_every", 1), 4), (("--eval_every", 3), 2), (("--select", "synthetic", "--holdout", 0.5), 4)],
+)
+def test_it_is_calibrated_whenever_it_is_looked_at(options, times, trained, tmp_path, monkeypatch):
+    """At the last epoch, and at those that are tested or rated; of four."""
+    seen = []
+    monkeypatch.setattr("utils.training.calibrate", lambda *a: seen.append(1) or calibrate(*a))
+    arguments = (*TINY, *ROBUST, "--epochs_stage1", 1, "--epochs_stage2", 4, *options)
+    assert run_train(tmp_path, "--data_root", trained.data, *arguments, "--output", "run").status == 0
+    assert len(seen) == times
+
+
 def test_a_robust_run_repeats(trained, tmp_path):
     for name in ("first", "second"):
         assert run_train(tmp_path, "--data_root", trained.data, *TINY, *ROBUST, "--output", name).status == 0

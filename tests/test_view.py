@@ -11,12 +11,18 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.loading import evaluation_files, image_files, training_files
+from datasets import open_dataset
+from datasets.base import load_image
+from datasets.foreground import foreground_mask, rule_for
+from datasets.loading import evaluation_files, hold_out, image_files, training_files
 from datasets.view import WHOLE, View
 from models.aand import AAND
 from tests.commands import TINY, run_report, run_test, run_train
 from utils import evaluation
+from utils.html_report.page import build_section
+from utils.html_report.pictures import picture_stage1
 from utils.runs import read_config, read_view
+from utils.selection import synthetic_test_set
 
 SIZE = 64
 VIEW = View(top=0.25, bottom=0.75, left=0.125, right=1.0, black=20, white=120)
@@ -160,6 +166,13 @@ def test_files_are_decoded_as_the_view_shows_them(trained, tmp_path):
     np.testing.assert_array_equal(image_files([path], VIEW).load(path, 32), VIEW.show(image, 32))
     content = training_files([path], "mvtec", "carpet", None, VIEW).load(path, 32)
     np.testing.assert_array_equal(content[..., :3], VIEW.show(image, 32))
+    part = np.zeros((64, 64, 3), np.uint8)
+    part[10:50, 20:44] = 200
+    Image.fromarray(part).save(tmp_path / "part.png")
+    foreground = training_files([tmp_path / "part.png"], "mvtec", "pill", None, VIEW).load(tmp_path / "part.png", 32)
+    found = foreground_mask(part, rule_for("mvtec", "pill"))
+    assert found.any() and not found.all()
+    np.testing.assert_array_equal(foreground[..., 3], VIEW.show_mask(found, 32))
     keys = {image_files([path], view).depends_on for view in (WHOLE, VIEW, replace(VIEW, black=21))}
     assert len(keys) == 3  # in a disk cache each has its own file
     images, masks = evaluation_files([], VIEW)
@@ -239,9 +252,46 @@ def test_results_are_those_of_the_whole_images(robust):
     np.testing.assert_array_equal(heat[:, :32], whole)  # the picture is the photograph
 
 
-def test_the_report_shows_whole_images(robust):
+def test_epochs_are_rated_on_what_the_model_is_shown(robust, tmp_path, monkeypatch):
+    """The held-out images are decoded as the training images are, and their maps stay as they are."""
+    made = []
+
+    def keep(held_out, textures):
+        made.append((held_out[:], synthetic_test_set(held_out, textures)))
+        return made[-1][1]
+
+    monkeypatch.setattr("utils.launch.synthetic_test_set", keep)
+    options = ("--data_root", robust / "data", *TINY, *ROBUST, "--fg_root", robust / "fg", "--dataset", "mvtec",
+               "--select", "synthetic", "--holdout", 0.5, "--output", tmp_path / "run")  # fmt: skip
+    assert run_train(tmp_path, *options).status == 0
+    [(held_out_images, validation)] = made
+    view = read_view(tmp_path / "run", "bottle")
+    _, held_out = hold_out(open_dataset(robust / "data", "mvtec", ["bottle"]).samples("bottle", "train"), 0.5)
+    for content, sample in zip(held_out_images, held_out, strict=True):
+        np.testing.assert_array_equal(content[..., :3], view.show(load_image(sample.image_path), 32))
+    assert view != WHOLE and validation.view == WHOLE
+
+
+def test_the_report_shows_whole_images_and_amplifies_what_the_model_is_shown(robust, monkeypatch):
+    pictures, amplified = [], []
+
+    def keep_pictures(report):
+        pictures.append(report.pictures[0])
+        return build_section(report)
+
+    def keep_amplified(model, images, *others):
+        amplified.append(images[0])
+        return picture_stage1(model, images, *others)
+
+    monkeypatch.setattr("utils.html_report.build.build_section", keep_pictures)
+    monkeypatch.setattr("utils.html_report.build.picture_stage1", keep_amplified)
     assert run_report(robust, "run", "--data_root", robust / "data").status == 0
     assert "Recipe</dt><dd>robust" in (robust / "run/report.html").read_text()
+    samples = open_dataset(robust / "data", "mvtec", ["bottle"]).samples("bottle", "test")
+    np.testing.assert_array_equal(pictures[0], load_image(samples[0].image_path, 32))
+    good = next(sample for sample in samples if not sample.label)
+    view = read_view(robust / "run/seed0", "bottle")
+    np.testing.assert_array_equal(amplified[0], view.show(load_image(good.image_path), 32))
 
 
 def test_seeds_that_are_shown_different_things_are_not_scored_together(robust, tmp_path):
