@@ -4,8 +4,8 @@
     shown = view.show(load_image(path), 256)       # any image of the category
     maps = view.place(maps_of_shown_images)        # anomaly maps of the whole image again
 
-Objects that fill half of the frame are shown at almost twice the size for the same computing; dark photographs as
-those of MVTec 3D-AD use an eighth of the grey levels. `WHOLE` shows all as it is.
+Objects of half the frame's height and width are shown at almost twice the size for the same computing, and photographs
+that use few grey levels get all of them. `WHOLE` shows all as it is.
 """
 
 from __future__ import annotations
@@ -86,9 +86,8 @@ class View:
         placed = np.empty_like(maps)
         for whole, shown in zip(placed, maps, strict=True):
             whole[:] = shown.min()
-            whole[top:bottom, left:right] = cv2.resize(
-                shown, (right - left, bottom - top), interpolation=cv2.INTER_AREA
-            )
+            box = whole[top:bottom, left:right]
+            box[:] = cv2.resize(shown, box.shape[::-1], interpolation=cv2.INTER_AREA)
         return placed
 
     def _resize(self, array: np.ndarray, size: int, method: Image.Resampling) -> Image.Image:

@@ -139,7 +139,7 @@ def read_data(
 
 def find_views(
     store: ImageStore, source: DataSource, samples: Samples, args: argparse.Namespace
-) -> dict[str, View]:  # fmt: skip
+) -> dict[str, View]:
     """What the models are shown of each category, by its training images."""
     recipe = recipe_of(args.method, args.recipe)
     if not recipe.own_view:

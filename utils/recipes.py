@@ -22,7 +22,6 @@ class Recipe:
 
     crop: bool = False  # whether images are cropped to where the training set's objects are
     stretch: bool = False  # whether the grey levels in use are stretched to all there are
-
     schedule: str = "steps"  # of the learning rate: steps, cosine with a warm-up, constant
     rate: float = 1.0  # highest learning rate, as a share of --lr
     hard_positions: bool = True  # whether the worst positions have a loss of their own
