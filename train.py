@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     add("--categories", nargs="+", metavar="NAME", help="categories to train (default: all)")
     add("--method", choices=METHODS, default="aand", help="aand, or rd4ad: plain reverse distillation (default aand)")
     add("--recipe", choices=RECIPES, default="published", help="published, or robust (aand only): images cropped "
-        "to the objects, in full contrast; smoother schedule; calibrated maps (default published)")  # fmt: skip
+        "to the objects, in full contrast; calibrated maps (default published)")  # fmt: skip
     add("--backbone", default="wide_resnet50_2", metavar="NAME", help=f"teacher: {', '.join(BACKBONES)} or timm:NAME "
         "(default wide_resnet50_2)")  # fmt: skip
     add("--weights", default="default", metavar="W", help="teacher's ImageNet weights: default (download), bundled "

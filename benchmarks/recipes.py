@@ -59,12 +59,10 @@ ROWS: dict[str, tuple[str, Recipe]] = {
     "published, cropped": ("aand", replace(PUBLISHED, crop=True)),
     "published, stretched": ("aand", replace(PUBLISHED, stretch=True)),
     "published, calibrated": ("aand", replace(PUBLISHED, calibrated=True)),
-    "published, cosine schedule": ("aand", replace(PUBLISHED, schedule=ROBUST.schedule, rate=ROBUST.rate)),
     "robust": ("aand", ROBUST),
     "robust, not cropped": ("aand", replace(ROBUST, crop=False)),
     "robust, not stretched": ("aand", replace(ROBUST, stretch=False)),
     "robust, not calibrated": ("aand", replace(ROBUST, calibrated=False)),
-    "robust, schedule of published": ("aand", replace(ROBUST, schedule="steps", rate=1.0)),
     "robust, no hard positions": ("aand", replace(ROBUST, hard_positions=False)),
 }
 

@@ -22,7 +22,7 @@ from utils.engine import (
 )
 from utils.execution import PLAIN, Execution
 from utils.features import TeacherFeatures
-from utils.recipes import BASELINE, PUBLISHED, lr_milestones
+from utils.recipes import BASELINE, PUBLISHED
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 64
@@ -91,19 +91,20 @@ def test_stage1_trains_the_amplification_alone_and_lowers_the_rate_twice(model, 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(100, [80, 90]), (120, [96, 108]), (4, [3, 3]), (1, [1, 1])])
 def test_the_rate_falls_after_80_and_90_percent(epochs, expected):
-    assert lr_milestones(epochs) == expected
+    assert PUBLISHED.milestones(epochs) == expected
+    assert BASELINE.milestones(epochs) == []
 
 
-@pytest.mark.parametrize(("schedule", "last"), [(True, 0.0002), (False, 0.005)])
-def test_stage2_trains_the_student_alone(model, images, rates, schedule, last):
+@pytest.mark.parametrize(("recipe", "last"), [(PUBLISHED, [0.001, 0.0002]), (BASELINE, [0.005, 0.005])])
+def test_stage2_trains_the_student_alone(model, images, rates, recipe, last):
     teacher = snapshot(model.teacher)
     records = []
     train_stage2(
         model, make_features(model, images), epochs=10, lr=0.005, execution=FP32,
         on_epoch=lambda epoch, figures: records.append((figures["loss"], model.training)),
-        recipe=PUBLISHED if schedule else BASELINE,
+        recipe=recipe,
     )  # fmt: skip
-    assert [rate for rate, _ in rates] == ([0.005] * 8 + [0.001, last] if schedule else [0.005] * 10)
+    assert [rate for rate, _ in rates] == [0.005] * 8 + last
     assert same(model.teacher, teacher)
     assert records[-1][0] < 0.8 * records[0][0]
     assert not any(training for _, training in records)  # ready to be scored after each epoch

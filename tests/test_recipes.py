@@ -1,9 +1,8 @@
-"""Recipes: learning rates, the calibration, and what users see of them."""
+"""Recipes: the calibration, and what users see of them."""
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
 
 import numpy as np
@@ -20,11 +19,11 @@ from models.teacher import build_teacher
 from models.weights import WeightsError
 from tests.commands import TINY, run_test, run_train, same_weights
 from utils.checkpoint import build_model, load_model, stage_parts
-from utils.engine import calibrate, train_stage2
+from utils.engine import calibrate
 from utils.execution import Execution
 from utils.features import TeacherFeatures
 from utils.image_store import FileStack
-from utils.recipes import BASELINE, PUBLISHED, RECIPES, Recipe
+from utils.recipes import PUBLISHED, RECIPES, Recipe
 from utils.runs import read_config, read_view
 
 SIZE, FP32 = 64, Execution()
@@ -48,38 +47,6 @@ def model():
 @pytest.fixture
 def features(model, images) -> TeacherFeatures:
     return TeacherFeatures(model, images, batch_size=2, seed=3, execution=FP32)
-
-
-# Learning rates
-
-
-@pytest.mark.parametrize(
-    ("recipe", "done", "expected"),
-    [
-        (PUBLISHED, 0, 1), (PUBLISHED, 7.99, 1), (PUBLISHED, 8, 0.2), (PUBLISHED, 9, 0.04),
-        (BASELINE, 0, 1), (BASELINE, 9.9, 1),
-        (Recipe(schedule="cosine"), 0, 0.001), (Recipe(schedule="cosine"), 0.25, 0.5),
-        (Recipe(schedule="cosine"), 0.5, 1), (Recipe(schedule="cosine"), 0.5 + 9.5 / 2, 0.5),
-        (Recipe(schedule="cosine"), 0.5 + 9.5 / 4, (1 + math.sqrt(0.5)) / 2), (Recipe(schedule="cosine"), 10, 0),
-        (Recipe(schedule="cosine", rate=0.4), 0.5, 0.4), (Recipe(rate=0.5), 8, 0.1),
-    ],
-)  # fmt: skip
-def test_learning_rates_over_ten_epochs(recipe, done, expected):
-    assert recipe.rate_at(done, epochs=10) == pytest.approx(expected, abs=1e-12)
-
-
-def test_the_rate_follows_the_steps_within_an_epoch(model, features, monkeypatch):
-    rates = []
-
-    class Recorder(torch.optim.Adam):
-        def step(self, closure=None):
-            rates.append(self.param_groups[0]["lr"])
-            return super().step(closure)
-
-    monkeypatch.setattr("utils.execution.Adam", Recorder)
-    recipe = Recipe(schedule="cosine", rate=0.5)
-    train_stage2(model, features, epochs=2, lr=0.01, execution=FP32, on_epoch=lambda *_: None, recipe=recipe)
-    assert rates == pytest.approx([0.01 * recipe.rate_at(step / 3, 2) for step in range(6)])  # 5 images in 3 steps
 
 
 # The calibration

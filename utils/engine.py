@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import MultiStepLR
 
 from datasets.loading import SyntheticAnomalies, epoch_seed
 from models.aand import AAND
@@ -29,7 +29,7 @@ from models.losses import (
 from models.similarity import compare_features
 from utils.execution import Execution, Optimizer
 from utils.features import TeacherFeatures
-from utils.recipes import PUBLISHED, Recipe
+from utils.recipes import LR_FACTOR, PUBLISHED, Recipe
 
 ADAM_BETAS = (0.5, 0.999)
 AMPLIFY_WEIGHT = 0.1
@@ -50,7 +50,7 @@ def train_stage1(
     """Train the amplification on synthetic anomalies."""
     device = teacher.pretrained.mean.device
     optimizer = Optimizer(teacher.amplification.parameters(), lr, ADAM_BETAS, execution, device)
-    scheduler = LambdaLR(optimizer.adam, lambda epoch: PUBLISHED.rate_at(epoch, epochs))
+    scheduler = MultiStepLR(optimizer.adam, PUBLISHED.milestones(epochs), LR_FACTOR)
     generator = torch.Generator()
     for epoch in range(1, epochs + 1):
         generator.manual_seed(epoch_seed(seed, epoch))
@@ -110,16 +110,15 @@ def train_stage2(
     """Train the student to rebuild the teacher's features of good images."""
     parameters = [*model.bottleneck.parameters(), *model.decoder.parameters()]
     optimizer = Optimizer(parameters, lr, ADAM_BETAS, execution, model.pretrained.mean.device)
-    steps = len(features)  # an epoch
-    scheduler = LambdaLR(optimizer.adam, lambda step: recipe.rate_at(step / steps, epochs))
+    scheduler = MultiStepLR(optimizer.adam, recipe.milestones(epochs), LR_FACTOR)
     for epoch in range(1, epochs + 1):
         model.train()
         figures = Average()
         for teacher_features in features.epoch(epoch):
             loss = stage2_loss(model, teacher_features, recipe.hard_positions, execution)
             optimizer.step(loss)
-            scheduler.step()
             figures.add(len(teacher_features[0]), loss=loss)
+        scheduler.step()
         model.eval()
         on_epoch(epoch, figures.result())
 
