@@ -107,7 +107,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     runs, errors = [], []
     for folder, name in zip(folders, short_names(folders), strict=True):
         try:
-            runs.append(Run(name, [_read_results(seed, folder) for seed in _result_folders(folder)]))
+            runs.append(Run(name, [_read_results(seed, folder) for seed in result_folders(folder)]))
         except RunError as error:
             errors.append(str(error))
     if errors:
@@ -208,7 +208,7 @@ def _welch_p(a: Statistic, num_a: int, b: Statistic, num_b: int) -> float:
     return float(ttest_ind_from_stats(a.mean, a.std, num_a, b.mean, b.std, num_b, equal_var=False).pvalue)
 
 
-def _result_folders(run: Path) -> list[Path]:
+def result_folders(run: Path) -> list[Path]:
     if not run.is_dir():
         raise RunError(f"there is no run folder {run}")
     return [run] if (run / CONFIG).is_file() else list_seeds(run) or [run]
