@@ -7,13 +7,15 @@
     python train.py --data_root data/mine --backbone efficientnet_lite0 --aux_path builtin    # without any download
 
 The result of a run is its last epoch, or with --select synthetic the one that is best on synthetic anomalies: test
-images influence nothing here. Score it with test.py. The same command with the same --output goes on with the
-categories and stages that are not finished.
+images influence nothing here. Score it with test.py. A run that was stopped, killed or failed goes on where it was:
+
+    python train.py --resume runs/NAME                              # or the same command again
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from datasets import DATASETS
@@ -33,6 +35,24 @@ from utils.recipes import RECIPES
 
 
 def parse_args() -> argparse.Namespace:
+    parser = make_parser()
+    resumed = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    resumed.add_argument("--resume", type=user_path)
+    given, others = resumed.parse_known_args()
+    if given.resume is None:
+        return parser.parse_args()
+    from utils.resuming import started_with
+    from utils.runs import RunError
+
+    try:
+        flags = started_with(given.resume)
+    except RunError as error:
+        parser.error(f"--resume: {error}")
+    sys.argv[1:] = [*flags, *others, "--output", str(given.resume)]  # as if it had been called so
+    return parser.parse_args()
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -62,6 +82,8 @@ def parse_args() -> argparse.Namespace:
     add("--cache_features", choices=["auto", "on", "off"], default="auto", help="keep the teacher's features for "
         "Stage II, which never change, in memory or, with --cache disk, on disk; auto: where they fit (default auto)")
     add("--compile", action="store_true", help="use torch.compile; needs a C++ compiler, and minutes at first")
+    add("--deterministic", action="store_true", help="on CUDA the same bits every time, more slowly; on a CPU it is "
+        "so anyway")  # fmt: skip
     add("--plain", action="store_true", help="for benchmarks: nothing of what makes training fast (--precision fp32, "
         "--cache none, --cache_features off, images one by one, two passes of the trunk, ...)")  # fmt: skip
     add("--select", choices=SELECTIONS, default="last", help="which epoch of Stage II is the result: the last, or the "
@@ -74,9 +96,12 @@ def parse_args() -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")
     add("--fg_root", type=user_path, default=Path("fg_mask"), metavar="DIR", help="foreground masks of "
         "scripts/fore_extractor.py (default fg_mask)")  # fmt: skip
-    add("--output", type=user_path, metavar="DIR", help="run folder (default runs/DATASET-METHOD-BACKBONE-TIME)")
+    add("--output", type=user_path, metavar="DIR", help="run folder (default: the unfinished run of the same command, "
+        "or a new runs/DATASET-METHOD-BACKBONE-TIME)")  # fmt: skip
+    add("--resume", type=user_path, metavar="RUN", help="go on with a run, with the flags that it was started with; "
+        "others may follow, as far as they change no result")  # fmt: skip
     add_reading_flags(parser)
-    return parser.parse_args()
+    return parser
 
 
 def main(args: argparse.Namespace) -> None:

@@ -11,9 +11,9 @@ from models.losses import gate_focal_loss, level_mask
 from models.teacher import build_teacher
 from tests.stages import amplify_maps
 from utils import execution
+from utils.average import Average
 from utils.checkpoint import build_model
 from utils.engine import (
-    Average,
     predict_maps,
     stage1_losses,
     stage2_loss,
@@ -205,4 +205,4 @@ def test_averages_weigh_batches_by_their_size_and_gate_levels_alike():
     average.add(1, loss=torch.tensor(5.0))
     average.count(torch.tensor([[1, 2, 4], [0, 0, 2]]))  # hits, predicted, anomalous: a level without a prediction
     average.count(torch.tensor([[1, 2, 4], [0, 0, 2]]))
-    assert average.result() == {"loss": 2.0, "gate_precision": 0.5, "gate_recall": pytest.approx((0.25 + 0) / 2)}
+    assert average.finish() == {"loss": 2.0, "gate_precision": 0.5, "gate_recall": pytest.approx((0.25 + 0) / 2)}

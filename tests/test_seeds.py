@@ -60,11 +60,11 @@ def test_each_seed_equals_a_run_of_its_own(trained, seeded, tmp_path):
 
 
 def test_folders_of_a_run_of_several_seeds(seeded):
-    assert {path.name for path in seeded.run.iterdir()} == {"seed0", "seed1", "results.csv", "results.json"}
+    assert {path.name for path in seeded.run.iterdir()} == {".lock", "seed0", "seed1", "results.csv", "results.json"}
     for seed in (0, 1):
         folder = seeded.run / f"seed{seed}"
         assert {path.name for path in folder.iterdir()} == {
-            "checkpoints", "config.json", "log.txt", "metrics.jsonl", "results.csv", "results.json"
+            ".lock", "checkpoints", "config.json", "log.txt", "metrics.jsonl", "results.csv", "results.json"
         }  # fmt: skip
         config = json.loads((folder / "config.json").read_text())
         assert config["seed"] == seed

@@ -149,8 +149,8 @@ def test_a_run_does_not_go_on_with_other_training_images(robust, tmp_path):
     options = ("--data_root", robust / "data", *TINY, *ROBUST, "--dataset", "mvtec", "--output", run)
     assert config["recipe"] == "robust"
     result = run_train(tmp_path, *options)  # without the stored foregrounds
-    assert result.status == 2
-    assert "the training images are not those that the run was started with" in result.errors[0]
+    assert result.status == 1 and result.errors == [f"error: not trained: bottle; see above, or log.txt in {run}"]
+    assert "the training images are not those that the run was started with" in result.out
 
 
 def test_published_is_shown_the_whole_image(trained):

@@ -40,8 +40,13 @@ def build_model(pretrained: PretrainedTeacher, method: str, calibrated: bool = F
 def save_checkpoint(path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any], seconds: float) -> None:
     """Write the state of `parts` and the settings that the model depends on."""
     content = {"settings": {key: settings[key] for key in MODEL_SETTINGS}, "seconds": seconds}
-    with atomic_write(path) as temporary:
-        torch.save(content | {name: part.state_dict() for name, part in parts.items()}, temporary)
+    save_tensors(path, content | {name: part.state_dict() for name, part in parts.items()})
+
+
+def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain built-ins completely or not at all; OSError if there is no room."""
+    with atomic_write(path) as temporary, temporary.open("wb") as file:  # given a name, torch hides why it failed
+        torch.save(content, file)
 
 
 def load_checkpoint(path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any]) -> float:

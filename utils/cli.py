@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets.base import DataError
+from utils.interruption import Interrupted, exit_on_signals
 
 if TYPE_CHECKING:
     import torch  # only where a device is picked: the scripts that need none start quickly
@@ -123,12 +124,14 @@ def run_command(main: Callable[[], None], *errors: type[Exception]) -> None:
     """Run a program: errors that its user can mend become one line on stderr and exit status 2.
 
     Those are DataError, UsageError, OSError, and the program's own `errors`; any other is a defect and is shown whole.
+    SIGINT and SIGTERM end it with the shell's exit status for them, 130 and 143.
     """
+    exit_on_signals()
     try:
         main()
     except (DataError, UsageError, OSError, *errors) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except Interrupted as interrupted:
         print("stopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(interrupted.exit_status)

@@ -5,7 +5,6 @@ A stage trains its model in place and calls `on_epoch(epoch, figures)` after eac
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -27,8 +26,10 @@ from models.losses import (
     level_mask,
 )
 from models.similarity import compare_features
+from utils.average import Average
 from utils.execution import Execution, Optimizer
 from utils.features import TeacherFeatures
+from utils.progress import GeneratorState, Progress
 from utils.recipes import LR_FACTOR, PUBLISHED, Recipe
 
 ADAM_BETAS = (0.5, 0.999)
@@ -46,23 +47,30 @@ def train_stage1(
     seed: int,
     execution: Execution,
     on_epoch: OnEpoch,
+    progress: Progress | None = None,
 ) -> None:
-    """Train the amplification on synthetic anomalies."""
+    """Train the amplification on synthetic anomalies, from where `progress` is.
+
+    Raises NonFiniteLoss at the end of an epoch in which the loss became NaN or infinite.
+    """
+    progress = progress or Progress()
     device = teacher.pretrained.mean.device
     optimizer = Optimizer(teacher.amplification.parameters(), lr, ADAM_BETAS, execution, device)
     scheduler = MultiStepLR(optimizer.adam, PUBLISHED.milestones(epochs), LR_FACTOR)
-    generator = torch.Generator()
-    for epoch in range(1, epochs + 1):
-        generator.manual_seed(epoch_seed(seed, epoch))
-        figures = Average()
-        for images, masks, foregrounds in anomalies.epoch(epoch):
+    generator, figures = torch.Generator(), Average()
+    progress.track(optimizer=optimizer, scheduler=scheduler, generator=GeneratorState(generator), figures=figures)
+    for epoch in progress.epochs(epochs):
+        if progress.step == 0:
+            generator.manual_seed(epoch_seed(seed, epoch))
+        for images, masks, foregrounds in progress.steps(anomalies.epoch(epoch)):
             focal, amplify, counts = stage1_losses(teacher, images, masks, foregrounds, generator, execution)
             loss = focal + AMPLIFY_WEIGHT * amplify
             optimizer.step(loss)
             figures.add(len(images), loss=loss, focal=focal, amplify=amplify)
             figures.count(counts)
+        means = figures.finish()
         scheduler.step()
-        on_epoch(epoch, figures.result())
+        on_epoch(epoch, means)
 
 
 def stage1_losses(
@@ -106,21 +114,28 @@ def train_stage2(
     execution: Execution,
     on_epoch: OnEpoch,
     recipe: Recipe = PUBLISHED,
+    progress: Progress | None = None,
 ) -> None:
-    """Train the student to rebuild the teacher's features of good images."""
+    """Train the student to rebuild the teacher's features of good images, from where `progress` is.
+
+    Raises NonFiniteLoss at the end of an epoch in which the loss became NaN or infinite.
+    """
+    progress = progress or Progress()
     parameters = [*model.bottleneck.parameters(), *model.decoder.parameters()]
     optimizer = Optimizer(parameters, lr, ADAM_BETAS, execution, model.pretrained.mean.device)
     scheduler = MultiStepLR(optimizer.adam, recipe.milestones(epochs), LR_FACTOR)
-    for epoch in range(1, epochs + 1):
+    figures = Average()
+    progress.track(optimizer=optimizer, scheduler=scheduler, figures=figures)
+    for epoch in progress.epochs(epochs):
         model.train()
-        figures = Average()
-        for teacher_features in features.epoch(epoch):
+        for teacher_features in progress.steps(features.epoch(epoch)):
             loss = stage2_loss(model, teacher_features, recipe.hard_positions, execution)
             optimizer.step(loss)
             figures.add(len(teacher_features[0]), loss=loss)
+        means = figures.finish()
         scheduler.step()
         model.eval()
-        on_epoch(epoch, figures.result())
+        on_epoch(epoch, means)
 
 
 def stage2_loss(
@@ -180,30 +195,3 @@ def predict_maps(model: AAND, images: Tensor, batch_size: int) -> tuple[np.ndarr
         maps.append(anomaly_map[:, 0].cpu())
         scores.append(anomaly_score.cpu())
     return torch.cat(maps).numpy(), torch.cat(scores).numpy()
-
-
-class Average:
-    """Means over an epoch, weighted by batch size, gathered on the device and read once at the end."""
-
-    def __init__(self):
-        self.images = 0
-        self.sums: dict[str, Tensor | float] = defaultdict(float)
-        self.gate_counts: Tensor | float = 0.0  # (levels, 3): true positives, predicted, anomalous
-
-    def add(self, images: int, **values: Tensor) -> None:
-        self.images += images
-        for name, value in values.items():
-            self.sums[name] = self.sums[name] + value.detach() * images
-
-    def count(self, gate_counts: Tensor) -> None:
-        self.gate_counts = self.gate_counts + gate_counts
-
-    def result(self) -> dict[str, float]:
-        """Means by name; with gate counts also their precision and recall, means over the levels that have them."""
-        figures = {name: float(value) / self.images for name, value in self.sums.items()}
-        if isinstance(self.gate_counts, Tensor):
-            hits, predicted, anomalous = self.gate_counts.cpu().double().T  # (levels,) each
-            for name, total in (("gate_precision", predicted), ("gate_recall", anomalous)):
-                if (total > 0).any():
-                    figures[name] = float((hits / total)[total > 0].mean())
-        return figures

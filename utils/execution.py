@@ -11,6 +11,7 @@ import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -79,6 +80,13 @@ class Optimizer:
         self.adam = Adam(parameters, lr, betas=betas, fused=fused)
         self.scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "fp16")
         release_freed_memory()  # of building the model
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"adam": self.adam.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.adam.load_state_dict(state["adam"])
+        self.scaler.load_state_dict(state["scaler"])
 
     def step(self, loss: Tensor) -> None:
         """Go one step down the gradient of `loss`."""

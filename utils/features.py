@@ -19,6 +19,7 @@ from torch import Tensor
 from datasets.loading import epoch_batches, to_device
 from models.aand import AAND
 from utils.execution import LARGEST_SHARE, Execution, available_memory
+from utils.misc import reserve
 
 
 class TeacherFeatures:
@@ -33,10 +34,6 @@ class TeacherFeatures:
         self.batch_size, self.seed = batch_size, seed
         self.device = model.pretrained.mean.device
         self.kept: list[Tensor] | None = None  # levels (N, H, W, C)
-
-    def __len__(self) -> int:
-        """Batches of an epoch."""
-        return -(-len(self.images) // self.batch_size)
 
     def epoch(self, epoch: int) -> Iterator[list[Tensor]]:
         """The batches of an epoch, three levels (B, C, H, W) each."""
@@ -97,5 +94,6 @@ class TeacherFeatures:
         if place == "on disk":
             file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the mapping keeps it open
             mapped = np.memmap(file, np.uint8, mode="w+", shape=(int(np.prod(shape)) * level.element_size(),))
+            reserve(file)
             return torch.from_numpy(mapped).view(level.dtype).view(shape)
         return torch.empty(shape, dtype=level.dtype, device=self.device if place == "on the device" else "cpu")

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from datasets.base import DataError
 from datasets.loading import Files
 from utils.execution import LARGEST_SHARE, available_memory
-from utils.misc import atomic_write
+from utils.misc import atomic_write, reserve
 
 MOST_PROBLEMS = 20  # listed in an error
 
@@ -130,6 +130,8 @@ class ImageStore:
             for path, part in missing.items():
                 temporary = writing.enter_context(atomic_write(path))
                 mapped.append(np.lib.format.open_memmap(temporary, "w+", np.uint8, part.shape(self.size)))
+                with temporary.open("rb+") as file:
+                    reserve(file)
             self._read(list(missing.values()), [torch.from_numpy(array) for array in mapped])
             for array in mapped:
                 array.flush()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import glob
+import os
 import shlex
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,18 +22,30 @@ from datasets.loading import evaluation_files, hold_out, paths_of, stored_foregr
 from datasets.textures import find_aux_path, list_textures
 from datasets.view import WHOLE, View
 from models.teacher import build_teacher
-from utils.checkpoint import load_checkpoint, save_checkpoint, teacher_path
+from utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, teacher_path
 from utils.cli import UsageError, pick_device
 from utils.environment import code_version, environment
 from utils.evaluation import TestSet
 from utils.execution import PLAIN, Execution, keep_freed_memory, resolve_precision
 from utils.image_store import ImageStore
+from utils.interruption import Interrupted
 from utils.recipes import recipe_of
 from utils.report import format_published_protocol
-from utils.runs import RunLog, list_seeds, open_run, published_protocol, seed_folder, stage_path, trained_categories
+from utils.resuming import lock_run, unfinished_run
+from utils.run_log import LOG, RunLog
+from utils.runs import (
+    RunError,
+    check_settings,
+    list_seeds,
+    open_run,
+    published_protocol,
+    seed_folder,
+    stage_path,
+    trained_categories,
+)
 from utils.scoring import Scoring, score_run
 from utils.selection import synthetic_test_set
-from utils.training import TrainingSet, files_to_train, train_category
+from utils.training import TrainingError, TrainingSet, files_to_train, train_category
 
 
 class Split(NamedTuple):
@@ -42,36 +58,78 @@ class Split(NamedTuple):
 
 Samples = dict[str, Split]  # of each category
 TEXTURES, HELD_OUT = ("textures",), "held out"  # groups of files; no category is a tuple
-NOT_SETTINGS = ("output", "fg_root", "seeds", "cache", "cache_dir", "cache_features")  # flags that change no result
+# Flags that change no result:
+NOT_SETTINGS = ("output", "resume", "fg_root", "seeds", "cache", "cache_dir", "cache_features")
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train what the flags of train.py ask for; whatever can go wrong early does so before a run folder is made."""
+    """Train what the flags of train.py ask for; whatever can go wrong early does so before anything is written.
+
+    Exits with status 1 if a category could not be trained.
+    """
     if args.method != "aand" and args.recipe != "published":
         raise UsageError(f"--recipe {args.recipe} is one of --method aand, not of {args.method}")
     device = pick_device(args.device)
     execution = plan_execution(args, device)
     source = open_dataset(args.data_root, args.dataset, args.categories)
-    run = args.output or Path("runs") / default_name(args, source)
-    runs = plan_runs(run, args)
     synthetic = args.method == "aand" or args.select == "synthetic"
     if synthetic and not args.aux_path:
         args.aux_path = str(find_aux_path(args.data_root))
-    textures = list_textures(args.aux_path) if synthetic else []
-    build_teacher(args.backbone, args.weights)  # fails early if it cannot
-    samples = {category: split_samples(source, category, args) for category in source.categories}
-    check_batches(samples, args)
-    training_set = read_data(source, samples, textures, args)  # last: it reads every file
-    for folder, seed_args in runs.items():
-        train_run(folder, source, training_set, device, execution, seed_args)
+    run = args.output or choose_folder(args, source)
+    runs = plan_runs(run, args)
+    with ExitStack() as locks:
+        for folder in dict.fromkeys([run, *runs]):
+            locks.enter_context(lock_run(folder))
+        for folder, seed_args in runs.items():
+            check_settings(folder, make_settings(seed_args, source), other_seeds(folder, args))
+        textures = list_textures(args.aux_path) if synthetic else []
+        build_teacher(args.backbone, args.weights)  # fails early if it cannot
+        samples = {category: split_samples(source, category, args) for category in source.categories}
+        check_batches(samples, args)
+        training_set = read_data(source, samples, textures, args)  # last: it reads every file
+        train_runs(run, runs, source, samples, training_set, device, execution, args)
+
+
+def train_runs(
+    run: Path, runs: Mapping[Path, argparse.Namespace], source: DataSource, samples: Samples,
+    training_set: Callable[[str], TrainingSet], device: torch.device, execution: Execution, args: argparse.Namespace,
+) -> None:  # fmt: skip
+    """Train every seed, and score several; SystemExit if a category failed."""
+    failed = []
+    try:
+        for folder, seed_args in runs.items():
+            failed += train_run(folder, source, training_set, device, execution, seed_args)
+    except Interrupted:
+        print(f"go on with: python train.py --resume {run}", file=sys.stderr)
+        raise
     if args.seeds:
         score_seeds(run, source, samples, device, args)
-    else:
+    elif not failed:
         RunLog(run).say(f"done; score it with: python test.py --data_root {args.data_root} --run {run}")
+    if failed:
+        print(f"error: not trained: {', '.join(failed)}; see above, or log.txt in {run}", file=sys.stderr)
+        sys.exit(1)
+
+
+def choose_folder(args: argparse.Namespace, source: DataSource) -> Path:
+    """The folder of a run without --output: that of the same command if it is not finished, otherwise a new one."""
+    name = f"{source.name}-{args.method}-{args.backbone.replace(':', '-').replace('/', '-')}"
+    unfinished = unfinished_run(f"{glob.escape(name)}-*", make_settings(args, source), args.seeds or ())
+    if unfinished:
+        print(f"going on with the unfinished {unfinished}; --output starts a new run", file=sys.stderr)
+    return unfinished or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def other_seeds(folder: Path, args: argparse.Namespace) -> list[Path]:
+    """The folders of a run's other seeds."""
+    return [other for other in list_seeds(folder.parent) if other != folder] if args.seeds else []
 
 
 def plan_execution(args: argparse.Namespace, device: torch.device) -> Execution:
     """How to compute; "auto" in the flags gives way to what it means here, and --plain switches off what it names."""
+    if args.deterministic and device.type == "cuda":  # on a CPU all is deterministic
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
     if args.plain:
         args.precision, args.cache, args.cache_features, args.compile = "fp32", "none", "off", False
         return PLAIN
@@ -123,16 +181,16 @@ def read_data(
 
     def training_set(category: str) -> TrainingSet:
         split, view = samples[category], views[category]
+        paths = paths_of(split.train)
         [images], [held_out] = stacks(category), stacks((HELD_OUT, category))
         test_set = None
         if args.eval_every and split.test:
             test_set = TestSet.of(split.test, stacks(("test", category)), view)
         validation = synthetic_test_set(held_out, *textures_read) if split.held_out else None
         if args.method != "aand":
-            return TrainingSet(images, test_set=test_set, validation=validation)
-        paths = paths_of(split.train)
+            return TrainingSet(images, paths, test_set=test_set, validation=validation)
         made = len(paths) - len(stored_foregrounds(paths, source.name, category, args.fg_root))
-        return TrainingSet(images, *textures_read, made, view, test_set, validation)
+        return TrainingSet(images, paths, *textures_read, made, view, test_set, validation)
 
     return training_set
 
@@ -151,10 +209,13 @@ def find_views(
 def train_run(
     run: Path, source: DataSource, training_set: Callable[[str], TrainingSet], device: torch.device,
     execution: Execution, args: argparse.Namespace,
-) -> None:  # fmt: skip
-    """Train every category with one seed."""
+) -> list[str]:  # fmt: skip
+    """Train every category with one seed; returns those that failed, which keep no other from being trained.
+
+    Raises OSError where the run folder cannot be written.
+    """
     settings = make_settings(args, source)
-    open_run(run, settings, other_seeds=list_seeds(run.parent) if args.seeds else ())
+    open_run(run, settings, other_seeds(run, args))
     torch.manual_seed(args.seed)  # for --weights random
     pretrained = build_teacher(args.backbone, args.weights).to(device)
     if teacher_path(run).is_file():  # a run that goes on keeps its teacher
@@ -166,14 +227,29 @@ def train_run(
     log.say(f"{args.method}, {args.backbone}, {source.name} in {source.root}, on {device}; run folder {run}")
     if source.missing:
         log.say(f"not on disk, skipped: {', '.join(source.missing)}")
+    failed = []
     for category in source.categories:
         if stage_path(run, category, 2).is_file():
             log.say(f"{category}: already trained, skipped")
-        else:
+            continue
+        try:
             train_category(category, training_set(category), pretrained, args, settings, execution, log)
+        except OSError:  # the next would fail too
+            raise
+        except Exception as error:  # whatever it is, it must not cost the others hours
+            failed.append(category)
+            log.note(traceback.format_exc())
+            log.say(f"{category} failed: {describe(error)}")
     chosen = published_protocol(run)
     if chosen:
         log.say(format_published_protocol([chosen]))
+    return failed
+
+
+def describe(error: Exception) -> str:
+    """An error in words; of one that is not ours with its type, as its traceback in log.txt begins."""
+    expected = isinstance(error, DataError | RunError | CheckpointError | TrainingError)
+    return str(error) if expected else f"{type(error).__name__}: {error} (traceback in {LOG})"
 
 
 def score_seeds(
@@ -217,8 +293,3 @@ def make_settings(args: argparse.Namespace, source: DataSource) -> dict[str, Any
         "code": code_version(),
         "environment": environment(),
     }
-
-
-def default_name(args: argparse.Namespace, source: DataSource) -> str:
-    backbone = args.backbone.replace(":", "-").replace("/", "-")
-    return f"{source.name}-{args.method}-{backbone}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}(\..+)?")  # the names that atomic_write gives
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+class WriteError(OSError):
+    """A file that cannot be written; the message names it, and says why."""
 
 
 @contextmanager
@@ -14,25 +24,50 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Write a file completely or not at all.
 
         with atomic_write(path) as temporary:
-            torch.save(checkpoint, temporary)
+            image.save(temporary)
 
     Yields a path in the same folder (made if missing) with the same suffix. When the block ends, the file written
     there is flushed to disk and replaces `path`; when it raises, the file is deleted and `path` stays as it was.
 
-    Raises FileNotFoundError if the block wrote nothing.
+    Raises WriteError where it cannot be written (no room, no permission), FileNotFoundError if the block wrote nothing.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.errno in UNWRITABLE:
+            raise WriteError(f"cannot write {path}: {error.strerror}; what was there before is as it was") from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
     if os.name == "posix":  # elsewhere a folder cannot be opened
         _sync_folder(path.parent)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what `atomic_write` left in a folder and those below it when its process was killed."""
+    for path in folder.rglob(".*"):
+        if TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def reserve(file: IO[bytes]) -> None:
+    """Take room for all of a sparse file now, so that a full disk is an OSError and not, on writing to its mapping, the
+    end of the process. Where the system or the disk cannot, nothing is done."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    size = os.fstat(file.fileno()).st_size
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno in UNWRITABLE:
+            raise WriteError(f"no room for {size / 1e9:.2f} GB: {error.strerror}") from error
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,10 +1,11 @@
-"""A run folder: its settings, its log, and how the newest one of a data set is found.
+"""A run folder: its settings, the metrics of its epochs, and how the newest one of a data set is found.
 
     runs/NAME/config.json      the settings of train.py
-    runs/NAME/log.txt          one line an epoch
-    runs/NAME/metrics.jsonl    one JSON object an epoch
+    runs/NAME/log.txt, metrics.jsonl    see utils/run_log.py
     runs/NAME/checkpoints/teacher.pt, <category>/stage1.pt, stage2.pt    see utils/checkpoint.py
     runs/NAME/checkpoints/<category>/view.json    what the model is shown of an image, of some recipes
+    runs/NAME/checkpoints/<category>/stage1.progress.pt    of a stage that is not finished, see utils/progress.py
+    runs/NAME/.lock            held by the process that trains
     runs/NAME/results.csv, results.json, maps/    written by test.py
     runs/NAME/seed0/, seed1/, ...    with train.py --seeds: a run folder each, and their common results in runs/NAME
 """
@@ -12,20 +13,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from datasets.view import WHOLE, View
 from utils.metrics import METRICS
 from utils.misc import write_text
 from utils.recipes import recipe_of
-from utils.report import COLUMNS
 
 CONFIG = "config.json"
 RESULTS = "results.json"
@@ -33,7 +29,8 @@ NEEDED_SETTINGS = ("method", "backbone", "image_size", "dataset", "data_root", "
 # What may differ when a run goes on:
 FREE_SETTINGS = ("categories", "device", "workers", "eval_every", "started", "command", "code", "environment")
 RATED_BY, SYNTHETIC = ("image_auroc", "aupro"), "synthetic_"  # metrics that rate an epoch, and their prefix in the log
-EARLIER = {"recipe": "published", "select": "last", "holdout": 0.1}  # of settings that do not say
+# Of settings that do not say:
+EARLIER = {"recipe": "published", "select": "last", "holdout": 0.1, "deterministic": False}
 SEED_FOLDERS = "seed[0-9]*"
 
 
@@ -47,6 +44,11 @@ def teacher_path(run: Path) -> Path:
 
 def stage_path(run: Path, category: str, stage: int) -> Path:
     return run / "checkpoints" / category / f"stage{stage}.pt"
+
+
+def progress_path(run: Path, category: str, stage: int) -> Path:
+    """Of a stage that is not finished."""
+    return run / "checkpoints" / category / f"stage{stage}.progress.pt"
 
 
 def view_path(run: Path, category: str) -> Path:
@@ -76,7 +78,14 @@ def read_view(run: Path, category: str) -> View:
 
 
 def open_run(folder: Path, settings: Mapping[str, Any], other_seeds: Iterable[Path] = ()) -> None:
-    """Start a run folder, or go on with one that was started with the same settings.
+    """Start a run folder, or go on with one that was started with the same settings; raises as `check_settings`."""
+    check_settings(folder, settings, other_seeds)
+    if not (folder / CONFIG).is_file():
+        write_text(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
+
+
+def check_settings(folder: Path, settings: Mapping[str, Any], other_seeds: Iterable[Path] = ()) -> None:
+    """Whether `open_run` can be called.
 
     `other_seeds` are the folders of the same run of several seeds, whose settings must be the same but for the seed.
 
@@ -84,21 +93,22 @@ def open_run(folder: Path, settings: Mapping[str, Any], other_seeds: Iterable[Pa
     """
     if any(folder.glob(f"{SEED_FOLDERS}/{CONFIG}")):
         raise RunError(f"{folder} holds a run of several seeds; go on with --seeds or choose another --output")
-    for other in other_seeds:
-        if (other / CONFIG).is_file():
-            _require_same_settings(other, {**settings, "seed": read_config(other).get("seed")})
-    if (folder / CONFIG).is_file():
-        _require_same_settings(folder, settings)
-    else:
-        write_text(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
+    for other in (folder, *other_seeds):
+        if not (other / CONFIG).is_file():
+            continue
+        before = read_config(other)
+        own_seed = {} if other == folder else {"seed": before.get("seed")}
+        differences = setting_differences(before, {**settings, **own_seed})
+        if differences:
+            shown = "; ".join(differences)
+            raise RunError(f"{other} holds a run with other settings ({shown}); choose another --output")
 
 
-def _require_same_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    before, settings = read_config(folder), EARLIER | settings
+def setting_differences(before: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """What keeps a run with the settings `before` from going on with others, a line each."""
+    settings = EARLIER | settings
     names = [name for name in {**before, **settings} if name not in FREE_SETTINGS]
-    differences = [f"{n}: {before.get(n)} -> {settings.get(n)}" for n in names if before.get(n) != settings.get(n)]
-    if differences:
-        raise RunError(f"{folder} holds a run with other settings ({'; '.join(differences)}); choose another --output")
+    return [f"{n}: {before.get(n)} -> {settings.get(n)}" for n in names if before.get(n) != settings.get(n)]
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -224,42 +234,3 @@ def rating(figures: Mapping[str, Any]) -> float | None:
     """How good an epoch is by its figures on synthetic anomalies, 0..1; None if it was not rated."""
     rated = [figures[SYNTHETIC + metric] for metric in RATED_BY if SYNTHETIC + metric in figures]
     return sum(rated) / len(rated) if rated else None
-
-
-class RunLog:
-    """Lines for the person at the screen and in log.txt, and a JSON object an epoch in metrics.jsonl."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def say(self, text: str) -> None:
-        tqdm.write(text)
-        self._append("log.txt", f"{_now()} {text}")
-
-    @contextmanager
-    def stage(self, category: str, stage: int, epochs: int) -> Iterator[Callable[[int, dict[str, float]], None]]:
-        """A progress bar over a stage's epochs; yields the function that logs an epoch and its figures.
-
-        Figures are the losses and gate figures of training, and test metrics where they were asked for.
-        """
-        with tqdm(total=epochs, desc=f"{category} stage {stage}", unit="epoch", dynamic_ncols=True) as bar:
-
-            def on_epoch(epoch: int, figures: dict[str, float]) -> None:
-                shown = {name: f"{name} {value:.4f}" for name, value in figures.items()}
-                line = "  ".join(shown.values())
-                self._append("log.txt", f"{_now()} {category} stage {stage} epoch {epoch}/{epochs}  {line}")
-                record = {"category": category, "stage": stage, "epoch": epoch, **figures}
-                self._append("metrics.jsonl", json.dumps(record))
-                short = [text for name, text in shown.items() if name in COLUMNS or name not in METRICS]
-                bar.set_postfix_str("  ".join(short), refresh=False)
-                bar.update()
-
-            yield on_epoch
-
-    def _append(self, name: str, line: str) -> None:
-        with (self.folder / name).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-
-
-def _now() -> str:
-    return f"{datetime.now():%Y-%m-%d %H:%M:%S}"

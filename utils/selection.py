@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,6 +71,12 @@ class BestStudent:
         if rating > self.rating:
             self.epoch, self.rating = epoch, rating
             self.states = [copy.deepcopy(part.state_dict()) for part in self.parts]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "rating": self.rating, "states": self.states}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epoch, self.rating, self.states = state["epoch"], state["rating"], state["states"]
 
     def restore(self) -> None:
         """Give the model the best student back."""

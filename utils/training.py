@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import time
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from datasets.base import Sample
-from datasets.loading import Files, SyntheticAnomalies, image_files, paths_of, training_files
+from datasets.loading import Files, SyntheticAnomalies, epoch_batches, image_files, paths_of, training_files
 from datasets.view import WHOLE, View
 from models.aand import AAND
 from models.teacher import PretrainedTeacher
+from utils.average import NonFiniteLoss
 from utils.checkpoint import build_model, load_checkpoint, save_checkpoint, stage_parts, stage_path
 from utils.engine import calibrate, train_stage1, train_stage2
 from utils.evaluation import Prediction, TestSet
 from utils.execution import Execution, near
 from utils.features import TeacherFeatures
 from utils.image_store import Stack
+from utils.interruption import stop_between_steps
+from utils.progress import Progress
 from utils.recipes import recipe_of
-from utils.runs import RunLog, keep_view, rating
+from utils.run_log import RunLog
+from utils.runs import keep_view, progress_path, rating
 from utils.selection import BestStudent, rate, rated_epochs
+
+
+class TrainingError(RuntimeError):
+    """A category that cannot be trained; the message says which, why, and what may help."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ class TrainingSet:
     textures uint8 (T, 3, S, S); the test set where its metrics are to be logged."""
 
     images: Stack
+    paths: Sequence[Path]  # of the images
     textures: Stack | None = None
     made: int = 0  # foregrounds that had to be made on the fly
     view: View = WHOLE  # of what the images show
@@ -53,9 +63,11 @@ def train_category(
     category: str, data: TrainingSet, pretrained: PretrainedTeacher, args: argparse.Namespace,
     settings: dict[str, Any], execution: Execution, log: RunLog,
 ) -> None:  # fmt: skip
-    """Train the stages of a category that have no checkpoint yet; every category starts from the same seed.
+    """Train the stages of a category that have no checkpoint yet, from where an earlier process left them; every
+    category starts from the same seed.
 
-    `pretrained` is prepared for `execution`; args are the flags of train.py.
+    `pretrained` is prepared for `execution`; args are the flags of train.py. Raises TrainingError where a loss is no
+    number.
     """
     torch.manual_seed(args.seed)
     recipe = recipe_of(args.method, args.recipe)
@@ -68,16 +80,47 @@ def train_category(
         if path.is_file():
             load_checkpoint(path, parts, settings)
             log.say(f"{category}: stage {stage} already trained")
+            progress_path(log.folder, category, stage).unlink(missing_ok=True)
             continue
-        started = time.perf_counter()
-        train_stage = amplify if stage == 1 else distil
-        train_stage(category, model, data, args, execution, log)
-        save_checkpoint(path, parts, settings, seconds=time.perf_counter() - started)
+        with stop_between_steps() as check:
+            identity = {"category": category, "stage": stage, "training images": digest(data.paths)}
+            progress = Progress(progress_path(log.folder, category, stage), parts, identity, check)
+            train_stage(category, stage, model, data, args, execution, log, progress)
+        save_checkpoint(path, parts, settings, progress.seconds)
+        progress.remove()
+
+
+def train_stage(
+    category: str, stage: int, model: AAND, data: TrainingSet, args: argparse.Namespace, execution: Execution,
+    log: RunLog, progress: Progress,
+) -> None:  # fmt: skip
+    """Train one stage from where `progress` is; the log forgets what it knows of what comes now."""
+    log.rewind(category, stage, progress.epoch)
+    if progress.resumed:
+        log.say(f"{category}: stage {stage} goes on in epoch {progress.epoch}, step {progress.step + 1}")
+    train = amplify if stage == 1 else distil
+    try:
+        train(category, model, data, args, execution, log, progress)
+    except NonFiniteLoss as error:
+        batches = list(epoch_batches(len(data.paths), args.batch_size, args.seed, progress.epoch))
+        images = "\n".join(str(data.paths[place]) for place in batches[error.step].tolist())
+        raise TrainingError(
+            f"{category}: the loss of stage {stage} became {error.value} in epoch {progress.epoch}, step "
+            f"{error.step + 1}; a lower --lr or --precision fp32 may help. What was saved before is kept. The images "
+            f"of this step:\n{images}"
+        ) from error
+
+
+def digest(paths: Sequence[Path]) -> str:
+    """Names and sizes of files in their order, as one word."""
+    listing = [f"{path.name} {path.stat().st_size}" for path in paths]
+    return hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]
 
 
 def amplify(
-    category: str, model: AAND, data: TrainingSet, args: argparse.Namespace, execution: Execution, log: RunLog
-) -> None:
+    category: str, model: AAND, data: TrainingSet, args: argparse.Namespace, execution: Execution, log: RunLog,
+    progress: Progress,
+) -> None:  # fmt: skip
     """Stage I: train the amplification on synthetic anomalies."""
     if data.made:
         keep = f"python scripts/fore_extractor.py --data_path {args.data_root} keeps them"
@@ -87,16 +130,17 @@ def amplify(
         near(data.images, device), near(data.textures, device), batch_size=args.batch_size, seed=args.seed,
         device=device, one_by_one=execution.one_by_one,
     )  # fmt: skip
-    with log.stage(category, 1, args.epochs_stage1) as on_epoch:
+    with log.stage(category, 1, args.epochs_stage1, progress.epoch) as on_epoch:
         train_stage1(
             model.teacher, anomalies, epochs=args.epochs_stage1, lr=args.lr, seed=args.seed, execution=execution,
-            on_epoch=on_epoch,
+            on_epoch=on_epoch, progress=progress,
         )  # fmt: skip
 
 
 def distil(
-    category: str, model: AAND, data: TrainingSet, args: argparse.Namespace, execution: Execution, log: RunLog
-) -> None:
+    category: str, model: AAND, data: TrainingSet, args: argparse.Namespace, execution: Execution, log: RunLog,
+    progress: Progress,
+) -> None:  # fmt: skip
     """Stage II: train the student on good images; with --eval_every the test metrics are logged, and nothing more.
 
     With a validation set the student of the epoch that is best there is the result.
@@ -104,9 +148,14 @@ def distil(
     epochs, recipe = args.epochs_stage2, recipe_of(args.method, args.recipe)
     batch_size = 1 if execution.one_by_one else args.batch_size
     features = TeacherFeatures(model, data.images, batch_size=args.batch_size, seed=args.seed, execution=execution)
-    log.say(f"{category}: {features.keep(args.cache_features, args.cache, args.cache_dir)}")
+    keep = args.cache_features
+    if progress.resumed:  # the same as before, whatever fits now: a batch's size changes how its features are rounded
+        keep = "on" if progress.notes["features kept"] else "off"
+    log.say(f"{category}: {features.keep(keep, args.cache, args.cache_dir)}")
+    progress.notes["features kept"] = features.kept is not None
     best, rated = BestStudent(model), rated_epochs(epochs) if data.validation else ()
-    with log.stage(category, 2, epochs) as log_epoch:
+    progress.track(best=best)
+    with log.stage(category, 2, epochs, progress.epoch) as log_epoch:
 
         def on_epoch(epoch: int, figures: dict[str, float]) -> None:
             tested = bool(data.test_set) and (epoch % args.eval_every == 0 or epoch == epochs)
@@ -120,8 +169,9 @@ def distil(
             log_epoch(epoch, figures)
 
         train_stage2(
-            model, features, epochs=epochs, lr=args.lr, execution=execution, on_epoch=on_epoch, recipe=recipe
-        )
+            model, features, epochs=epochs, lr=args.lr, execution=execution, on_epoch=on_epoch, recipe=recipe,
+            progress=progress,
+        )  # fmt: skip
     if best.epoch:
         best.restore()
         log.say(f"{category}: epoch {best.epoch} of {epochs} is the best on synthetic anomalies")

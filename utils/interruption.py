@@ -1,0 +1,67 @@
+"""Let SIGINT (Ctrl-C) and SIGTERM stop a program cleanly: at once or, in training, after the step that is under way.
+
+    exit_on_signals()
+    with stop_between_steps() as check:
+        for batch in batches:
+            ...
+            check()                            # raises Interrupted if a signal came
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the program to stop; `exit_status` is the shell's for it: 130 for SIGINT, 143 for SIGTERM."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number, self.exit_status = number, 128 + number
+
+
+def exit_on_signals() -> None:
+    """From now on these signals raise Interrupted, in the main thread: no other gets any."""
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, _raise)
+
+
+@contextmanager
+def stop_between_steps() -> Iterator[Callable[[], None]]:
+    """While it is open the first signal only makes the yielded function raise Interrupted; a second one does at once.
+
+    A signal that no check has seen raises Interrupted at the end.
+    """
+    asked: list[int] = []
+
+    def check() -> None:
+        if asked:
+            raise Interrupted(asked.pop())
+
+    def ask(number: int, frame: object) -> None:
+        if asked:
+            raise Interrupted(number)
+        asked.append(number)
+        print("stopping after this step; once more to stop now", file=sys.stderr)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield check
+        return
+    before = {number: signal.signal(number, ask) for number in SIGNALS}
+    try:
+        yield check
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    check()
+
+
+def _raise(number: int, frame: object) -> None:
+    raise Interrupted(number)

@@ -1,0 +1,172 @@
+"""How far the training of a stage is, and the file from which it goes on after the process ended.
+
+    progress = Progress(progress_path(run, "bottle", 2), parts, identity, check)
+    progress.track(optimizer=optimizer, scheduler=scheduler)      # restored, if there is a file
+    for epoch in progress.epochs(120):                            # saved after an epoch
+        for batch in progress.steps(batches(epoch)): ...          # and before a stop that was asked for
+
+A run that goes on from the file ends with the same bits as one that was never stopped: the file holds the model, the
+optimiser and its schedule, all random states, and what was gathered of an epoch that is not finished.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import nn
+
+from models.weights import WeightsError, read_file
+from utils.checkpoint import CheckpointError, save_tensors
+from utils.interruption import Interrupted
+
+SAVING_SHARE = 0.05  # of the time, at most: large models on slow disks are not saved after every epoch
+
+Batch = TypeVar("Batch")
+
+
+class Stateful(Protocol):
+    """What can be saved and restored, as modules and optimisers can."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> object: ...
+
+
+class Progress:
+    """The epoch (from 1) and the step (from 0) that come next in a stage, and everything that they depend on.
+
+    path: where it is kept; without one, nowhere. parts: what the stage trains. identity: what must be the same for the
+    file to be used, plain values by name. check: raises Interrupted if the program was asked to stop.
+
+    Raises CheckpointError for a file that cannot be read or is of something else.
+    """
+
+    def __init__(
+        self, path: Path | None = None, parts: Mapping[str, nn.Module] | None = None,
+        identity: Mapping[str, Any] | None = None, check: Callable[[], None] = lambda: None,
+    ):  # fmt: skip
+        self.path, self.identity, self.check = path, dict(identity or {}), check
+        self.tracked: dict[str, Stateful] = dict(parts or {})
+        self.epoch, self.step = 1, 0
+        self.notes: dict[str, Any] = {}  # plain values that are kept with it
+        self.content = self._read() if path and path.is_file() else None
+        if self.content:
+            self.epoch, self.step, self.notes = (self.content[name] for name in ("epoch", "step", "notes"))
+            self._restore(self.tracked)
+        self.earlier = self.content["seconds"] if self.content else 0.0
+        self.started = self.saved = time.perf_counter()
+        self.cost = 0.0  # seconds that the last save took
+
+    @property
+    def resumed(self) -> bool:
+        """Whether it goes on from a file."""
+        return self.content is not None
+
+    @property
+    def seconds(self) -> float:
+        """What the stage has taken so far, in all processes."""
+        return self.earlier + time.perf_counter() - self.started
+
+    def track(self, **objects: Stateful) -> None:
+        """Save these too, and restore them now if there is a file."""
+        self.tracked |= objects
+        if self.content:
+            self._restore(objects)
+
+    def epochs(self, count: int) -> Iterator[int]:
+        """The epochs that remain of 1..count; each is saved once the loop comes back for the next."""
+        while self.epoch <= count:
+            yield self.epoch
+            self.epoch, self.step = self.epoch + 1, 0
+            if time.perf_counter() - self.saved >= self.cost / SAVING_SHARE:
+                self.save()
+            self._stop_if_asked()
+
+    def steps(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """What remains of an epoch's batches."""
+        for batch in islice(batches, self.step, None):
+            yield batch
+            self.step += 1
+            self._stop_if_asked()
+
+    def save(self) -> None:
+        """Write the file; without a path nothing is done."""
+        if self.path is None:
+            return
+        started = time.perf_counter()
+        content = {
+            "identity": self.identity, "epoch": self.epoch, "step": self.step, "seconds": self.seconds,
+            "notes": self.notes, "random": random_states(),
+        }  # fmt: skip
+        save_tensors(self.path, content | {name: item.state_dict() for name, item in self.tracked.items()})
+        self.saved = time.perf_counter()
+        self.cost = self.saved - started
+
+    def remove(self) -> None:
+        """Delete the file: what it is good for is done."""
+        if self.path:
+            self.path.unlink(missing_ok=True)
+
+    def _stop_if_asked(self) -> None:
+        try:
+            self.check()
+        except Interrupted:
+            self.save()
+            raise
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            content = read_file(self.path)
+        except WeightsError as error:
+            raise CheckpointError(f"{error}; delete it to train this stage from its start") from error
+        needed = ("identity", "epoch", "step", "seconds", "notes", "random", *self.tracked)
+        missing = [name for name in needed if name not in content]
+        if missing:
+            raise CheckpointError(f"{self.path} is no progress of train.py: no {', '.join(missing)} in it; delete it")
+        before = content["identity"]
+        differences = [f"{n}: {before.get(n)} -> {now}" for n, now in self.identity.items() if before.get(n) != now]
+        if differences:
+            raise CheckpointError(
+                f"{self.path} cannot go on with something else ({'; '.join(differences)}); choose another --output, "
+                "or delete it to train this stage from its start"
+            )
+        set_random_states(content["random"])
+        return content
+
+    def _restore(self, objects: Mapping[str, Stateful]) -> None:
+        for name, item in objects.items():
+            try:
+                item.load_state_dict(copy.deepcopy(self.content[name]))  # optimisers keep what they are given
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise CheckpointError(f"{self.path} does not fit: {name}: {error}; delete it") from error
+
+
+class GeneratorState:
+    """A generator as something to track."""
+
+    def __init__(self, generator: torch.Generator):
+        self.generator = generator
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.generator.set_state(state["state"])
+
+
+def random_states() -> dict[str, Any]:
+    """Of torch's own generators, the CPU's and every CUDA device's; nothing else here draws from global ones."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+
+
+def set_random_states(states: Mapping[str, Any]) -> None:
+    """Go on drawing where `random_states` was taken."""
+    torch.set_rng_state(states["cpu"])
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,0 +1,82 @@
+"""Runs that go on: the command that started one, the unfinished run of a command, and one process at a time."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from utils.misc import remove_temporaries
+from utils.runs import CONFIG, RunError, read_config, seed_folders, setting_differences, stage_path
+
+LOCK = ".lock"
+
+
+def started_with(run: Path) -> list[str]:
+    """The flags that a run of train.py was started with; RunError if `run` is none."""
+    config = read_config(seed_folders(run)[0])
+    return shlex.split(config["command"])[2:]  # after python and train.py
+
+
+@contextmanager
+def lock_run(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a run folder, which is made if missing, and clear away what a killed one left.
+
+    The lock is the operating system's: that of a process that died is free. A folder in which nothing was written is
+    removed again. Raises RunError if another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError(
+            f"another process is training in {folder}; wait until it has finished, or choose another --output"
+        ) from None
+    try:
+        remove_temporaries(folder)
+        yield
+    finally:
+        if [path.name for path in folder.iterdir()] == [LOCK]:
+            with suppress(OSError):  # Windows keeps a file that is open
+                (folder / LOCK).unlink()
+                folder.rmdir()
+        lock.release()
+
+
+def unfinished_run(
+    pattern: str, settings: Mapping[str, Any], seeds: Sequence[int], runs: Path = Path("runs")
+) -> Path | None:
+    """The newest run among those named like `pattern` that has these settings and categories, lacks a trained one, and
+    is of no process any more; None if there is none. `seeds`: of a run of several."""
+    for folder in sorted(runs.glob(pattern), reverse=True):  # names end with the time
+        members = {folder / f"seed{seed}": {**settings, "seed": seed} for seed in seeds} or {folder: settings}
+        if _is_unfinished(members) and not _is_locked(folder):
+            return folder
+    return None
+
+
+def _is_unfinished(members: Mapping[Path, Mapping[str, Any]]) -> bool:
+    """Whether run folders, or those of them that are there, are of these settings, and not all is trained."""
+    try:
+        started = {folder: read_config(folder) for folder in members if (folder / CONFIG).is_file()}
+    except RunError:
+        return False
+    for folder, before in started.items():
+        settings = members[folder]
+        if before.get("categories") != settings["categories"] or setting_differences(before, settings):
+            return False
+    stages = [stage_path(folder, name, 2) for folder, settings in members.items() for name in settings["categories"]]
+    return bool(started) and not all(path.is_file() for path in stages)
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        with FileLock(folder / LOCK, blocking=False):
+            return False
+    except Timeout:
+        return True
