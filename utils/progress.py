@@ -91,9 +91,9 @@ class Progress:
     def steps(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """What remains of an epoch's batches."""
         for batch in islice(batches, self.step, None):
+            self._stop_if_asked()
             yield batch
             self.step += 1
-            self._stop_if_asked()
 
     def save(self) -> None:
         """Write the file; without a path nothing is done."""
@@ -144,7 +144,8 @@ class Progress:
             try:
                 item.load_state_dict(copy.deepcopy(self.content[name]))  # optimisers keep what they are given
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                raise CheckpointError(f"{self.path} does not fit: {name}: {error}; delete it") from error
+                problem = " ".join(str(error).split())  # torch's are of several lines
+                raise CheckpointError(f"{self.path} does not fit: {name}: {problem}; delete it") from error
 
 
 class GeneratorState:
