@@ -80,11 +80,13 @@ def add_inference_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_reading_flags(parser: argparse.ArgumentParser) -> None:
-    """How image files are read and kept: --cache, --cache_dir, --workers."""
+    """How image files are read and kept: --cache, --cache_dir, --workers, --skip_bad."""
     add = parser.add_argument
     add("--cache", choices=CACHES, default="ram", help="where decoded images stay: in memory, in memory-mapped files "
         "that later runs and other processes share, or nowhere (default ram)")  # fmt: skip
     add_file_flags(parser)
+    add("--skip_bad", action="store_true", help="go on without the images that have errors, and record which; list "
+        "them with scripts/check_data.py")  # fmt: skip
 
 
 def add_file_flags(parser: argparse.ArgumentParser) -> None:

@@ -15,15 +15,18 @@ import torch
 from datasets import DataSource, open_dataset
 from datasets.base import DataError, Sample
 from datasets.loading import evaluation_files, hold_out, paths_of, stored_foregrounds, texture_files, training_files
+from datasets.pairing import SPLITS
 from datasets.textures import find_aux_path, list_textures
 from datasets.view import WHOLE, View
 from models.teacher import build_teacher
 from utils.checkpoint import load_checkpoint, save_checkpoint, teacher_path
 from utils.cli import UsageError, pick_device
+from utils.data_check import Splits
 from utils.environment import code_version, environment
 from utils.evaluation import TestSet
 from utils.execution import PLAIN, Execution, keep_freed_memory, resolve_precision
 from utils.image_store import ImageStore
+from utils.preflight import Skipped, usable_samples
 from utils.recipes import recipe_of
 from utils.report import format_published_protocol
 from utils.runs import RunLog, list_seeds, open_run, published_protocol, seed_folder, stage_path, trained_categories
@@ -42,7 +45,7 @@ class Split(NamedTuple):
 
 Samples = dict[str, Split]  # of each category
 TEXTURES, HELD_OUT = ("textures",), "held out"  # groups of files; no category is a tuple
-NOT_SETTINGS = ("output", "fg_root", "seeds", "cache", "cache_dir", "cache_features")  # flags that change no result
+NOT_SETTINGS = ("output", "fg_root", "seeds", "cache", "cache_dir", "cache_features", "skip_bad")  # change no result
 
 
 def train(args: argparse.Namespace) -> None:
@@ -58,14 +61,15 @@ def train(args: argparse.Namespace) -> None:
     if synthetic and not args.aux_path:
         args.aux_path = str(find_aux_path(args.data_root))
     textures = list_textures(args.aux_path) if synthetic else []
+    checked, skipped = usable_samples(source, SPLITS, args)
     build_teacher(args.backbone, args.weights)  # fails early if it cannot
-    samples = {category: split_samples(source, category, args) for category in source.categories}
+    samples = {category: split_samples(parts, category, args) for category, parts in checked.items()}
     check_batches(samples, args)
     training_set = read_data(source, samples, textures, args)  # last: it reads every file
     for folder, seed_args in runs.items():
-        train_run(folder, source, training_set, device, execution, seed_args)
+        train_run(folder, source, training_set, device, execution, seed_args, skipped)
     if args.seeds:
-        score_seeds(run, source, samples, device, args)
+        score_seeds(run, source, samples, device, args, skipped)
     else:
         RunLog(run).say(f"done; score it with: python test.py --data_root {args.data_root} --run {run}")
 
@@ -89,9 +93,9 @@ def plan_runs(run: Path, args: argparse.Namespace) -> dict[Path, argparse.Namesp
     return {seed_folder(run, seed): argparse.Namespace(**vars(args) | {"seed": seed}) for seed in args.seeds}
 
 
-def split_samples(source: DataSource, category: str, args: argparse.Namespace) -> Split:
+def split_samples(parts: Splits, category: str, args: argparse.Namespace) -> Split:
     """A category's samples, a share of the training samples held out where --select asks for it."""
-    train, test = source.samples(category, "train"), source.samples(category, "test")
+    train, test = parts["train"], parts["test"]
     if args.select == "last":
         return Split(train, [], test)
     try:
@@ -150,10 +154,10 @@ def find_views(
 
 def train_run(
     run: Path, source: DataSource, training_set: Callable[[str], TrainingSet], device: torch.device,
-    execution: Execution, args: argparse.Namespace,
+    execution: Execution, args: argparse.Namespace, skipped: Skipped,
 ) -> None:  # fmt: skip
     """Train every category with one seed."""
-    settings = make_settings(args, source)
+    settings = make_settings(args, source) | {"skipped": skipped}
     open_run(run, settings, other_seeds=list_seeds(run.parent) if args.seeds else ())
     torch.manual_seed(args.seed)  # for --weights random
     pretrained = build_teacher(args.backbone, args.weights).to(device)
@@ -177,7 +181,7 @@ def train_run(
 
 
 def score_seeds(
-    run: Path, source: DataSource, samples: Samples, device: torch.device, args: argparse.Namespace
+    run: Path, source: DataSource, samples: Samples, device: torch.device, args: argparse.Namespace, skipped: Skipped
 ) -> None:
     """Score all seeds as test.py does, those of earlier calls included."""
     trained = trained_categories(run)
@@ -186,7 +190,7 @@ def score_seeds(
     if left_out:
         print(f"not scored: {', '.join(left_out)} (no test images, or not trained yet for every seed in {run})")
     if test_samples:
-        how = Scoring(device, args.batch_size, args.workers, args.cache, args.cache_dir)
+        how = Scoring(device, args.batch_size, args.workers, args.cache, args.cache_dir, skipped=skipped)
         print(score_run(run, test_samples, source.root, how))
         print(f"results.csv and results.json are in {run}; look at it with: python scripts/report.py {run}")
 

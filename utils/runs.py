@@ -33,7 +33,7 @@ NEEDED_SETTINGS = ("method", "backbone", "image_size", "dataset", "data_root", "
 # What may differ when a run goes on:
 FREE_SETTINGS = ("categories", "device", "workers", "eval_every", "started", "command", "code", "environment")
 RATED_BY, SYNTHETIC = ("image_auroc", "aupro"), "synthetic_"  # metrics that rate an epoch, and their prefix in the log
-EARLIER = {"recipe": "published", "select": "last", "holdout": 0.1}  # of settings that do not say
+EARLIER = {"recipe": "published", "select": "last", "holdout": 0.1, "skipped": {}}  # of settings that do not say
 SEED_FOLDERS = "seed[0-9]*"
 
 
