@@ -30,7 +30,7 @@ NEEDED_SETTINGS = ("method", "backbone", "image_size", "dataset", "data_root", "
 FREE_SETTINGS = ("categories", "device", "workers", "eval_every", "started", "command", "code", "environment")
 RATED_BY, SYNTHETIC = ("image_auroc", "aupro"), "synthetic_"  # metrics that rate an epoch, and their prefix in the log
 # Of settings that do not say:
-EARLIER = {"recipe": "published", "select": "last", "holdout": 0.1, "deterministic": False}
+EARLIER = {"recipe": "published", "select": "last", "holdout": 0.1, "skipped": {}, "deterministic": False}
 SEED_FOLDERS = "seed[0-9]*"
 
 
