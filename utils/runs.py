@@ -100,7 +100,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any], other_seeds: Itera
     """
     if any(folder.glob(f"{SEED_FOLDERS}/{CONFIG}")):
         raise RunError(f"{folder} holds a run of several seeds; go on with --seeds or choose another --output")
-    for other in (folder, *other_seeds):
+    for other in (*other_seeds, folder):
         if not (other / CONFIG).is_file():
             continue
         before = read_config(other)
