@@ -133,6 +133,11 @@ def test_no_textures_beside_the_data(refused, tmp_path):
     [
         ("--image_size 100", "100 is not a multiple of 32 (try 96)"),
         ("--image_size 0", "0 is below 32"),
+        ("--image_size 4128", "4128 is above 4096"),
+        (f"--seed {2**63}", f"{2**63} is above {2**63 - 1}"),
+        (f"--seeds 0 {10**30}", f"{10**30} is above"),
+        ("--device meta", "--device meta cannot be used"),
+        ("--data_root ~nobody/data", "'~nobody/data': Could not determine home directory"),
         ("--image_size big", "'big' is not a whole number"),
         ("--batch_size 0", "0 is below 1"),
         ("--epochs_stage1 0", "0 is below 1"),
