@@ -2,6 +2,7 @@
 #              packages)
 # make test    the whole test suite
 # make lint    ruff
+# make fuzz    ten times as many damaged inputs as the tests have, other ones every time (some minutes)
 # make bench   speed, memory, what each part is worth, how it scales (about half an hour on two cores)
 # Each makes .venv on first use (Python >= 3.10).
 
@@ -9,7 +10,7 @@ PYTHON ?= python3
 DEMO_EPOCHS ?= 20
 VENV_PYTHON := .venv/bin/python
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint fuzz bench clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -26,6 +27,9 @@ test: .venv/installed-dev
 
 lint: .venv/installed-dev
 	$(VENV_PYTHON) -m ruff check .
+
+fuzz: .venv/installed-dev
+	FUZZ_FACTOR=10 $(VENV_PYTHON) -m pytest tests/test_fuzzing.py
 
 bench: .venv/installed-dev
 	$(VENV_PYTHON) benchmarks/speed.py --memory
