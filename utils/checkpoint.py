@@ -50,7 +50,10 @@ def save_checkpoint(
 def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain built-ins completely or not at all; OSError if there is no room."""
     with atomic_write(path) as temporary, temporary.open("wb") as file:  # given a name, torch hides why it failed
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # of closing the archive, after what went wrong before
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def load_checkpoint(

@@ -39,6 +39,7 @@ from utils.runs import (
     list_seeds,
     open_run,
     published_protocol,
+    remove_finished_progress,
     seed_folder,
     stage_path,
     trained_categories,
@@ -229,6 +230,7 @@ def train_run(
         log.say(f"not on disk, skipped: {', '.join(source.missing)}")
     failed = []
     for category in source.categories:
+        remove_finished_progress(run, category)
         if stage_path(run, category, 2).is_file():
             log.say(f"{category}: already trained, skipped")
             continue

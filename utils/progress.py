@@ -92,9 +92,9 @@ class Progress:
     def steps(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """What remains of an epoch's batches."""
         for batch in islice(batches, self.step, None):
+            self._stop_if_asked()
             yield batch
             self.step += 1
-            self._stop_if_asked()
 
     def save(self) -> None:
         """Write the file; without a path nothing is done."""
@@ -150,7 +150,8 @@ class Progress:
             try:
                 item.load_state_dict(copy.deepcopy(self.content[name]))  # optimisers keep what they are given
             except Exception as error:  # what modules and optimisers make of foreign values: unrelated types
-                raise CheckpointError(f"{self.path} does not fit: {name}: {first_line(error)}; delete it") from error
+                problem = " ".join(str(error).split())  # torch's are of several lines
+                raise CheckpointError(f"{self.path} does not fit: {name}: {problem}; delete it") from error
 
 
 class GeneratorState:

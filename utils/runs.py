@@ -53,6 +53,13 @@ def progress_path(run: Path, category: str, stage: int) -> Path:
     return run / "checkpoints" / category / f"stage{stage}.progress.pt"
 
 
+def remove_finished_progress(run: Path, category: str) -> None:
+    """Delete the progress of stages that are finished: a process may have been killed before it did."""
+    for stage in (1, 2):
+        if stage_path(run, category, stage).is_file():
+            progress_path(run, category, stage).unlink(missing_ok=True)
+
+
 def view_path(run: Path, category: str) -> Path:
     return run / "checkpoints" / category / "view.json"
 

@@ -80,7 +80,6 @@ def train_category(
         if path.is_file():
             load_checkpoint(path, parts, settings, category)
             log.say(f"{category}: stage {stage} already trained")
-            progress_path(log.folder, category, stage).unlink(missing_ok=True)
             continue
         with stop_between_steps() as check:
             identity = {"category": category, "stage": stage, "training images": digest(data.paths)}
