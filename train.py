@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
 
     try:
         flags = started_with(given.resume)
-    except RunError as error:
+    except (RunError, OSError) as error:
         parser.error(f"--resume: {error}")
     sys.argv[1:] = [*flags, *others, "--output", str(given.resume)]  # as if it had been called so
     return parser.parse_args()

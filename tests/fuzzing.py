@@ -280,8 +280,11 @@ def fuzz_checkpoints(folder: Path) -> int:
 
 def fuzz_commands(folder: Path) -> int:
     """Random flags of train.py and test.py, on data that is not there, or cannot be read to its end."""
+    import timm  # noqa: F401  the first call must not wait for it
+
     import test
     import train
+    import utils.launch  # noqa: F401
     from utils.cli import run_model_command
 
     place = folder / "place"  # so that .. is in the folder too
