@@ -294,7 +294,7 @@ def fuzz_commands(folder: Path) -> int:
     numbers = ["0", "1", "-1", "32", "4096", "4128", "9" * 30, "nan", "inf", "1e999", "1_0", "\u0663"]
     words = [
         "auto", "cpu", "cuda:99", "meta", "mkldnn", "tpu", "ram", "none", "aand", "rd4ad", "robust", "synthetic",
-        "builtin", "random", "bundled", "~nobody/x", "..", "data", "empty", "absent", "tile", "a" * 300, "", "--",
+        "builtin", "random", "bundled", "~no-such-user/x", "..", "data", "empty", "absent", "tile", "a" * 300, "", "--",
     ]  # fmt: skip
     letters = st.characters(exclude_characters="\0/\\~", exclude_categories=["Cs"])  # no folder outside of this one
     values = st.integers().map(str) | st.sampled_from(numbers + words) | st.text(letters, max_size=6)

@@ -16,6 +16,8 @@ import torch
 
 from models.tensor_files import WeightsError, read_file
 from tests.commands import TINY, Result, run_convert, run_process, run_test, run_train
+from utils.checkpoint import CheckpointError
+from utils.progress import Progress
 from utils.runs import stage_path, teacher_path
 
 
@@ -233,3 +235,29 @@ def test_the_old_format_is_read_where_weights_are(tmp_path):
     with pytest.raises(WeightsError, match="it names .*mkdir"):
         read_file(path, legacy=True)
     assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"epoch": "1"}, "its values are of other kinds"),
+        ({"step": -1}, "its values are of other kinds"),
+        ({"seconds": float("nan")}, "its values are of other kinds"),
+        ({"notes": None}, "its values are of other kinds"),
+        ({"identity": {"a": torch.zeros(2)}}, "cannot go on with something else"),
+        ({"random": {}}, "has no random states"),
+        ({"random": {"cpu": torch.zeros(3), "cuda": []}}, "has no random states"),
+        ({"part": {"weight": torch.zeros(1)}}, "does not fit: part"),
+        ({"part": 3}, "does not fit: part"),
+        ({"optimizer": {"state": 3, "param_groups": [{}]}}, "does not fit: optimizer"),
+    ],
+)
+def test_progress_with_other_values_is_refused(tmp_path, changed, reason):
+    part = torch.nn.Linear(2, 3)
+    progress = Progress(tmp_path / "part.pt", {"part": part}, {"a": 1})
+    progress.track(optimizer=torch.optim.Adam(part.parameters()))
+    progress.save()
+    torch.save(torch.load(tmp_path / "part.pt", weights_only=True) | changed, tmp_path / "part.pt")
+    with pytest.raises(CheckpointError, match=rf"part\.pt.*{reason}"):
+        again = Progress(tmp_path / "part.pt", {"part": part}, {"a": 1})
+        again.track(optimizer=torch.optim.Adam(part.parameters()))

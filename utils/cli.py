@@ -135,6 +135,9 @@ def run_command(main: Callable[[], None], *errors: type[Exception]) -> None:
     """
     exit_on_signals()
     try:
+        for argument in sys.argv:
+            if not _is_utf8(argument):
+                raise UsageError(f"{argument!r} is not UTF-8, and could not be written to a run's files; rename it")
         main()
     except (DataError, UsageError, OSError, *errors) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -142,3 +145,11 @@ def run_command(main: Callable[[], None], *errors: type[Exception]) -> None:
     except Interrupted as interrupted:
         print("stopped", file=sys.stderr)
         sys.exit(interrupted.exit_status)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -133,7 +133,8 @@ class Progress:
         if not _is_whole(content):
             raise CheckpointError(f"{self.path} is no progress of train.py: its values are of other kinds; delete it")
         before = content["identity"]
-        differences = [f"{n}: {before.get(n)} -> {now}" for n, now in self.identity.items() if before.get(n) != now]
+        others = {n: now for n, now in self.identity.items() if not _equal(before.get(n), now)}
+        differences = [f"{name}: {before.get(name)} -> {now}" for name, now in others.items()]
         if differences:
             raise CheckpointError(
                 f"{self.path} cannot go on with something else ({'; '.join(differences)}); choose another --output, "
@@ -173,6 +174,11 @@ def _is_whole(content: Mapping[str, Any]) -> bool:
     numbers = type(epoch) is int and epoch >= 1 and type(step) is int and step >= 0 and type(seconds) is float
     dicts = all(isinstance(content[name], dict) for name in ("identity", "notes", "random"))
     return numbers and 0 <= seconds < math.inf and dicts
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Of plain values; a tensor in a value's place is another."""
+    return type(one) is type(other) and one == other
 
 
 def random_states() -> dict[str, Any]:
