@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from datasets.loading import SyntheticAnomalies
+from models import losses
 from models.losses import gate_focal_loss, level_mask
 from models.teacher import build_teacher
 from tests.stages import amplify_maps
@@ -22,6 +23,8 @@ from utils.engine import (
 )
 from utils.execution import PLAIN, Execution
 from utils.features import TeacherFeatures
+from utils.interruption import Interrupted
+from utils.progress import Progress
 from utils.recipes import BASELINE, PUBLISHED
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -87,6 +90,43 @@ def test_stage1_trains_the_amplification_alone_and_lowers_the_rate_twice(model, 
     assert {"loss", "focal", "amplify"} <= records[0][1].keys()
     for _, figures in records:
         assert figures["loss"] == pytest.approx(figures["focal"] + 0.1 * figures["amplify"], rel=1e-5)
+
+
+@pytest.mark.parametrize("checks", [1, 2, 3, 7, 8, 10])  # a check before each of 2 steps and after the epoch
+def test_stage1_goes_on_with_the_same_draws_and_schedule(images, tmp_path, monkeypatch, rates, checks):
+    """Positions are drawn, as there are more of them than are looked at."""
+    monkeypatch.setattr(losses, "AMPLIFY_NORMAL", 30)
+    monkeypatch.setattr(losses, "AMPLIFY_ANOMALOUS", 20)
+    anomalies = SyntheticAnomalies(make_anomalies(images).images, make_anomalies(images).textures, batch_size=3, seed=0)
+    records = []
+
+    def train(progress=None):
+        torch.manual_seed(0)
+        model = build_model(build_teacher("efficientnet_lite0", "random"), "aand")
+        if progress:
+            path, check = progress
+            progress = Progress(path, {"amplification": model.teacher.amplification}, check=check)
+        train_stage1(
+            model.teacher, anomalies, epochs=5, lr=0.005, seed=0, execution=FP32, progress=progress,
+            on_epoch=lambda epoch, figures: records.append((epoch, figures)),
+        )  # fmt: skip
+        return snapshot(model.teacher.amplification)
+
+    whole = train()
+    whole_records, whole_rates = list(records), list(rates)
+    records.clear(), rates.clear()
+    remaining = iter([*[None] * (checks - 1), Interrupted(15)])
+
+    def check():
+        if found := next(remaining, None):
+            raise found
+
+    path = tmp_path / "progress.pt"
+    with pytest.raises(Interrupted):
+        train((path, check))
+    resumed = train((path, lambda: None))
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in resumed.items())
+    assert (records, rates) == (whole_records, whole_rates)
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(100, [80, 90]), (120, [96, 108]), (4, [3, 3]), (1, [1, 1])])
@@ -164,9 +204,9 @@ def test_bf16_keeps_losses_in_float32_and_near(model, images):
     masks = torch.zeros(5, 1, SIZE, SIZE, dtype=torch.uint8)
     masks[:, :, 16:40, 8:48] = 1
     exact, rough = [], []
-    for losses, how in ((exact, FP32), (rough, Execution("bf16"))):
-        losses += stage1_losses(model.teacher, inputs, masks, torch.ones_like(masks), torch.Generator(), how)[:2]
-        losses.append(stage2_loss(model, make_features(model, images, how).compute(torch.arange(5)), True, how))
+    for found, how in ((exact, FP32), (rough, Execution("bf16"))):
+        found += stage1_losses(model.teacher, inputs, masks, torch.ones_like(masks), torch.Generator(), how)[:2]
+        found.append(stage2_loss(model, make_features(model, images, how).compute(torch.arange(5)), True, how))
     for one, other in zip(exact, rough, strict=True):
         assert other.dtype == torch.float32
         assert other.item() == pytest.approx(one.item(), rel=0.05)

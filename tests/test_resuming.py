@@ -174,6 +174,16 @@ def test_unfinished_runs_are_those_of_the_same_settings_that_nobody_trains(tmp_p
     assert unfinished_run("x-9", settings, (2,), tmp_path) is None
 
 
+def test_features_are_kept_or_not_as_before(trained, tmp_path, interrupted, monkeypatch):
+    """In a smaller batch they may be rounded otherwise."""
+    command = ("--data_root", trained.data, "--categories", "tile", *FLAGS, "--output", "run", "--cache_features")
+    interrupted(10)
+    assert "features are computed anew in each epoch" in run_train(tmp_path, *command, "off").out
+    monkeypatch.undo()
+    resumed = run_train(tmp_path, *command, "on")
+    assert resumed.status == 0 and "features are computed anew in each epoch" in resumed.out
+
+
 def test_progress_is_not_used_for_other_images(trained, tmp_path, interrupted, monkeypatch):
     data = shutil.copytree(trained.data, tmp_path / "data")
     command = ("--data_root", data, *FLAGS, "--output", "run")
