@@ -2,6 +2,7 @@
 #              packages)
 # make test    the whole test suite
 # make lint    ruff
+# make fuzz    ten times as many damaged inputs as the tests have, other ones every time (some minutes)
 # make chaos   kill 50 training runs at random moments and compare what they end with (a quarter of an hour)
 # make bench   speed, memory, what each part is worth, how it scales (about half an hour on two cores)
 # Each makes .venv on first use (Python >= 3.10).
@@ -10,7 +11,7 @@ PYTHON ?= python3
 DEMO_EPOCHS ?= 20
 VENV_PYTHON := .venv/bin/python
 
-.PHONY: demo test lint chaos bench clean
+.PHONY: demo test lint fuzz chaos bench clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -27,6 +28,9 @@ test: .venv/installed-dev
 
 lint: .venv/installed-dev
 	$(VENV_PYTHON) -m ruff check .
+
+fuzz: .venv/installed-dev
+	FUZZ_FACTOR=10 $(VENV_PYTHON) -m pytest tests/test_fuzzing.py
 
 chaos: .venv/installed-dev
 	$(VENV_PYTHON) tests/chaos/kill.py --trials 50

@@ -21,6 +21,8 @@ from pathlib import Path
 from datasets import DATASETS
 from models import BACKBONES, METHODS
 from utils.cli import (
+    MAX_IMAGE_SIZE,
+    MAX_SEED,
     PRECISIONS,
     SELECTIONS,
     add_reading_flags,
@@ -46,7 +48,7 @@ def parse_args() -> argparse.Namespace:
 
     try:
         flags = started_with(given.resume)
-    except RunError as error:
+    except (RunError, OSError) as error:
         parser.error(f"--resume: {error}")
     sys.argv[1:] = [*flags, *others, "--output", str(given.resume)]  # as if it had been called so
     return parser.parse_args()
@@ -69,14 +71,15 @@ def make_parser() -> argparse.ArgumentParser:
         "(default wide_resnet50_2)")  # fmt: skip
     add("--weights", default="default", metavar="W", help="teacher's ImageNet weights: default (download), bundled "
         "(efficientnet_lite0 only), random (for tests) or the path of a state dict")  # fmt: skip
-    add("--image_size", type=image_size, default=256, metavar="N", help="pixels, a multiple of 32 (default 256)")
+    add("--image_size", type=image_size, default=256, metavar="N", help="pixels, a multiple of 32 up to "
+        f"{MAX_IMAGE_SIZE} (default 256)")  # fmt: skip
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="images (default 16)")
     add("--epochs_stage1", type=at_least(1), default=100, metavar="N", help="epochs of the amplification (default 100)")
     add("--epochs_stage2", type=at_least(1), default=120, metavar="N", help="epochs of the student (default 120)")
     add("--lr", type=positive, default=0.005, metavar="X", help="Adam's learning rate in both stages (default 0.005)")
-    add("--seed", type=at_least(0), default=0, metavar="N", help="seed of everything random (default 0)")
-    add("--seeds", type=at_least(0), nargs="+", metavar="N", help="several seeds instead of --seed, a run each in "
-        "OUTPUT/seedN; scored at the end as by test.py: mean and standard deviation")  # fmt: skip
+    add("--seed", type=at_least(0, MAX_SEED), default=0, metavar="N", help="seed of everything random (default 0)")
+    add("--seeds", type=at_least(0, MAX_SEED), nargs="+", metavar="N", help="several seeds instead of --seed, a run "
+        "each in OUTPUT/seedN; scored at the end as by test.py: mean and standard deviation")  # fmt: skip
     add("--precision", choices=PRECISIONS, default="auto", help="arithmetic of the convolutions in training: auto is "
         "bf16 where the hardware multiplies it, otherwise fp32; fp16 on CUDA only (default auto)")  # fmt: skip
     add("--cache_features", choices=["auto", "on", "off"], default="auto", help="keep the teacher's features for "

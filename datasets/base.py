@@ -6,6 +6,8 @@ A reader (one file per layout) turns a folder into `Sample`s; `load_image` and `
 from __future__ import annotations
 
 import struct
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,11 @@ from PIL import Image, ImageOps
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # whatever a file is called; others can run programs
+MAX_PIXELS = 89_478_485  # of an image: from here on Pillow warns of decompression bombs; decoded, it takes 1.3 GB
 READ_ERRORS = (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError)  # of Pillow
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # what it warns of is an error here
 
 
 class DataError(ValueError):
@@ -75,7 +81,7 @@ def load_image(path: Path, size: int | None = None) -> np.ndarray:
 
     Returns uint8 (H, W, 3). Raises DataError naming the file if it cannot be read.
     """
-    image = _to_rgb(_open(path))
+    image = _open(path, _to_rgb)
     if size is not None:
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(image)
@@ -97,30 +103,43 @@ def load_mask(path: Path, size: int | None = None) -> np.ndarray:
 
     Returns uint8 (H, W) of 0 and 1. Raises DataError naming the file if it cannot be read.
     """
-    image = _open(path)
-    deep = image.mode.startswith("I") or image.mode == "F"  # taken as they are: a 1 of 65535 is anomalous too
-    values = np.asarray(image) if deep else np.asarray(_to_rgb(image)).max(axis=2)
+    image = _open(path, lambda image: image if _is_deep(image) else _to_rgb(image))
+    values = np.asarray(image)  # deep ones as they are: a 1 of 65535 is anomalous too
+    values = values if _is_deep(image) else values.max(axis=2)
     mask = (values > (127 if path.suffix.lower() in LOSSY_SUFFIXES else 0)).astype(np.uint8)
     if size is not None:
         mask = np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
     return mask
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path, convert: Callable[[Image.Image], Image.Image] = lambda image: image) -> Image.Image:
+    """An image, turned as its EXIF orientation says, and converted; of files with several, the first."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
             image.load()
-            return ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)
+            return convert(image)
     except READ_ERRORS as error:
         raise DataError(f"cannot read image {path}: {error}") from error
 
 
+def _is_deep(image: Image.Image) -> bool:
+    """Whether it has 16 or 32 bits per pixel."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":  # 16 or 32 bits per pixel; Pillow's own conversion clips at 255
-        values = np.asarray(image).astype(np.float64)
-        if image.mode.startswith("I;16") or values.max(initial=0) > 255:
-            values = values / 257  # 65535 -> 255
-        return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)).convert("RGB")
+    if _is_deep(image):  # Pillow's own conversion clips at 255
+        values = np.array(image, np.float32)  # exact for what is not clipped below; doubles would take twice the memory
+        highest = values.max(initial=0)
+        if np.isnan(highest):
+            raise ValueError("it holds NaN")
+        if image.mode.startswith("I;16") or highest > 255:
+            values /= 257  # 65535 -> 255
+        np.clip(np.rint(values, out=values), 0, 255, out=values)
+        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # through RGBA, or Pillow warns
     return image.convert("RGB")

@@ -43,6 +43,8 @@ class View:
                 raise ValueError(f"{name} of a view must be a number, got {value!r}")
         if not (0 <= self.top < self.bottom <= 1 and 0 <= self.left < self.right <= 1):
             raise ValueError(f"the box of a view must lie within 0..1, got {self}")
+        if min(self.bottom - self.top, self.right - self.left) < MARGIN:
+            raise ValueError(f"the box of a view must be at least {MARGIN} high and wide, got {self}")
         if not 0 <= self.black < self.white <= 255:
             raise ValueError(f"black and white of a view must lie within 0..255, black below white, got {self}")
 
@@ -86,7 +88,7 @@ class View:
         placed = np.empty_like(maps)
         for whole, shown in zip(placed, maps, strict=True):
             whole[:] = shown.min()
-            box = whole[top:bottom, left:right]
+            box = whole[top : max(bottom, top + 1), left : max(right, left + 1)]  # both may round to the same
             box[:] = cv2.resize(shown, box.shape[::-1], interpolation=cv2.INTER_AREA)
         return placed
 

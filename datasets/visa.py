@@ -13,13 +13,15 @@ every anomalous sample has the defect "anomaly", every normal one "good".
 from __future__ import annotations
 
 import csv
-import json
+import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from datasets.base import DataError, Sample, list_folders
 from datasets.pairing import SPLITS, check_request, check_unique, order_categories
+from datasets.plain_json import read_json, read_text
 from datasets.problems import Problem, count, error, warning
 
 CATEGORIES = (
@@ -40,6 +42,7 @@ LAYOUT = "meta.json or split_csv/1cls.csv with the images that it lists"
 META = Path("meta.json")
 CSV = Path("split_csv", "1cls.csv")
 CSV_COLUMNS = ("object", "split", "label", "image", "mask")
+MAX_NAME, MAX_PATH = 255, 2048  # bytes, within what every file system takes
 CSV_LABELS = {"normal": 0, "anomaly": 1}
 
 
@@ -120,24 +123,25 @@ def read_entries(root: Path) -> list[Entry]:
 def read_csv(path: Path) -> list[Entry]:
     """The entries of a split file. Raises DataError naming the file and the line that is wrong."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [column for column in CSV_COLUMNS if column not in (reader.fieldnames or ())]
-            if missing:
-                raise DataError(f"{path} has no column {', '.join(missing)}; expected {','.join(CSV_COLUMNS)}")
-            return [_csv_entry(f"{path}, line {reader.line_num}", row) for row in reader]
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        missing = [column for column in CSV_COLUMNS if column not in (reader.fieldnames or ())]
+        if missing:
+            raise DataError(f"{path} has no column {', '.join(missing)}; expected {','.join(CSV_COLUMNS)}")
+        return [_csv_entry(f"{path}, line {reader.line_num}", row) for row in reader]
+    except DataError:
+        raise
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; it is part of VisA's download") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}; it is part of VisA's download") from error
+    except (ValueError, csv.Error) as error:
         raise DataError(f"{path} is not a split file: {error}") from error
 
 
 def read_meta(path: Path) -> list[Entry]:
     """The entries of a meta.json. Raises DataError naming the file and the entry that is wrong."""
     try:
-        meta = json.loads(path.read_text(encoding="utf-8-sig"))
+        meta = read_json(path)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise DataError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(meta, dict) or not all(isinstance(meta.get(split), dict) for split in SPLITS):
@@ -147,7 +151,7 @@ def read_meta(path: Path) -> list[Entry]:
         for category, items in meta[split].items():
             if not isinstance(items, list):
                 raise DataError(f"{path}: {split}/{category} is not a list")
-            where = f"{path}, {split}/{category}"
+            where = f"{path}, {split}/{category[:80]}"
             entries += [_meta_entry(f"{where}[{i}]", category, split, item) for i, item in enumerate(items)]
     return entries
 
@@ -175,12 +179,13 @@ def _on_disk(root: Path, entries: Sequence[Entry]) -> list[str]:
 
 def _missing_files(root: Path, entry: Entry) -> list[Problem]:
     image = root / entry.image
-    listed = {"image": entry.image, "mask": entry.mask}
-    problems = [
-        error(f"listed {what} is not on disk", root / file, skips=image)
-        for what, file in listed.items()
-        if file and not (root / file).is_file()
-    ]
+    problems = []
+    for what, file in {"image": entry.image, "mask": entry.mask}.items():
+        path = root / file
+        if file and not path.is_file():
+            problems.append(error(f"listed {what} is not on disk", path, skips=image))
+        elif file and not path.resolve().is_relative_to(root.resolve()):  # the root itself may be a link
+            problems.append(error(f"listed {what} is a link that leads out of the data set", path, skips=image))
     if entry.label == 1 and not entry.mask:
         details = f"none in {_list_path(root)}"
         problems.append(error("image has no mask", image, skips=image, details=details))
@@ -195,7 +200,7 @@ def _sample(root: Path, entry: Entry) -> Sample:
 
 def _csv_entry(where: str, row: dict[str, str | None]) -> Entry:
     if row["label"] not in CSV_LABELS:
-        raise DataError(f"{where}: label {row['label']!r} is not one of: {', '.join(CSV_LABELS)}")
+        raise DataError(f"{where}: label {_shown(row['label'])} is not one of: {', '.join(CSV_LABELS)}")
     return _entry(where, row["object"], row["split"], CSV_LABELS[row["label"]], row["image"], row["mask"] or "")
 
 
@@ -203,22 +208,34 @@ def _meta_entry(where: str, category: str, split: str, item: object) -> Entry:
     if not isinstance(item, dict) or not {"img_path", "mask_path", "anomaly"} <= item.keys():
         raise DataError(f"{where} is not an entry with img_path, mask_path and anomaly")
     if item["anomaly"] not in (0, 1):
-        raise DataError(f"{where}: anomaly {item['anomaly']!r} is not 0 or 1")
+        raise DataError(f"{where}: anomaly {_shown(item['anomaly'])} is not 0 or 1")
     return _entry(where, category, split, int(item["anomaly"]), item["img_path"], item["mask_path"] or "")
 
 
 def _entry(where: str, category: str | None, split: str | None, label: int, image: object, mask: object) -> Entry:
     if split not in SPLITS:
-        raise DataError(f"{where}: split {split!r} is not one of: {', '.join(SPLITS)}")
-    if not category or category == ".." or PureWindowsPath(category).parts != (category,):
-        raise DataError(f"{where}: {category!r} is not a category name")  # run folders are named by it
+        raise DataError(f"{where}: split {_shown(split)} is not one of: {', '.join(SPLITS)}")
+    alone = category and category != ".." and PureWindowsPath(category).parts == (category,)
+    if not alone or not category.isprintable() or not _is_name(category):
+        raise DataError(f"{where}: {_shown(category)} is not a category name")  # run folders are named by it
     return Entry(category, split, label, _relative(where, image), _relative(where, mask) if label and mask else "")
 
 
 def _relative(where: str, text: object) -> str:
     path = PureWindowsPath(text) if isinstance(text, str) else PureWindowsPath()  # takes both kinds of slashes
     if path.anchor or ".." in path.parts:
-        raise DataError(f"{where}: path {text!r} leads out of the data set; paths are relative to its root")
-    if not path.parts:
-        raise DataError(f"{where}: {text!r} is not a path")
+        raise DataError(f"{where}: path {_shown(text)} leads out of the data set; paths are relative to its root")
+    if not path.parts or not all(map(_is_name, path.parts)) or len(os.fsencode(text)) > MAX_PATH:
+        raise DataError(f"{where}: {_shown(text)} is not a path")
     return path.as_posix()
+
+
+def _is_name(text: str) -> bool:
+    """Whether a file can be called so."""
+    return "\0" not in text and len(os.fsencode(text)) <= MAX_NAME
+
+
+def _shown(value: object) -> str:
+    """For a message, whose other end must be seen too."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from models.aand import AAND
 from models.amplification import AmplifiedTeacher
 from models.teacher import build_teacher
-from models.weights import WeightsError, read_file
+from models.tensor_files import WeightsError, describe_misfit, read_file
 
 Tensors = dict[str, Tensor]
 
@@ -74,8 +74,8 @@ def read_official(*paths: str | Path) -> dict[str, Tensors]:
     """The parts in the authors' files; WeightsError if one is not a dict of state dicts."""
     parts: dict[str, Tensors] = {}
     for path in paths:
-        content = read_file(path)
-        if not all(isinstance(part, Mapping) for part in content.values()):
+        content = read_file(path, legacy=True)
+        if not all(map(_is_state_dict, content.values())):
             raise WeightsError(f"{path}: expected a dict of state dicts (encoder_AT, or bn and decoder_ss)")
         parts |= content
     return parts
@@ -96,16 +96,15 @@ def split_official(parts: Mapping[str, Tensors]) -> tuple[Tensors, dict[str, Ten
             if any(part == p and name.startswith(prefix) for p, prefix in UNUSED_PREFIXES):
                 unused[part][name] = tensor
             else:
-                ours[our_name(part, name)] = tensor[0] if name.endswith("K_list.0") else tensor
+                ours[our_name(part, name)] = tensor.squeeze(0) if name.endswith("K_list.0") else tensor
     return ours, unused
 
 
 def load_ours(model: AAND, tensors: Tensors, source: str) -> None:
     """Load strictly; WeightsError names `source` and what is missing, unknown or of another shape."""
-    try:
-        model.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        raise WeightsError(f"{source}: {error}") from error
+    if misfit := describe_misfit(model.state_dict(), tensors):
+        raise WeightsError(f"{source}: {misfit}")
+    model.load_state_dict(tensors, strict=True)
 
 
 def our_name(part: str, name: str) -> str:
@@ -141,12 +140,19 @@ def to_official(model: AAND, unused: Mapping[str, Tensors] | None = None) -> tup
     """The two official checkpoints of a model, as dicts for torch.save.
 
     `unused`: the second result of `split_official`; without it, what the method never reads is filled with zeros.
-    Raises WeightsError if the model is not the official architecture (WideResNet50-2 with RAA).
+    Raises WeightsError if the model is not the official architecture (WideResNet50-2 with RAA), or `unused` of another.
     """
     parts: dict[str, Tensors] = {"encoder_AT": {}, "bn": {}, "decoder_ss": {}}
     for name, tensor in model.state_dict().items():
         part, theirs = official_name(name)
         parts[part][theirs] = tensor[None] if theirs.endswith("K_list.0") else tensor
+    unknown = (unused or {}).keys() - parts.keys()
+    if unknown:
+        raise WeightsError(f"no part of the official format: {', '.join(sorted(map(repr, unknown)))}")
     for part, tensors in (unused or unused_zeros()).items():
         parts[part].update(tensors)
     return {"encoder_AT": parts["encoder_AT"]}, {"bn": parts["bn"], "decoder_ss": parts["decoder_ss"]}
+
+
+def _is_state_dict(part: object) -> bool:
+    return isinstance(part, Mapping) and all(isinstance(n, str) and isinstance(t, Tensor) for n, t in part.items())

@@ -13,7 +13,8 @@ import torchvision.models as tv
 from torch import Tensor, nn
 
 from models import BACKBONES
-from models.weights import BUNDLED_BACKBONE, TORCHVISION_WEIGHTS, WeightsError, find_weights, timm_name
+from models.tensor_files import WeightsError, describe_misfit, first_line
+from models.weights import BUNDLED_BACKBONE, TORCHVISION_WEIGHTS, find_weights, timm_name
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -116,8 +117,9 @@ def _timm_trunk(name: str) -> tuple[nn.Module, tuple[float, ...], tuple[float, .
 
     try:
         reductions = timm.create_model(name, features_only=True).feature_info.reduction()
-    except (RuntimeError, AttributeError, ValueError) as error:
-        raise WeightsError(f"--backbone timm:{name}: timm cannot build it with features_only ({error})") from error
+    except Exception as error:  # timm raises what its models do: many unrelated types
+        reason = first_line(error)
+        raise WeightsError(f"--backbone timm:{name}: timm cannot build it with features_only ({reason})") from error
     if not set(STRIDES) <= set(reductions):
         raise WeightsError(f"--backbone timm:{name} has features at strides {reductions}; needed are {list(STRIDES)}")
     indices = tuple(reductions.index(stride) for stride in STRIDES)
@@ -132,9 +134,7 @@ def _load_trunk(trunk: nn.Module, state: dict[str, Tensor], source: str) -> None
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     if missing:
         raise WeightsError(f"{source}: {len(missing)} of the trunk's {len(own)} tensors are missing, e.g. {missing[0]}")
-    for name in own.keys() & state.keys():
-        if own[name].shape != state[name].shape:
-            raise WeightsError(
-                f"{source}: {name} is {tuple(state[name].shape)}, this backbone needs {tuple(own[name].shape)}"
-            )
-    trunk.load_state_dict({name: state.get(name, own[name]) for name in own})
+    found = {name: state.get(name, tensor) for name, tensor in own.items()}
+    if misfit := describe_misfit(own, found):
+        raise WeightsError(f"{source} does not fit this backbone: {misfit}")
+    trunk.load_state_dict(found)

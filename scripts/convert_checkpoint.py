@@ -12,6 +12,7 @@ written back; a model of our own gets zeros there.
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -22,8 +23,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS
 from models.official import build_official, load_ours, read_official, split_official, to_official
-from models.weights import WeightsError, read_file
-from utils.checkpoint import CheckpointError, load_model, save_checkpoint, stage_parts, stage_path, teacher_path
+from models.tensor_files import WeightsError
+from utils.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    load_model,
+    save_checkpoint,
+    stage_parts,
+    stage_path,
+    teacher_path,
+)
 from utils.cli import image_size, run_command, user_path
 from utils.misc import atomic_write
 from utils.runs import RunError, open_run, read_config
@@ -72,12 +81,14 @@ def from_official(args: argparse.Namespace) -> None:
     }
     open_run(args.run, settings)
     if teacher_path(args.run).is_file():  # one teacher serves all categories of a run
-        trunk = read_file(teacher_path(args.run))["trunk"]
-        if not all(torch.equal(tensor, trunk[name]) for name, tensor in model.pretrained.trunk.state_dict().items()):
+        trunk = copy.deepcopy(model.pretrained.trunk)
+        load_checkpoint(teacher_path(args.run), {"trunk": trunk}, settings)
+        before = trunk.state_dict()
+        if not all(torch.equal(tensor, before[name]) for name, tensor in model.pretrained.trunk.state_dict().items()):
             raise RunError(f"{args.stage1} has another teacher than the run in {args.run}; choose another --run")
     save_checkpoint(teacher_path(args.run), {"trunk": model.pretrained.trunk}, settings, seconds=0.0)
     for stage, parts in stage_parts(model).items():
-        save_checkpoint(stage_path(args.run, args.category, stage), parts, settings, seconds=0.0)
+        save_checkpoint(stage_path(args.run, args.category, stage), parts, settings, 0.0, args.category)
     with atomic_write(unused_path(args.run, args.category)) as temporary:
         torch.save(unused, temporary)
     print(f"wrote {args.category} to {args.run}")
@@ -86,7 +97,7 @@ def from_official(args: argparse.Namespace) -> None:
 def write_official(args: argparse.Namespace) -> None:
     model, _ = load_model(args.run, args.category, read_config(args.run))
     kept = unused_path(args.run, args.category)
-    contents = to_official(model, read_file(kept) if kept.is_file() else None)
+    contents = to_official(model, read_official(kept) if kept.is_file() else None)
     for name, content in zip(("stage1.pth", "stage2.pth"), contents, strict=True):
         with atomic_write(args.output / name) as temporary:
             torch.save(content, temporary)

@@ -58,7 +58,7 @@ def test_a_row_a_run(monkeypatch, capsys, tmp_path):
 def both(*rated):
     """Epochs with (synthetic, test) image AUROC, PRO the other way round."""
     return [
-        (epoch, {"synthetic_image_auroc": s, "image_auroc": t, "synthetic_aupro": s, "aupro": -t})
+        (epoch, {"synthetic_image_auroc": s, "image_auroc": t, "synthetic_aupro": s, "aupro": 1 - t})
         for epoch, (s, t) in enumerate(rated, start=1)
     ]
 

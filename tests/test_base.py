@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import os
+import struct
+import subprocess
+import sys
+import tracemalloc
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +17,7 @@ import pytest
 from PIL import Image
 
 from datasets.base import DataError, Sample, list_folders, list_images, load_image, load_mask, read_size
+from tests.commands import ROOT
 from tests.trees import write_image
 
 ORIENTATION = 0x0112  # the EXIF tag
@@ -149,6 +157,83 @@ def test_unreadable_files_are_named(tmp_path):
         for load in (load_image, load_mask, read_size):
             with pytest.raises(DataError, match=f"cannot read image .*{name}"):
                 load(tmp_path / name)
+
+
+# Files of strangers
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A small PNG file whose header has another size."""
+    stored = io.BytesIO()
+    Image.new("L", (8, 8)).save(stored, "PNG")
+    header = b"IHDR" + struct.pack(">II", width, height) + stored.getvalue()[24:29]
+    return stored.getvalue()[:12] + header + struct.pack(">I", zlib.crc32(header)) + stored.getvalue()[33:]
+
+
+@pytest.mark.parametrize(("width", "height"), [(30_000, 30_000), (2**31 - 1, 1), (9460, 9460)])
+def test_an_image_that_claims_too_many_pixels(tmp_path, width, height):
+    """Above 9459 x 9459 Pillow warns, above twice the pixels it refuses."""
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_that_claims(width, height))
+    tracemalloc.start()
+    for load in (load_image, load_mask, read_size):
+        with pytest.raises(DataError, match=f"cannot read image {path}: .*pixels"):
+            load(path)
+    assert tracemalloc.get_traced_memory()[1] < 5e6
+    tracemalloc.stop()
+    path.write_bytes(png_that_claims(8, 8))
+    assert read_size(path) == (8, 8)
+
+
+def test_a_bomb_is_one_line(tmp_path):
+    (tmp_path / "bomb.png").write_bytes(png_that_claims(9460, 9460))
+    call = "from datasets.base import *\ntry: load_image(Path('bomb.png'))\nexcept DataError as error: print(error)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", call], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout == "cannot read image bomb.png: 9460 x 9460 pixels are more than 89,478,485\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("I;16", "png"), ("F", "tif"), ("RGBA", "png")])
+def test_an_image_at_the_limit_takes_less_than_2_gb(tmp_path, mode, suffix):
+    path = tmp_path / f"large.{suffix}"
+    Image.new(mode, (9459, 9459)).save(path, **({"compress_level": 1} if suffix == "png" else {}))
+    call = "import resource, sys\nfrom datasets.base import *\nassert load_image(Path(sys.argv[1])).shape[0] == 9459\n"
+    call += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", call, path], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) * 1024 < 2e9  # on Linux in KiB
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.gif", "a.png", "a.webp"])
+def test_only_the_first_of_several_frames_is_read(tmp_path, name):
+    frames = [Image.new("RGB", (4, 4), (number,) * 3) for number in (200, 100, 0)]
+    options = {"lossless": True} if name.endswith("webp") else {}
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+    path = (tmp_path / name).rename(tmp_path / "part.png")  # known by its content
+    np.testing.assert_array_equal(load_image(path), np.full((4, 4, 3), 200))
+
+
+def test_formats_that_can_run_programs_are_not_opened(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.eps")
+    path = (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    with pytest.raises(DataError, match="cannot identify"):
+        load_image(path)
+
+
+def test_a_float_image_with_nan_is_refused(tmp_path):
+    values = np.zeros((4, 4), np.float32)
+    values[1, 2] = np.nan
+    with pytest.raises(DataError, match=r"a\.tif: it holds NaN"):
+        load_image(write_image(tmp_path / "a.tif", values))
+
+
+def test_every_16_bit_value_is_rounded_exactly(tmp_path):
+    """65535 is 255 * 257, so that no value is half way between two."""
+    values = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
+    expected = (values.astype(np.int64) * 2 + 257) // (2 * 257)
+    np.testing.assert_array_equal(load_image(write_image(tmp_path / "all.png", values))[..., 1], expected)
 
 
 def test_list_images(tmp_path):

@@ -31,16 +31,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS = {"method": "aand", "recipe": "published", "backbone": "efficientnet_lite0", "image_size": 32, "seed": 0}
 
 
-class Bomb:
-    """An object whose pickle, loaded carelessly, writes a file."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
 class Unpicklable(nn.Linear):
     def get_extra_state(self):
         return lambda: None
@@ -71,7 +61,7 @@ def test_maps_are_bitwise_the_same_after_save_and_load(tmp_path, trained, method
             module.running_var.uniform_(0.5, 1.5)
     save_checkpoint(teacher_path(tmp_path), {"trunk": model.pretrained.trunk}, settings, seconds=0.0)
     for stage, parts in stage_parts(model).items():
-        save_checkpoint(stage_path(tmp_path, "tile", stage), parts, settings, seconds=float(stage))
+        save_checkpoint(stage_path(tmp_path, "tile", stage), parts, settings, float(stage), "tile")
     loaded, seconds = load_model(tmp_path, "tile", settings)
     assert seconds == {"aand": 3.0, "rd4ad": 2.0}[method]
     assert not any(module.training for module in loaded.modules())
@@ -93,7 +83,9 @@ def test_categories_have_their_own_maps(trained):
 def test_a_file_holds_tensors_and_plain_values(saved):
     content = torch.load(saved, weights_only=True)
     assert content.keys() == {"settings", "seconds", "part"}
-    assert content["settings"] == {key: SETTINGS[key] for key in ("method", "backbone", "image_size")}
+    assert content["settings"] == {
+        "method": "aand", "backbone": "efficientnet_lite0", "image_size": 32, "category": None,
+    }  # fmt: skip
     part = nn.Linear(2, 3)
     assert load_checkpoint(saved, {"part": part}, SETTINGS) == 1.5
     assert torch.equal(part.weight, content["part"]["weight"])
@@ -133,17 +125,6 @@ def test_not_a_checkpoint(saved, content):
         load_checkpoint(saved, {"part": nn.Linear(2, 3)}, SETTINGS)
 
 
-def test_code_in_a_file_is_not_run(saved, tmp_path):
-    content = torch.load(saved, weights_only=True)
-    torch.save(content | {"part": Bomb(tmp_path / "exploded")}, saved)
-    with refused(saved):
-        load_checkpoint(saved, {"part": nn.Linear(2, 3)}, SETTINGS)
-    saved.write_bytes(pickle.dumps(Bomb(tmp_path / "exploded"), protocol=2))
-    with refused(saved):
-        load_checkpoint(saved, {"part": nn.Linear(2, 3)}, SETTINGS)
-    assert not (tmp_path / "exploded").exists()
-
-
 @pytest.mark.parametrize("key", ["settings", "seconds", "part"])
 def test_missing_key(saved, key):
     content = torch.load(saved, weights_only=True)
@@ -180,6 +161,73 @@ def test_missing_file(trained, tmp_path, name):
     path.unlink()
     with refused(path, "train it with train.py"):
         load_model(run, "tile", read_config(run))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("weight", torch.zeros(2, 3), r"weight has shape \(2, 3\), the model needs \(3, 2\)"),
+        ("weight", torch.zeros(3, 2, dtype=torch.int64), "weight holds int64, the model needs float32"),
+        ("weight", torch.full((3, 2), torch.nan), "weight holds NaN or infinite values"),
+        ("bias", torch.tensor([0.0, torch.inf, 0.0]), "bias holds NaN or infinite values"),
+        ("bias", torch.tensor([0.0, 1e300, 0.0], dtype=torch.float64), "bias holds NaN or infinite values"),
+        ("bias", [0.0, 0.0, 0.0], "bias is a list, not a tensor"),
+        ("more", torch.zeros(1), "'more' is unexpected"),
+        (3, torch.zeros(1), "'3' is unexpected"),
+    ],
+)
+def test_differences_are_named(saved, name, value, reason):
+    content = torch.load(saved, weights_only=True)
+    content["part"][name] = value
+    torch.save(content, saved)
+    part = nn.Linear(2, 3)
+    before = part.weight.clone()
+    with refused(saved, f"does not fit the model: part: {reason}$"):
+        load_checkpoint(saved, {"part": part}, SETTINGS)
+    assert torch.equal(part.weight, before)
+
+
+def test_only_the_first_of_many_differences_are_named(tmp_path):
+    save_checkpoint(tmp_path / "part.pt", {"part": nn.Sequential(*(nn.Linear(1, 1) for _ in range(4)))}, SETTINGS, 0.0)
+    with refused(tmp_path / "part.pt", r"weight is missing; bias is missing; '0\.weight' is unexpected; and 7 more$"):
+        load_checkpoint(tmp_path / "part.pt", {"part": nn.Linear(1, 1)}, SETTINGS)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0, 1, "1"])
+def test_a_duration_that_is_none(saved, seconds):
+    torch.save(torch.load(saved, weights_only=True) | {"seconds": seconds}, saved)
+    with refused(saved, "no settings or seconds"):
+        load_checkpoint(saved, {"part": nn.Linear(2, 3)}, SETTINGS)
+
+
+@pytest.mark.parametrize("value", [torch.tensor([32, 32]), [32], 32.0, None])
+def test_settings_of_another_kind(saved, value):
+    content = torch.load(saved, weights_only=True)
+    content["settings"]["image_size"] = value
+    torch.save(content, saved)
+    with refused(saved, "made with image_size=.*, the run has 32"):
+        load_checkpoint(saved, {"part": nn.Linear(2, 3)}, SETTINGS)
+
+
+def test_another_category(saved):
+    save_checkpoint(saved, {"part": nn.Linear(2, 3)}, SETTINGS, 1.5, "tile")
+    assert load_checkpoint(saved, {"part": nn.Linear(2, 3)}, SETTINGS, "tile") == 1.5
+    for other in ("bottle", None):
+        with refused(saved, f"made with category=tile, the run has {other}"):
+            load_checkpoint(saved, {"part": nn.Linear(2, 3)}, SETTINGS, other)
+    content = torch.load(saved, weights_only=True)
+    del content["settings"]["category"]  # as files were before
+    torch.save(content, saved)
+    assert load_checkpoint(saved, {"part": nn.Linear(2, 3)}, SETTINGS, "bottle") == 1.5
+
+
+def test_a_checkpoint_of_another_category_of_the_run(trained, tmp_path):
+    run = shutil.copytree(trained.aand, tmp_path / "run")
+    shutil.copy(stage_path(run, "bottle", 2), stage_path(run, "tile", 2))
+    result = run_test(tmp_path, "--data_root", trained.data, "--run", run)
+    assert result.status == 2
+    [error] = result.errors
+    assert error == f"error: {stage_path(run, 'tile', 2)} was made with category=bottle, the run has tile"
 
 
 def test_program_names_the_broken_file(trained, tmp_path):

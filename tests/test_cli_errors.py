@@ -130,6 +130,11 @@ def test_no_textures_beside_the_data(refused, tmp_path):
     [
         ("--image_size 100", "100 is not a multiple of 32 (try 96)"),
         ("--image_size 0", "0 is below 32"),
+        ("--image_size 4128", "4128 is above 4096"),
+        (f"--seed {2**63}", f"{2**63} is above {2**63 - 1}"),
+        (f"--seeds 0 {10**30}", f"{10**30} is above"),
+        ("--device meta", "--device meta cannot be used"),
+        ("--data_root ~no-such-user/data", "'~no-such-user/data': Could not determine home directory"),
         ("--image_size big", "'big' is not a whole number"),
         ("--batch_size 0", "0 is below 1"),
         ("--epochs_stage1 0", "0 is below 1"),
@@ -227,3 +232,10 @@ def test_seeds_of_a_run_share_its_settings(refused, trained, seeded, tmp_path):
 
 def test_repeated_seed(refused):
     refused(*TRAIN, "--seeds", 1, 0, 1, expect=["--seeds 1 0 1: each seed only once"])
+
+
+def test_an_argument_that_is_not_utf8(tmp_path):
+    """Bytes of a path that are no text come as half characters."""
+    result = run_train(tmp_path, "--data_root", "data\udcff")
+    assert result.status == 2
+    assert result.errors == [r"error: 'data\udcff' is not UTF-8, and could not be written to a run's files; rename it"]

@@ -191,6 +191,11 @@ BROKEN = {
     json.dumps(scored(0, test_files={"wood": {"sha256": "x"}})): "is broken",
     json.dumps(scored(0, published_protocol={"tile": {"epoch": 3}})): "is broken",
     json.dumps(scored(0, training={"code": "1.0"})): "is broken",
+    json.dumps(scored(0, gains={"tile": 2})): "is broken",
+    json.dumps(scored(0, gains={"tile": "nan"})): "is broken",
+    json.dumps(scored(0, {"tile": {"image_auroc": float("nan")}})): "cannot be read",
+    json.dumps(scored(0, test_files={"tile": {"sha256": ["x"]}})): "is broken",
+    "[" * 100_000: "cannot be read",
     '"\udcff"': "cannot be read",
 }
 

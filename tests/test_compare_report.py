@@ -57,6 +57,26 @@ def test_tiny_p_and_no_negative_zero():
     assert cells[5:10] == ["+40.00", "0.10", "yes", "<0.001", "+0.00"]
 
 
+def test_names_cannot_break_out_of_markdown(tmp_path):
+    """Names of runs and categories: of tags, entities, links, code and cells nothing is left that means something."""
+    evil = "<script>alert(1)</script> &lt;b&gt; [a](javascript:b) `c` | \"d\"\n# e"
+    rows = {evil: {"image_auroc": 0.5}}
+    settings = {"backbone": evil}
+    runs = [
+        Run(evil, [scored(0, rows, settings=settings, gains={evil: 0.125})]),
+        Run("other", [scored(0, rows | {"more": {}}, sha256={evil: "x"}, gains={evil: 0.25})]),
+    ]
+    write_markdown(tmp_path / "c.md", compare(runs, HEADLINE))
+    text = (tmp_path / "c.md").read_text(encoding="utf-8")
+    shown = r"\<script\>alert(1)\</script\> \&lt;b\&gt; \[a\](javascript:b) \`c\` \| " + '"d" # e'
+    assert text.count(shown) >= 8  # heads, rows of three tables, three notes, the definitions
+    rest = text.replace(shown, "")
+    assert not re.search(r"(?<!\\)[<>&`\[]", rest)
+    assert "script" not in rest
+    table = text.split("\n\n")[0].splitlines()
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {len(re.findall(r"(?<!\\)\|", table[0]))}
+
+
 def test_csv_file(tmp_path):
     runs = two_runs()
     runs[0].seeds[0]["published_protocol"] = runs[0].seeds[1]["published_protocol"] = {

@@ -226,6 +226,14 @@ def test_what_cannot_be_computed_stays_away():
     assert {image["mask"] for image in section_data(section)["images"]} == {None}
 
 
+@pytest.mark.parametrize("loss", [0.0, 1.0, 1e30, 3e38, -3e38])
+def test_a_loss_that_stays_the_same_is_drawn(loss):
+    records = [{"category": "part", "stage": 2, "epoch": epoch, "loss": loss} for epoch in (1, 2)]
+    section = build_section(CategoryReport(**{**vars(make_category()), "records": records}))
+    assert "Stage II: loss" in section
+    assert not re.search(r"nan|inf\b", section.split("Stage II: loss")[1].split("</figure>")[0])
+
+
 def test_only_the_most_telling_images_are_shown():
     section = build_section(make_category(most_images=4))
     assert "The 4 most telling of 8 test images." in section

@@ -144,7 +144,7 @@ def test_a_torchvision_state_dict_may_lack_the_unused_layers(tmp_path):
         ("resnet18", [1, 2], "not a dict"),
         ("resnet18", {"epoch": 3}, "expected a state dict"),
         ("resnet34", None, "tensors are missing"),
-        ("resnet50", None, "tensors are missing|this backbone needs"),
+        ("resnet50", None, "tensors are missing|the model needs"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(tmp_path, backbone, content, message):
@@ -156,7 +156,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path, backbone, content, messag
 
 def test_weights_of_another_width_are_refused(tmp_path):
     torch.save(build_teacher("resnet50", "random").trunk.state_dict(), tmp_path / "resnet50.pth")
-    with pytest.raises(WeightsError, match="this backbone needs"):
+    with pytest.raises(WeightsError, match="the model needs"):
         build_teacher("wide_resnet50_2", str(tmp_path / "resnet50.pth"))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import TINY, read_state, run_train, same_state, same_weights
+from utils.run_log import RunLog
 from utils.runs import (
     EARLIER,
     RunError,
@@ -164,6 +165,66 @@ def test_read_config_of_no_run(tmp_path):
         read_config(tmp_path)
 
 
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "null", '"a"', "{}", DEEP, "NaN", '{"method": "\\ud800"}', "\udcff"])
+def test_any_content_of_config_is_a_run_error(tmp_path, text):
+    (tmp_path / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(RunError, match=f"{tmp_path} is not a run folder"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("method", "simplenet", "one of aand, rd4ad, not 'simplenet'"),
+        ("method", ["aand"], "one of aand, rd4ad, not a list"),
+        ("recipe", None, "one of published, robust, not None"),
+        ("select", "best", "one of last, synthetic, not 'best'"),
+        ("dataset", "auto", "one of mvtec, visa, mvtec3d, folder, not 'auto'"),
+        ("backbone", 18, "a text, not 18"),
+        ("data_root", None, "a text, not None"),
+        ("command", {}, "a text, not a dict"),
+        ("started", 2024, "a text, not 2024"),
+        ("image_size", "256", "a multiple of 32 up to 4096, not '256'"),
+        ("image_size", 256.0, "a multiple of 32 up to 4096, not 256.0"),
+        ("image_size", True, "a multiple of 32 up to 4096, not True"),
+        ("image_size", 0, "a multiple of 32 up to 4096, not 0"),
+        ("image_size", 100, "a multiple of 32 up to 4096, not 100"),
+        ("image_size", 4128, "a multiple of 32 up to 4096, not 4128"),
+        ("seed", -1, "a whole number from 0 on, not -1"),
+        ("seed", 0.5, "a whole number from 0 on, not 0.5"),
+        ("seed", None, "a whole number from 0 on, not None"),
+        ("epochs_stage2", "120", "a whole number from 1 on, not '120'"),
+        ("aux_path", 1, "a text or null, not 1"),
+        ("code", {"commit": None, "changed": False}, "a commit, and whether it was changed, not a dict"),
+        ("code", {"commit": "0123"}, "a commit, and whether it was changed, not a dict"),
+    ],
+)
+def test_settings_of_another_kind(tmp_path, name, value, expected):
+    (tmp_path / "config.json").write_text(json.dumps(SETTINGS | {name: value}))
+    with pytest.raises(RunError) as caught:
+        read_config(tmp_path)
+    assert str(caught.value) == f"{tmp_path / 'config.json'} cannot be used: {name} must be {expected}"
+
+
+def test_settings_that_runs_have(tmp_path):
+    code = [{"code": {}}, {"code": {"commit": "0", "changed": True}}]
+    sizes, paths = [{"image_size": 32}, {"image_size": 4096}], [{"aux_path": None}, {"aux_path": "builtin"}]
+    for more in [*code, *sizes, *paths, {"seed": 2**63 - 1}, {"other": [1, {"a": None}]}]:
+        (tmp_path / "config.json").write_text(json.dumps(SETTINGS | more))
+        assert read_config(tmp_path) == EARLIER | SETTINGS | more
+
+
+def test_a_command_that_cannot_be_run_again(trained, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(SETTINGS | {"command": "python train.py 'no end"}))
+    result = run_train(tmp_path, "--resume", tmp_path)
+    assert result.status == 2
+    [error] = result.errors
+    assert "config.json has no command that can be run again (No closing quotation)" in error
+
+
 def make_run(folder: Path, data: Path, started: str, stage: int | None = 2) -> Path:
     open_run(folder, SETTINGS | {"data_root": str(data.resolve()), "started": started})
     for path in [stage_path(folder, "a", stage)] if stage else []:
@@ -258,10 +319,29 @@ def test_no_metrics_file_is_no_curve(tmp_path):
     assert published_protocol(tmp_path) == {}
 
 
-@pytest.mark.parametrize("line", ['{"category": "a", "sta', "", "[1, 2]", "3", '{"category": "a", "epoch": 1}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"category": "a", "sta', "", "[1, 2]", "3", '{"category": "a", "epoch": 1}', DEEP, "\udcff",
+        '{"category": 1, "stage": 2, "epoch": 1}',
+        '{"category": "a", "stage": [2], "epoch": 1}',
+        '{"category": "a", "stage": true, "epoch": 1}',
+        '{"category": "a", "stage": 2, "epoch": 1.5}',
+        '{"category": "a", "stage": 2, "epoch": 0}',
+        '{"category": "a", "stage": 2, "epoch": 1, "loss": NaN}',
+        '{"category": "a", "stage": 2, "epoch": 1, "loss": 1e400}',
+        '{"category": "a", "stage": 2, "epoch": 1, "loss": 1e300}',
+        '{"category": "a", "stage": 2, "epoch": 1, "loss": null}',
+        '{"category": "a", "stage": 2, "epoch": 1, "loss": "0.5"}',
+        '{"category": "a", "stage": 2, "epoch": 1, "image_auroc": 1.5}',
+        '{"category": "a", "stage": 2, "epoch": 1, "synthetic_aupro": -0.5}',
+    ],
+)  # fmt: skip
 def test_broken_line_of_metrics_is_named(tmp_path, line):
     whole = json.dumps(record("a", 1, image_auroc=0.5))
-    (tmp_path / "metrics.jsonl").write_text(f"{whole}\n{line}\n", encoding="utf-8")
+    (tmp_path / "metrics.jsonl").write_bytes(f"{whole}\n{line}\n".encode("utf-8", "surrogateescape"))
+    with pytest.raises(RunError, match=f"{tmp_path}/metrics.jsonl cannot be read"):
+        RunLog(tmp_path).rewind("a", 2, 1)
     for read in (read_metrics, published_protocol):
         with pytest.raises(RunError, match=f"{tmp_path}/metrics.jsonl cannot be read .*; remove its last line"):
             read(tmp_path)

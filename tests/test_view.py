@@ -133,12 +133,19 @@ def test_a_defect_comes_back_to_where_it_was():
     "wrong",
     [
         dict(top=0.5, bottom=0.5), dict(left=-0.1), dict(right=1.1), dict(black=200, white=100), dict(white=256),
-        dict(top="0"), dict(black=True), dict(top=float("nan")),
+        dict(top="0"), dict(black=True), dict(top=float("nan")), dict(top=0.5, bottom=0.53), dict(left=1 - 1e-12),
+        dict(white=10**400), dict(right=-(10**400)),
     ],
 )  # fmt: skip
 def test_a_view_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(ValueError, match="of a view"):
         View(**wrong)
+
+
+def test_the_smallest_view_is_a_pixel_at_least():
+    """Half a pixel rounds to the even one: its edges at 1.5 and 2.5 pixels both to the second."""
+    placed = View(top=1.5 / 32, bottom=2.5 / 32).place(np.arange(32 * 32, dtype=np.float32).reshape(1, 32, 32))
+    assert np.flatnonzero((placed[0] > 0).any(axis=1)).tolist() == [2]
 
 
 def test_a_view_is_read_back_and_anything_else_is_refused():

@@ -115,6 +115,15 @@ ROW = ("candle", "test", "anomaly", "candle/000.JPG", "candle/000.png")
         (3, "candle\\..\\..\\000.JPG", "leads out of the data set"),
         (3, "C:/000.JPG", "leads out of the data set"),
         (4, "candle/../../000.png", "leads out of the data set"),
+        (3, "//server/share/000.JPG", "leads out of the data set"),
+        (3, "\\\\server\\share\\000.JPG", "leads out of the data set"),
+        (3, "\\000.JPG", "leads out of the data set"),
+        (4, "D:000.png", "leads out of the data set"),
+        (3, "candle/" + "a" * 256, "is not a path"),
+        (4, "a/" * 1100 + "b", "is not a path"),
+        (0, "a\tb", "'a\\tb' is not a category name"),
+        (0, "a\x1b[2J", "is not a category name"),
+        (0, "a" * 256, "is not a category name"),
         (3, "", "'' is not a path"),
         (0, "..", "'..' is not a category name"),
         (0, "a/b", "'a/b' is not a category name"),
@@ -124,6 +133,40 @@ def test_visa_lists_stay_below_the_root(tmp_path, write, column, value, match):
     write(tmp_path, [ROW[:column] + (value,) + ROW[column + 1 :]])
     with fails(f"(1cls.csv, line 2|meta.json, test/.*\\[0\\]).*{re.escape(match)}"):
         visa.read_entries(tmp_path)
+
+
+def test_visa_paths_with_nul_and_half_characters(tmp_path):
+    for text in ("candle/\0.JPG", "candle/\ud800.JPG"):
+        write_visa_meta(tmp_path, [("candle", "test", "normal", text, "")])
+        with fails("is not a path|is not valid JSON"):
+            open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("meta", [False, True], ids=["csv", "meta.json"])
+@pytest.mark.parametrize("name", ["Images/Anomaly/000.JPG", "Masks/Anomaly/000.png"])
+def test_visa_links_that_lead_out(tmp_path, meta, name):
+    root = make_visa(tmp_path / "visa", meta=meta)
+    path = root / "candle/Data" / name
+    outside = path.rename(tmp_path / path.name)
+    path.symlink_to(outside)
+    with fails(f"listed (image|mask) is a link that leads out of the data set: {re.escape(str(path))}"):
+        read(root, "candle", "test")
+    path.unlink()
+    path.parent.rename(tmp_path / "elsewhere")  # a folder's link as well
+    path.parent.symlink_to(tmp_path / "elsewhere")
+    outside.rename(path)
+    with fails("is a link that leads out of the data set"):
+        read(root, "candle", "test")
+
+
+def test_visa_links_within_the_root_and_of_the_root(tmp_path):
+    root = make_visa(tmp_path / "visa")
+    path = root / "candle/Data/Images/Anomaly/000.JPG"
+    path.rename(root / "kept.JPG")
+    path.symlink_to(root / "kept.JPG")
+    (tmp_path / "link").symlink_to(root)
+    for place in (root, tmp_path / "link"):
+        assert len(read(place, "candle", "test")) == 5
 
 
 @pytest.mark.parametrize("write", [write_visa_csv, write_visa_meta])
@@ -156,6 +199,8 @@ def test_visa_csv_that_is_wrong(tmp_path, text, match):
     ("text", "match"),
     [
         ("{", "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON: nested too deeply"),
+        ('{"train": {}, "test": {"candle": NaN}}', "is not valid JSON: NaN is not a finite number"),
         ("[]", "is not a VisA list"),
         ('{"train": {}}', "is not a VisA list"),
         ('{"train": {"candle": 3}, "test": {}}', "train/candle is not a list"),

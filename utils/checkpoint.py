@@ -4,11 +4,12 @@
     checkpoints/<category>/stage1.pt     the amplification (AAND only)
     checkpoints/<category>/stage2.pt     the student: bottleneck and decoder; of some recipes the calibration
 
-Each file is {"settings": {...}, "seconds": training time, <part>: state dict, ...}.
+Each file is {"settings": {..., "category"}, "seconds": training time, <part>: state dict, ...}.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import nn
 from models.aand import AAND
 from models.amplification import AmplifiedTeacher
 from models.teacher import PretrainedTeacher, build_teacher
-from models.weights import WeightsError, read_file
+from models.tensor_files import WeightsError, describe_misfit, read_file
 from utils.misc import atomic_write
 from utils.recipes import recipe_of
 from utils.runs import stage_path, teacher_path
@@ -37,9 +38,12 @@ def build_model(pretrained: PretrainedTeacher, method: str, calibrated: bool = F
     return AAND(teacher, calibrated)
 
 
-def save_checkpoint(path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any], seconds: float) -> None:
-    """Write the state of `parts` and the settings that the model depends on."""
-    content = {"settings": {key: settings[key] for key in MODEL_SETTINGS}, "seconds": seconds}
+def save_checkpoint(
+    path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any], seconds: float,
+    category: str | None = None,
+) -> None:  # fmt: skip
+    """Write the state of `parts` and the settings that the model depends on; the teacher's file is of no category."""
+    content = {"settings": {key: settings[key] for key in MODEL_SETTINGS} | {"category": category}, "seconds": seconds}
     save_tensors(path, content | {name: part.state_dict() for name, part in parts.items()})
 
 
@@ -52,28 +56,36 @@ def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
-def load_checkpoint(path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any]) -> float:
+def load_checkpoint(
+    path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any], category: str | None = None
+) -> float:
     """Load `parts` strictly from a file of `save_checkpoint`; returns the seconds its training took.
 
-    Raises CheckpointError for a file that is missing or unreadable, was made with other settings, or does not fit.
+    Raises CheckpointError for a file that is missing or unreadable, was made with other settings or for another
+    category, or does not fit: in names, shapes or kinds of numbers, or with numbers that are not finite.
     """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path}; train it with train.py")
     try:
         content = read_file(path)
     except WeightsError as error:
-        raise CheckpointError(str(error)) from error
+        raise CheckpointError(f"{error}; restore it, or delete it and train again with train.py") from error
     made_with, seconds = content.get("settings"), content.get("seconds")
-    if not isinstance(made_with, dict) or not isinstance(seconds, float):
+    if not isinstance(made_with, dict) or not isinstance(seconds, float) or not 0 <= seconds < math.inf:
         raise CheckpointError(f"{path} is not a checkpoint of train.py: no settings or seconds in it")
-    for key in MODEL_SETTINGS:
-        if made_with.get(key) != settings[key]:
-            raise CheckpointError(f"{path} was made with {key}={made_with.get(key)}, the run has {settings[key]}")
+    wanted = {key: settings[key] for key in MODEL_SETTINGS}
+    if "category" in made_with:  # earlier files do not say
+        wanted["category"] = category
+    for key, value in wanted.items():
+        found = made_with.get(key)
+        if type(found) is not type(value) or found != value:
+            shown = str(found)[:80] if isinstance(found, str | int | None) else f"a {type(found).__name__}"
+            raise CheckpointError(f"{path} was made with {key}={shown}, the run has {value}")
     for name, part in parts.items():
-        try:
-            part.load_state_dict(content[name], strict=True)
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise CheckpointError(f"{path} does not fit the model: {name}: {error}") from error
+        if misfit := describe_misfit(part.state_dict(), content.get(name)):
+            raise CheckpointError(f"{path} does not fit the model: {name}: {misfit}")
+    for name, part in parts.items():
+        part.load_state_dict(dict(content[name]), strict=True)  # without the versions that torch adds to it
     return seconds
 
 
@@ -96,7 +108,7 @@ def load_model(run: Path, category: str, settings: Mapping[str, Any]) -> tuple[A
     load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
     model = build_model(pretrained, settings["method"], recipe_of(settings["method"], settings["recipe"]).calibrated)
     seconds = sum(
-        load_checkpoint(stage_path(run, category, stage), parts, settings)
+        load_checkpoint(stage_path(run, category, stage), parts, settings, category)
         for stage, parts in stage_parts(model).items()
     )
     return model.eval(), seconds

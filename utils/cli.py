@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 DEFAULT_WORKERS = min(8, os.cpu_count() or 1)  # threads; more wait for the disk
 CACHES = ("ram", "disk", "none")
+MAX_IMAGE_SIZE = 4096  # pixels
+MAX_SEED = 2**63 - 1  # of torch's generators
 SELECTIONS = ("last", "synthetic")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -25,8 +27,8 @@ class UsageError(ValueError):
     """A flag's value that cannot be used; the message names the flag."""
 
 
-def at_least(lowest: int) -> Callable[[str], int]:
-    """An argparse type: a whole number not below `lowest`."""
+def at_least(lowest: int, highest: int = sys.maxsize) -> Callable[[str], int]:
+    """An argparse type: a whole number in lowest..highest."""
 
     def parse(text: str) -> int:
         try:
@@ -35,6 +37,8 @@ def at_least(lowest: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
         if value < lowest:
             raise argparse.ArgumentTypeError(f"{value} is below {lowest}")
+        if value > highest:
+            raise argparse.ArgumentTypeError(f"{value} is above {highest}")
         return value
 
     return parse
@@ -42,7 +46,10 @@ def at_least(lowest: int) -> Callable[[str], int]:
 
 def user_path(text: str) -> Path:
     """An argparse type: a path, ~ being the home folder however the shell passed it."""
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # ~name of nobody
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
 
 def positive(text: str) -> float:
@@ -66,7 +73,7 @@ def share(text: str) -> float:
 
 def image_size(text: str) -> int:
     """An argparse type: a positive multiple of 32, the student's coarsest stride."""
-    value = at_least(32)(text)
+    value = at_least(32, MAX_IMAGE_SIZE)(text)
     if value % 32:
         raise argparse.ArgumentTypeError(f"{value} is not a multiple of 32 (try {value // 32 * 32})")
     return value
@@ -110,7 +117,7 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # a meta tensor has none
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
         raise UsageError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
     return device
@@ -136,6 +143,9 @@ def run_command(main: Callable[[], None], *errors: type[Exception]) -> None:
     """
     exit_on_signals()
     try:
+        for argument in sys.argv:
+            if not _is_utf8(argument):
+                raise UsageError(f"{argument!r} is not UTF-8, and could not be written to a run's files; rename it")
         main()
     except (DataError, UsageError, OSError, *errors) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -143,3 +153,11 @@ def run_command(main: Callable[[], None], *errors: type[Exception]) -> None:
     except Interrupted as interrupted:
         print("stopped", file=sys.stderr)
         sys.exit(interrupted.exit_status)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from datasets.plain_json import read_json
 from utils.metrics import METRICS
 from utils.report import HEADINGS, Statistic, mean_row
 from utils.runs import CONFIG, EARLIER, FREE_SETTINGS, RESULTS, RunError, list_seeds
@@ -107,7 +108,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     runs, errors = [], []
     for folder, name in zip(folders, short_names(folders), strict=True):
         try:
-            runs.append(Run(name, [_read_results(seed, folder) for seed in result_folders(folder)]))
+            runs.append(Run(name, [read_results(seed, folder) for seed in result_folders(folder)]))
         except RunError as error:
             errors.append(str(error))
     if errors:
@@ -214,11 +215,12 @@ def result_folders(run: Path) -> list[Path]:
     return [run] if (run / CONFIG).is_file() else list_seeds(run) or [run]
 
 
-def _read_results(folder: Path, run: Path) -> dict[str, Any]:
+def read_results(folder: Path, run: Path) -> dict[str, Any]:
+    """results.json of one seed's folder in a run. Raises RunError if there is none, or it cannot be used."""
     path = folder / RESULTS
     advice = f"write it with: python test.py --data_root DIR --run {run}"
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
+        results = read_json(path)
     except FileNotFoundError:
         raise RunError(f"{folder} has no {RESULTS}; {advice}") from None
     except (OSError, ValueError) as error:
@@ -228,7 +230,10 @@ def _read_results(folder: Path, run: Path) -> dict[str, Any]:
         raise RunError(f"{path} is of another version: no {', '.join(missing)} in it; {advice}")
     try:
         mean_row(results["categories"])
-        compare([Run(folder.name, [results])], METRICS)  # reads all that is used
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        found = Run(folder.name, [results])
+        compare([found], METRICS)  # reads all that is used
+        if any(not -1 <= gain <= 1 for category in found.categories() for gain in found.gains(category) or ()):
+            raise ValueError("a gain beyond -1..1")
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise RunError(f"{path} is broken ({error!r}); {advice}") from error
     return results | {"settings": EARLIER | results["settings"]}

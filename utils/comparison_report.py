@@ -44,7 +44,7 @@ def write_markdown(path: Path, comparison: Comparison) -> None:
     parts = [_markdown_table(_figure_cells(comparison), 2)]
     if comparison.notes:
         parts.append("\n".join(f"- {_escape(note)}" for note in comparison.notes))
-    parts.append("\n".join(_definitions(comparison)))
+    parts.append("\n".join(map(_escape, _definitions(comparison))))
     if comparison.gains:
         parts += [GAINS, _markdown_table(_gain_cells(comparison), 1)]
     write_text(path, "\n\n".join(parts) + "\n")
@@ -157,4 +157,5 @@ def _markdown_table(cells: Sequence[Sequence[str]], num_names: int) -> str:
 
 
 def _escape(text: str) -> str:
-    return "".join(f"\\{c}" if c in r"\|`*[<" else c for c in text)
+    """Text that Markdown shows as it is, on one line: no HTML, no entities, no links, no further cells."""
+    return "".join(f"\\{c}" if c in r"\|`*[]<>&" else c for c in " ".join(text.split()))

@@ -12,6 +12,7 @@ optimiser and its schedule, all random states, and what was gathered of an epoch
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
@@ -21,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
-from models.weights import WeightsError, read_file
+from models.tensor_files import WeightsError, first_line, read_file
 from utils.checkpoint import CheckpointError, save_tensors
 from utils.interruption import Interrupted
 
@@ -129,21 +130,27 @@ class Progress:
         missing = [name for name in needed if name not in content]
         if missing:
             raise CheckpointError(f"{self.path} is no progress of train.py: no {', '.join(missing)} in it; delete it")
+        if not _is_whole(content):
+            raise CheckpointError(f"{self.path} is no progress of train.py: its values are of other kinds; delete it")
         before = content["identity"]
-        differences = [f"{n}: {before.get(n)} -> {now}" for n, now in self.identity.items() if before.get(n) != now]
+        others = {n: now for n, now in self.identity.items() if not _equal(before.get(n), now)}
+        differences = [f"{name}: {before.get(name)} -> {now}" for name, now in others.items()]
         if differences:
             raise CheckpointError(
                 f"{self.path} cannot go on with something else ({'; '.join(differences)}); choose another --output, "
                 "or delete it to train this stage from its start"
             )
-        set_random_states(content["random"])
+        try:
+            set_random_states(content["random"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(f"{self.path} has no random states: {first_line(error)}; delete it") from error
         return content
 
     def _restore(self, objects: Mapping[str, Stateful]) -> None:
         for name, item in objects.items():
             try:
                 item.load_state_dict(copy.deepcopy(self.content[name]))  # optimisers keep what they are given
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            except Exception as error:  # what modules and optimisers make of foreign values: unrelated types
                 problem = " ".join(str(error).split())  # torch's are of several lines
                 raise CheckpointError(f"{self.path} does not fit: {name}: {problem}; delete it") from error
 
@@ -159,6 +166,19 @@ class GeneratorState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.generator.set_state(state["state"])
+
+
+def _is_whole(content: Mapping[str, Any]) -> bool:
+    """Whether the plain values of a file are of the kinds that `save` writes."""
+    epoch, step, seconds = (content[name] for name in ("epoch", "step", "seconds"))
+    numbers = type(epoch) is int and epoch >= 1 and type(step) is int and step >= 0 and type(seconds) is float
+    dicts = all(isinstance(content[name], dict) for name in ("identity", "notes", "random"))
+    return numbers and 0 <= seconds < math.inf and dicts
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Of plain values; a tensor in a value's place is another."""
+    return type(one) is type(other) and one == other
 
 
 def random_states() -> dict[str, Any]:

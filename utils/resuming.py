@@ -19,7 +19,10 @@ LOCK = ".lock"
 def started_with(run: Path) -> list[str]:
     """The flags that a run of train.py was started with; RunError if `run` is none."""
     config = read_config(seed_folders(run)[0])
-    return shlex.split(config["command"])[2:]  # after python and train.py
+    try:
+        return shlex.split(config["command"])[2:]  # after python and train.py
+    except ValueError as error:
+        raise RunError(f"{run / CONFIG} has no command that can be run again ({error})") from error
 
 
 @contextmanager

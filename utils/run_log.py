@@ -14,9 +14,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets.plain_json import parse_json, read_text
 from utils.metrics import METRICS
 from utils.misc import write_text
 from utils.report import COLUMNS
+from utils.run_rules import check_record
+from utils.runs import RunError
 
 LOG, EPOCHS = "log.txt", "metrics.jsonl"
 
@@ -60,13 +63,16 @@ class RunLog:
 
     def rewind(self, category: str, stage: int, epoch: int) -> None:
         """Forget what metrics.jsonl says of a category from an epoch of a stage on, because it is trained again, and a
-        last line that was not written to its end."""
+        last line that was not written to its end. Raises RunError for a line that no epoch leaves."""
         path = self.folder / EPOCHS
         if not path.is_file():
             return
-        text = path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1].splitlines(keepends=True)
-        kept = "".join(line for line in whole if not _is_from(json.loads(line), category, stage, epoch))
+        try:
+            text = read_text(path)
+            whole = text[: text.rfind("\n") + 1].splitlines(keepends=True)
+            kept = "".join(line for line in whole if not _is_from(line, category, stage, epoch))
+        except ValueError as error:
+            raise RunError(f"{path} cannot be read ({error}); repair it, or choose another --output") from error
         if kept != text:
             write_text(path, kept)
 
@@ -78,5 +84,6 @@ class RunLog:
             os.fsync(file.fileno())
 
 
-def _is_from(record: dict, category: str, stage: int, epoch: int) -> bool:
+def _is_from(line: str, category: str, stage: int, epoch: int) -> bool:
+    record = check_record(parse_json(line))
     return record["category"] == category and (record["stage"], record["epoch"]) >= (stage, epoch)

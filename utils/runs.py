@@ -18,17 +18,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from datasets.plain_json import parse_json, read_json, read_text
 from datasets.view import WHOLE, View
 from utils.metrics import METRICS
 from utils.misc import write_text
 from utils.recipes import recipe_of
+from utils.run_rules import SYNTHETIC, check_record, check_values
 
 CONFIG = "config.json"
 RESULTS = "results.json"
 NEEDED_SETTINGS = ("method", "backbone", "image_size", "dataset", "data_root", "command", "started")
 # What may differ when a run goes on:
 FREE_SETTINGS = ("categories", "device", "workers", "eval_every", "started", "command", "code", "environment")
-RATED_BY, SYNTHETIC = ("image_auroc", "aupro"), "synthetic_"  # metrics that rate an epoch, and their prefix in the log
+RATED_BY = ("image_auroc", "aupro")  # metrics that rate an epoch, in the log with the prefix SYNTHETIC
 # Of settings that do not say:
 EARLIER = {"recipe": "published", "select": "last", "holdout": 0.1, "skipped": {}, "deterministic": False}
 SEED_FOLDERS = "seed[0-9]*"
@@ -79,7 +81,7 @@ def read_view(run: Path, category: str) -> View:
     if not recipe_of(config["method"], config["recipe"]).own_view:
         return WHOLE
     try:
-        return View.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return View.from_dict(read_json(path))
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read ({error})") from error
 
@@ -119,15 +121,21 @@ def setting_differences(before: Mapping[str, Any], settings: Mapping[str, Any]) 
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The settings of a run; RunError if there are none to read, or what every run has is missing."""
+    """The settings of a run; RunError if there are none to read, what every run has is missing, or one that programs
+    read is of another kind."""
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = read_json(folder / CONFIG)
     except (OSError, ValueError) as error:
         raise RunError(f"{folder} is not a run folder of train.py: {CONFIG} cannot be read ({error})") from error
     missing = [name for name in NEEDED_SETTINGS if not isinstance(config, dict) or name not in config]
     if missing:
         raise RunError(f"{folder} is not a run folder of train.py: {CONFIG} has no {', '.join(missing)}")
-    return EARLIER | config
+    config = EARLIER | config
+    try:
+        check_values(config)
+    except ValueError as error:
+        raise RunError(f"{folder / CONFIG} cannot be used: {error}") from error
+    return config
 
 
 def seed_folder(run: Path, seed: int) -> Path:
@@ -188,18 +196,18 @@ def newest_run(data_root: Path, runs: Path = Path("runs")) -> Path:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The records of metrics.jsonl, an epoch each; of an epoch that was run twice the later one. Empty without a file.
 
-    Raises RunError for a line that is not JSON.
+    Raises RunError for a line that no epoch leaves.
     """
     path = folder / "metrics.jsonl"
     records: dict[tuple, dict[str, Any]] = {}
     try:
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-            record = json.loads(line)
+        for line in read_text(path).splitlines() if path.is_file() else []:
+            record = check_record(parse_json(line))
             key = record["category"], record["stage"], record["epoch"]
             records.pop(key, None)
             records[key] = record
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise RunError(f"{path} cannot be read ({error!r}); remove its last line if it is not whole") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}); remove its last line if it is not whole") from error
     return list(records.values())
 
 

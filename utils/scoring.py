@@ -147,7 +147,7 @@ def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, ho
     for folder in folders:
         write_results(folder, [scores[folder]], run_info(folder, settings[folder], scores[folder], test_files, how))
     if folders != [run]:
-        seeds = {"seeds": [settings[folder]["seed"] for folder in folders]}
+        seeds = {"seeds": [settings[folder].get("seed") for folder in folders]}
         about = {"protocol": {"epoch": select, **PROTOCOL}, "test_files": test_files, "skipped": how.skipped}
         write_results(run, list(scores.values()), seeds | about)
     return format_results(run, folders, list(scores.values()), EPOCHS[select])

@@ -78,14 +78,14 @@ def train_category(
     for stage, parts in stage_parts(model).items():
         path = stage_path(log.folder, category, stage)
         if path.is_file():
-            load_checkpoint(path, parts, settings)
+            load_checkpoint(path, parts, settings, category)
             log.say(f"{category}: stage {stage} already trained")
             continue
         with stop_between_steps() as check:
             identity = {"category": category, "stage": stage, "training images": digest(data.paths)}
             progress = Progress(progress_path(log.folder, category, stage), parts, identity, check)
             train_stage(category, stage, model, data, args, execution, log, progress)
-        save_checkpoint(path, parts, settings, progress.seconds)
+        save_checkpoint(path, parts, settings, progress.seconds, category)
         progress.remove()
 
 
@@ -149,7 +149,7 @@ def distil(
     features = TeacherFeatures(model, data.images, batch_size=args.batch_size, seed=args.seed, execution=execution)
     keep = args.cache_features
     if progress.resumed:  # the same as before, whatever fits now: a batch's size changes how its features are rounded
-        keep = "on" if progress.notes["features kept"] else "off"
+        keep = "on" if progress.notes.get("features kept") else "off"
     log.say(f"{category}: {features.keep(keep, args.cache, args.cache_dir)}")
     progress.notes["features kept"] = features.kept is not None
     best, rated = BestStudent(model), rated_epochs(epochs) if data.validation else ()

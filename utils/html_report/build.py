@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from datasets.textures import list_textures
 from datasets.view import View
 from models.aand import AAND
 from utils.checkpoint import load_model
+from utils.comparison import read_results
 from utils.evaluation import Prediction, TestSet
 from utils.html_report.page import CategoryReport, build_page, build_section
 from utils.html_report.pictures import Stage1Picture, picture_stage1
@@ -37,7 +37,7 @@ def write_report(
     With several seeds the table is over all of them, charts and pictures are of the first.
     """
     folders = seed_folders(run)
-    if any(category not in rows for rows in map(read_rows, folders) for category in samples):
+    if any(category not in read_rows(folder, run) for folder in folders for category in samples):
         score_run(run, samples, root, how)
     shown, settings = folders[0], read_config(folders[0])
     test_sets = read_test_sets(folders[:1], samples, settings["image_size"], how)
@@ -45,7 +45,7 @@ def write_report(
         build_section(look_at(shown, category, found, test_sets(category), settings, how, most_images))
         for category, found in tqdm(samples.items(), desc="report", unit="category", disable=None)
     ]
-    runs = [{category: read_rows(folder)[category] for category in samples} for folder in folders]
+    runs = [{category: read_rows(folder, run)[category] for category in samples} for folder in folders]
     page = build_page(
         title=f"AAND report: {run.resolve().name}",
         facts=facts_of(settings, folders),
@@ -98,10 +98,9 @@ def training_textures(settings: Mapping[str, Any]) -> list[Path]:
         return list_textures("builtin")
 
 
-def read_rows(folder: Path) -> dict[str, dict[str, float]]:
-    """The results of one seed, {category: {metric: value}}; empty where it has not been scored."""
-    path = folder / RESULTS
-    return json.loads(path.read_text(encoding="utf-8"))["categories"] if path.is_file() else {}
+def read_rows(folder: Path, run: Path) -> dict[str, dict[str, float]]:
+    """The results of one seed of a run, {category: {metric: value}}; empty where it has not been scored."""
+    return read_results(folder, run)["categories"] if (folder / RESULTS).is_file() else {}
 
 
 def facts_of(settings: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, str]:

@@ -208,7 +208,7 @@ def _training_curves(category: CategoryReport) -> list[tuple[str, str]]:
 def _y_range(lines: Sequence[Series]) -> tuple[float, float]:
     values = [value for line in lines for value in line.y]
     low, high = min(values), max(values)
-    margin = 0.05 * (high - low) or 0.05
+    margin = 0.05 * (high - low) or 0.05 * max(1.0, abs(high))
     return (0.0 if 0 <= low < 0.4 * high else low - margin), high + margin
 
 
