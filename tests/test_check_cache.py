@@ -129,10 +129,10 @@ def test_what_the_system_refuses_is_tried_again(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         real = Image.open
 
-        def refuse(path):
+        def refuse(path, **options):
             if path.name == "b.png":
                 raise PermissionError(13, "Permission denied")
-            return real(path)
+            return real(path, **options)
 
         patch.setattr(Image, "open", refuse)
         assert check(root) == broken
