@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import shutil
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from datasets import open_dataset
 from datasets.base import DataError, load_image, load_mask, read_size
 from datasets.view import View
 from tests.commands import listing
+from tests.memory import peak_memory
 from tests.trees import make_mvtec, make_visa
 
 ROOT = Path(__file__).parents[1]
@@ -342,9 +342,7 @@ def main() -> None:
         inputs = KINDS[sys.argv[1]](folder)
     finally:
         shutil.rmtree(folder)
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    print(json.dumps({"inputs": inputs, "peak": peak}))
+    print(json.dumps({"inputs": inputs, "peak": peak_memory()}))
 
 
 if __name__ == "__main__":
