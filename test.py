@@ -41,10 +41,10 @@ def main(args: argparse.Namespace) -> None:
     keep_freed_memory()
     device = pick_device(args.device)
     run = args.run or newest_run(args.data_root)
-    source, samples = open_test_data(run, args.data_root, args.categories)
+    source, samples, skipped = open_test_data(run, args.data_root, args)
     how = Scoring(
         device, args.batch_size, args.workers, args.cache, args.cache_dir, native=args.resolution == "native",
-        heat_maps=args.save_maps, mvtec_maps=args.mvtec_maps,
+        heat_maps=args.save_maps, mvtec_maps=args.mvtec_maps, skipped=skipped,
     )  # fmt: skip
     print(score_run(run, samples, source.root, how))
 

@@ -14,6 +14,7 @@ from types import ModuleType
 
 from datasets import folder, mvtec, mvtec3d, visa
 from datasets.base import DataError, Sample, list_folders
+from datasets.problems import Problem, raise_errors
 
 DATASETS: dict[str, ModuleType] = {"mvtec": mvtec, "visa": visa, "mvtec3d": mvtec3d, "folder": folder}
 AUTO_ORDER = ("visa", "mvtec3d", "mvtec", "folder")  # the most particular layout first
@@ -34,7 +35,16 @@ class DataSource:
     def samples(self, category: str, split: str) -> list[Sample]:
         """The samples of a category's "train" (good images only) or "test" split.
 
-        Raises DataError for an empty split, images and masks that do not fit, and an unknown category or split.
+        Raises DataError as `list_samples`, and for errors in the list of files, e.g. a mask without its image.
+        """
+        samples, problems = self.list_samples(category, split)
+        raise_errors(f"the {split} images of {category} in {self.root}", problems)
+        return samples
+
+    def list_samples(self, category: str, split: str) -> tuple[list[Sample], list[Problem]]:
+        """As `samples`, with the problems of the list in place of an error; what has errors is in no sample.
+
+        Raises DataError for an empty split, and for an unknown category or split.
         """
         return DATASETS[self.name].list_samples(self.root, category, split)
 

@@ -50,15 +50,20 @@ def list_images(folder: Path) -> list[Path]:
 
     Raises DataError for two images whose names differ only in the suffix: masks and outputs are paired by stem.
     """
-    if not folder.is_dir():
-        return []
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    paths = find_images(folder)
     by_stem: dict[str, Path] = {}
     for path in paths:
         if path.stem in by_stem:
             raise DataError(f"{by_stem[path.stem]} and {path} have the same name up to the suffix; rename one of them")
         by_stem[path.stem] = path
     return paths
+
+
+def find_images(folder: Path) -> list[Path]:
+    """As `list_images`, without a look at the names: for images that are only counted."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
 
 
 def list_folders(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from datasets.base import Sample, list_folders
 from datasets.pairing import check_request, read_test, read_train
+from datasets.problems import Problem
 
 CATEGORIES: tuple[str, ...] = ()  # whatever is there
 LAYOUT = "<category>/train/good/*.png|jpg|..."
@@ -32,16 +33,16 @@ def find_categories(root: Path) -> list[str]:
     return [folder.name for folder in list_folders(root) if is_category(folder)]
 
 
-def list_samples(root: Path, category: str, split: str) -> list[Sample]:
-    """The samples of one split ("train": good images only), sorted by defect and name.
+def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], list[Problem]]:
+    """The samples of one split ("train": good images only), sorted by defect and name, and problems with its files.
 
     Without a test folder the test split is empty. Raises DataError for an unknown category or split, no training
-    images, a test folder without images, and masks that do not fit the images.
+    images, and a test folder without images.
     """
     check_request(root, category, split, find_categories(root))
     folder = root / category
     if split == "train":
-        return read_train(folder / "train" / "good")
+        return read_train(folder, images="train/{}")
     if not (folder / "test").is_dir() and not (folder / "ground_truth").is_dir():
-        return []
+        return [], []
     return read_test(folder, images="test/{}", masks="ground_truth/{}", masks_optional=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from datasets import folder as plain
 from datasets.base import Sample, list_folders
 from datasets.pairing import check_request, order_categories, read_test, read_train
+from datasets.problems import Problem
 
 CATEGORIES = (
     "bottle",
@@ -49,12 +50,12 @@ def find_categories(root: Path) -> list[str]:
     return order_categories([folder.name for folder in list_folders(root) if is_category(folder)], CATEGORIES)
 
 
-def list_samples(root: Path, category: str, split: str) -> list[Sample]:
-    """The samples of one split ("train": good images only), sorted by defect and name.
+def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], list[Problem]]:
+    """The samples of one split ("train": good images only), sorted by defect and name, and problems with its files.
 
-    Raises DataError for an unknown category or split, a split without images, and masks that do not fit the images.
+    Raises DataError for an unknown category or split, and a split without images.
     """
     check_request(root, category, split, find_categories(root))
     if split == "train":
-        return read_train(root / category / "train" / "good")
+        return read_train(root / category, images="train/{}")
     return read_test(root / category, images="test/{}", masks="ground_truth/{}")

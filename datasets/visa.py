@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from datasets.base import DataError, Sample, list_folders
-from datasets.pairing import SPLITS, check_request, check_unique, order_categories, raise_problems
+from datasets.pairing import SPLITS, check_request, check_unique, order_categories
+from datasets.problems import Problem, count, error, warning
 from utils.plain_json import read_json, read_text
 
 CATEGORIES = (
@@ -86,23 +87,28 @@ def find_categories(root: Path) -> list[str]:
     return found
 
 
-def list_samples(root: Path, category: str, split: str) -> list[Sample]:
-    """The samples of one split, normal ones first, sorted by file name; anomalous training entries are left out.
+def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], list[Problem]]:
+    """The samples of one split, normal ones first, sorted by file name, and problems with its files.
 
-    Raises DataError for an unknown category or split, a list that cannot be read, a split without images, listed
-    files that are not on disk, and an anomalous image without its mask.
+    Anomalous training entries are left out, a warning. Entries whose files are not on disk, and anomalous ones without
+    a mask, are in no sample. Raises DataError for an unknown category or split, a list that cannot be read, and a split
+    without images.
     """
     entries = read_entries(root)
     check_request(root, category, split, _on_disk(root, entries))
-    entries = [e for e in entries if (e.category, e.split) == (category, split) and (split == "test" or e.label == 0)]
-    if not entries:
+    entries = [e for e in entries if (e.category, e.split) == (category, split)]
+    used = [e for e in entries if split == "test" or e.label == 0]
+    if not used:
         raise DataError(f"{_list_path(root)} lists no {split} images for {category}")
-    files = [root / file for e in entries for file in (e.image, e.mask) if file]
-    problems = [f"{file} is not on disk" for file in files if not file.is_file()]
-    problems += [f"{file} is a link that leads out of {root}" for file in files if _leads_out(root, file)]
-    problems += [f"image {root / e.image} has no mask" for e in entries if e.label == 1 and not e.mask]
-    raise_problems(f"{_list_path(root)} does not fit the {split} images of {category}", problems)
-    return check_unique([_sample(root, e) for e in sorted(entries, key=lambda e: (e.label, e.image))])
+    samples, problems = [], []
+    if len(used) < len(entries):
+        details = f"{count(len(entries) - len(used), 'image')} of {category}"
+        problems.append(warning("anomalous training images are never used", _list_path(root), details=details))
+    for entry in sorted(used, key=lambda e: (e.label, e.image)):
+        wrong = _missing_files(root, entry)
+        problems += wrong
+        samples += [] if wrong else [_sample(root, entry)]
+    return check_unique(samples), problems
 
 
 def read_entries(root: Path) -> list[Entry]:
@@ -169,6 +175,25 @@ def _list_path(root: Path) -> Path:
 def _on_disk(root: Path, entries: Sequence[Entry]) -> list[str]:
     folders = {(entry.category, (root / entry.image).parent) for entry in entries}
     return order_categories([category for category, folder in folders if folder.is_dir()], CATEGORIES)
+
+
+def _missing_files(root: Path, entry: Entry) -> list[Problem]:
+    image = root / entry.image
+    listed = {"image": entry.image, "mask": entry.mask}
+    problems = [
+        error(f"listed {what} is not on disk", root / file, skips=image)
+        for what, file in listed.items()
+        if file and not (root / file).is_file()
+    ]
+    problems += [
+        error(f"listed {what} is a link that leads out of the data set", root / file, skips=image)
+        for what, file in listed.items()
+        if file and _leads_out(root, root / file)
+    ]
+    if entry.label == 1 and not entry.mask:
+        details = f"none in {_list_path(root)}"
+        problems.append(error("image has no mask", image, skips=image, details=details))
+    return problems
 
 
 def _leads_out(root: Path, file: Path) -> bool:

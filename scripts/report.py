@@ -41,9 +41,11 @@ def main(args: argparse.Namespace) -> None:
 
     keep_freed_memory()
     data_root = args.data_root or Path(read_config(seed_folders(args.run)[0])["data_root"])
-    source, samples = open_test_data(args.run, data_root, args.categories)
+    source, samples, skipped = open_test_data(args.run, data_root, args)
     output = args.output or args.run / "report.html"
-    how = Scoring(pick_device(args.device), args.batch_size, args.workers, args.cache, args.cache_dir)
+    how = Scoring(
+        pick_device(args.device), args.batch_size, args.workers, args.cache, args.cache_dir, skipped=skipped
+    )
     write_report(output, args.run, samples, source.root, how, args.images)
     print(f"{output} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser")
 

@@ -84,7 +84,7 @@ def test_a_full_disk_under_the_cache_is_an_error(trained, tmp_path, monkeypatch)
     monkeypatch.setattr(misc.os, "posix_fallocate", refuse)
     result = run_train(tmp_path, "--data_root", trained.data, *FLAGS, "--cache", "disk", "--output", "run")
     assert result.status == 2 and "No space left on device" in result.errors[0]
-    assert files(tmp_path) == []
+    assert files(tmp_path) == ["cache/checks.json"]
 
 
 def test_a_run_goes_on_after_the_disk_was_full(trained, tmp_path, monkeypatch):

@@ -24,9 +24,8 @@ from utils.runs import published_protocol
 
 # Height and width of the test images, and of the masks where they differ from their image; the run's size is 32 x 32.
 IMAGE_SIZES = {
-    "crack/000": (48, 40), "crack/001": (31, 57), "good/000": (20, 70), "good/001": (32, 32), "hole/000": (64, 64),
+    "crack/000": (48, 40), "crack/001": (31, 57), "good/000": (20, 70), "good/001": (32, 32), "hole/000": (50, 80),
 }  # fmt: skip
-MASK_SIZES = IMAGE_SIZES | {"hole/000": (50, 80)}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def mixed(trained, tmp_path_factory) -> Path:
     for name, (height, width) in IMAGE_SIZES.items():
         write_image(root / f"bottle/test/{name}.png", rng.integers(0, 256, (height, width, 3), np.uint8))
         if not name.startswith("good"):
-            mask = np.zeros(MASK_SIZES[name], np.uint8)
+            mask = np.zeros(IMAGE_SIZES[name], np.uint8)
             mask[3:15, 5:20] = mask[-9:, -5:] = 255  # two regions
             write_image(root / f"bottle/ground_truth/{name}_mask.png", mask)
     return root
@@ -164,7 +163,7 @@ def test_native_resolution_equals_a_slow_reference(scored, mixed):
     masks = [
         np.asarray(Image.open(mixed / f"bottle/ground_truth/{name}_mask.png")) > 0
         if not name.startswith("good") else np.zeros(size, bool)
-        for name, size in MASK_SIZES.items()
+        for name, size in IMAGE_SIZES.items()
     ]  # fmt: skip
     resized = [resize_slowly(values, mask.shape) for values, mask in zip(maps.values(), masks, strict=True)]
     labels = [not name.startswith("good") for name in maps]

@@ -81,7 +81,7 @@ def test_epochs_are_rated_on_what_the_model_is_shown(robust, tmp_path, monkeypat
         made.append((held_out[:], synthetic_test_set(held_out, textures)))
         return made[-1][1]
 
-    monkeypatch.setattr("utils.launch.synthetic_test_set", keep)
+    monkeypatch.setattr("utils.training_data.synthetic_test_set", keep)
     options = ("--data_root", robust / "data", *TINY, *ROBUST, "--fg_root", robust / "fg", "--dataset", "mvtec",
                "--select", "synthetic", "--holdout", 0.5, "--output", tmp_path / "run")  # fmt: skip
     assert run_train(tmp_path, *options).status == 0

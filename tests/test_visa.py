@@ -13,13 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import open_dataset, visa
-from datasets.base import DataError, load_mask
+from datasets import DataSource, open_dataset, visa
+from datasets.base import DataError, Sample, load_mask
 from tests.trees import make_visa, write_image, write_visa_csv, write_visa_meta
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_VISA = REPOSITORY.parent / "shared" / "data" / "visa"
 BLANK = np.zeros((4, 4), np.uint8)
+
+
+def read(root: Path, category: str, split: str) -> list[Sample]:
+    return DataSource("visa", root, (), ()).samples(category, split)
 
 
 def table(root: Path, split: str, category: str = "candle") -> list[tuple]:
@@ -28,7 +32,7 @@ def table(root: Path, split: str, category: str = "candle") -> list[tuple]:
     def short(path: Path | None) -> str | None:
         return None if path is None else path.relative_to(root).as_posix()
 
-    samples = visa.list_samples(root, category, split)
+    samples = read(root, category, split)
     return [(short(s.image_path), s.label, s.defect, short(s.mask_path)) for s in samples]
 
 
@@ -75,10 +79,11 @@ def test_visa_files_that_are_listed_and_not_there(tmp_path, meta):
     (tmp_path / "candle/Data/Images/Normal/0000.JPG").unlink()
     (tmp_path / "candle/Data/Masks/Anomaly/000.png").unlink()
     (tmp_path / "candle/Data/Images/Anomaly/001.JPG").unlink()
-    with fails(r"does not fit the train images of candle \(1 in all\): .*Normal/0000.JPG is not on disk"):
-        visa.list_samples(tmp_path, "candle", "train")
-    with fails(r"\(2 in all\): .*Masks/Anomaly/000.png is not on disk; .*Images/Anomaly/001.JPG is not on disk"):
-        visa.list_samples(tmp_path, "candle", "test")
+    with fails("^1 error in the train images of candle .*:\nlisted image is not on disk: .*Normal/0000.JPG$"):
+        read(tmp_path, "candle", "train")
+    lines = "listed mask is not on disk: .*Masks/Anomaly/000.png\nlisted image is not on disk: .*Anomaly/001.JPG"
+    with fails(f"^2 errors in .*:\n{lines}$"):
+        read(tmp_path, "candle", "test")
     shutil.rmtree(tmp_path / "candle")
     with fails("lists images of which none is in"):
         open_dataset(tmp_path)
@@ -144,14 +149,14 @@ def test_visa_links_that_lead_out(tmp_path, meta, name):
     path = root / "candle/Data" / name
     outside = path.rename(tmp_path / path.name)
     path.symlink_to(outside)
-    with fails(f"{re.escape(str(path))} is a link that leads out of {root}"):
-        visa.list_samples(root, "candle", "test")
+    with fails(f"listed (image|mask) is a link that leads out of the data set: {re.escape(str(path))}"):
+        read(root, "candle", "test")
     path.unlink()
     path.parent.rename(tmp_path / "elsewhere")  # a folder's link as well
     path.parent.symlink_to(tmp_path / "elsewhere")
     outside.rename(path)
     with fails("is a link that leads out of"):
-        visa.list_samples(root, "candle", "test")
+        read(root, "candle", "test")
 
 
 def test_visa_links_within_the_root_and_of_the_root(tmp_path):
@@ -161,15 +166,15 @@ def test_visa_links_within_the_root_and_of_the_root(tmp_path):
     path.symlink_to(root / "kept.JPG")
     (tmp_path / "link").symlink_to(root)
     for place in (root, tmp_path / "link"):
-        assert len(visa.list_samples(place, "candle", "test")) == 5
+        assert len(read(place, "candle", "test")) == 5
 
 
 @pytest.mark.parametrize("write", [write_visa_csv, write_visa_meta])
 def test_visa_anomaly_without_a_mask(tmp_path, write):
     write_image(tmp_path / "candle" / "000.png", BLANK)
     write(tmp_path, [("candle", "test", "anomaly", "candle/000.png", "")])
-    with fails("image .*candle/000.png has no mask"):
-        visa.list_samples(tmp_path, "candle", "test")
+    with fails("image has no mask: .*candle/000.png"):
+        read(tmp_path, "candle", "test")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +192,7 @@ def test_visa_csv_that_is_wrong(tmp_path, text, match):
     path = write_visa_csv(tmp_path, [])
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with fails(f"1cls.csv.*{match}"):
-        visa.list_samples(tmp_path, "candle", "train")
+        read(tmp_path, "candle", "train")
 
 
 @pytest.mark.parametrize(
@@ -215,7 +220,7 @@ def test_visa_meta_that_is_wrong(tmp_path, text, match):
 
 def test_visa_without_a_list(tmp_path):
     with fails("neither meta.json nor split_csv/1cls.csv in"):
-        visa.list_samples(tmp_path, "candle", "train")
+        read(tmp_path, "candle", "train")
 
 
 # scripts/visa_meta.py

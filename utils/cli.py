@@ -88,12 +88,20 @@ def add_inference_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_reading_flags(parser: argparse.ArgumentParser) -> None:
-    """How image files are read and kept: --cache, --cache_dir, --workers."""
+    """How image files are read and kept: --cache, --cache_dir, --workers, --skip_bad."""
     add = parser.add_argument
     add("--cache", choices=CACHES, default="ram", help="where decoded images stay: in memory, in memory-mapped files "
         "that later runs and other processes share, or nowhere (default ram)")  # fmt: skip
-    add("--cache_dir", type=user_path, default=Path("cache"), metavar="DIR", help="folder of --cache disk; may be "
-        "deleted at any time (default cache)")  # fmt: skip
+    add_file_flags(parser)
+    add("--skip_bad", action="store_true", help="go on without the images that have errors, and record which; list "
+        "them with scripts/check_data.py")  # fmt: skip
+
+
+def add_file_flags(parser: argparse.ArgumentParser) -> None:
+    """How the files of a data set are looked at: --cache_dir, --workers."""
+    add = parser.add_argument
+    add("--cache_dir", type=user_path, default=Path("cache"), metavar="DIR", help="folder of checks.json, what is "
+        "known of files that were checked, and of --cache disk; may be deleted at any time (default cache)")
     add("--workers", type=at_least(1), default=DEFAULT_WORKERS, metavar="N", help="threads that read files (default "
         f"{DEFAULT_WORKERS})")  # fmt: skip
 

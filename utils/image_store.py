@@ -13,8 +13,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -26,10 +25,9 @@ from tqdm import tqdm
 
 from datasets.base import DataError
 from datasets.loading import Files
+from datasets.problems import MOST_SHOWN
 from utils.execution import LARGEST_SHARE, available_memory
-from utils.misc import atomic_write, reserve
-
-MOST_PROBLEMS = 20  # listed in an error
+from utils.misc import atomic_write, in_parallel, reserve
 
 
 class FileStack:
@@ -49,7 +47,7 @@ class FileStack:
         positions = torch.arange(len(self))[index]
         paths = [self.files.paths[position] for position in positions.reshape(-1).tolist()]
         stack = torch.empty(len(paths), *self.shape[1:], dtype=torch.uint8)
-        decoded = _in_parallel(lambda path: self.files.load(path, self.size), paths, self.workers)
+        decoded = in_parallel(lambda path: self.files.load(path, self.size), paths, self.workers)
         for place, content in enumerate(decoded):
             stack.numpy()[place] = content
         return stack.view(*positions.shape, *self.shape[1:])
@@ -115,10 +113,10 @@ class ImageStore:
             for part, target in zip(files, targets, strict=True)
             for place in range(len(part.paths))
         ]
-        found = _in_parallel(read, jobs, self.workers)
+        found = in_parallel(read, jobs, self.workers)
         problems = [p for p in tqdm(found, total=len(jobs), desc="reading files", unit="file", leave=False) if p]
         if problems:
-            shown = "\n".join(problems[:MOST_PROBLEMS])
+            shown = "\n".join(problems[:MOST_SHOWN])
             raise DataError(f"{len(problems)} of {len(jobs)} files cannot be used:\n{shown}")
 
     def _map_all(self, files: Sequence[Files]) -> list[Tensor]:
@@ -162,9 +160,3 @@ def _key(part: Files) -> str:
 
     content = [Image.__version__, part.depends_on, *(state(path) for path in (*part.paths, *part.other_paths))]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
-
-
-def _in_parallel(function: Callable, items: Sequence, workers: int) -> Iterator:
-    """The function's results in the items' order, from `workers` threads (Pillow and OpenCV leave the lock)."""
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(function, items)

@@ -6,7 +6,8 @@ import errno
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -74,6 +75,12 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file completely or not at all."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def in_parallel(function: Callable, items: Sequence, workers: int) -> Iterator:
+    """The function's results in the items' order, from `workers` threads (Pillow and OpenCV leave the lock)."""
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(function, items)
 
 
 def _sync_folder(folder: Path) -> None:

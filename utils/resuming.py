@@ -32,6 +32,7 @@ def lock_run(folder: Path) -> Iterator[None]:
     The lock is the operating system's: that of a process that died is free. A folder in which nothing was written is
     removed again. Raises RunError if another process has it.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, blocking=False)
     try:
@@ -45,9 +46,10 @@ def lock_run(folder: Path) -> Iterator[None]:
         yield
     finally:
         if [path.name for path in folder.iterdir()] == [LOCK]:
-            with suppress(OSError):  # Windows keeps a file that is open
+            with suppress(OSError):  # Windows keeps a file that is open; another run may have come into `runs`
                 (folder / LOCK).unlink()
-                folder.rmdir()
+                for path in made:
+                    path.rmdir()
         lock.release()
 
 

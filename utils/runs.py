@@ -32,7 +32,7 @@ NEEDED_SETTINGS = ("method", "backbone", "image_size", "dataset", "data_root", "
 FREE_SETTINGS = ("categories", "device", "workers", "eval_every", "started", "command", "code", "environment")
 RATED_BY = ("image_auroc", "aupro")  # metrics that rate an epoch, in the log with the prefix SYNTHETIC
 # Of settings that do not say:
-EARLIER = {"recipe": "published", "select": "last", "holdout": 0.1, "deterministic": False}
+EARLIER = {"recipe": "published", "select": "last", "holdout": 0.1, "skipped": {}, "deterministic": False}
 SEED_FOLDERS = "seed[0-9]*"
 
 
@@ -102,7 +102,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any], other_seeds: Itera
     """
     if any(folder.glob(f"{SEED_FOLDERS}/{CONFIG}")):
         raise RunError(f"{folder} holds a run of several seeds; go on with --seeds or choose another --output")
-    for other in (folder, *other_seeds):
+    for other in (*other_seeds, folder):
         if not (other / CONFIG).is_file():
             continue
         before = read_config(other)

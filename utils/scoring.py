@@ -6,6 +6,7 @@ deviation.
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 import time
@@ -28,6 +29,7 @@ from utils.environment import code_version, environment
 from utils.evaluation import Prediction, TestSet, enlarge, fingerprint
 from utils.image_store import ImageStore, Stack
 from utils.misc import atomic_write
+from utils.preflight import Skipped, usable_samples
 from utils.report import format_published_protocol, format_table, to_json, write_csv, write_json
 from utils.runs import (
     RESULTS,
@@ -66,6 +68,7 @@ class Scoring:
     native: bool = False  # also at the masks' own resolution
     heat_maps: bool = False
     mvtec_maps: Path | None = None  # folder of TIFF maps
+    skipped: Skipped = field(default_factory=dict)  # files left out of the samples
 
 
 @dataclass
@@ -78,13 +81,15 @@ class Scores:
 
 
 def open_test_data(
-    run: Path, data_root: Path, categories: Sequence[str] | None
-) -> tuple[DataSource, dict[str, list[Sample]]]:
-    """The data set of a run, and the test samples of each category asked for (all that were trained).
+    run: Path, data_root: Path, args: argparse.Namespace
+) -> tuple[DataSource, dict[str, list[Sample]], Skipped]:
+    """The data set of a run, the test samples of each category asked for (all that were trained), and the files that
+    --skip_bad left out.
 
     A trained category that is not in `data_root` is left out with a notice on stderr. Raises RunError for categories
-    that the run has not trained, DataError for those without test images.
+    that the run has not trained, DataError for those without test images and for all errors in the test images.
     """
+    categories = args.categories
     trained = trained_categories(run)
     if not trained:
         raise RunError(f"{run} has no category yet that is trained")
@@ -95,11 +100,13 @@ def open_test_data(
     source = open_dataset(data_root, settings["dataset"], categories or trained)
     if source.missing:
         print(f"trained, but not in {data_root}: {', '.join(source.missing)}", file=sys.stderr)
-    samples = {category: source.samples(category, "test") for category in source.categories}
+    # The training images are not looked at: scoring needs none, and a copy among them was refused in training.
+    checked, skipped = usable_samples(source, ["test"], args)
+    samples = {category: parts["test"] for category, parts in checked.items()}
     empty = [category for category, found in samples.items() if not found]
     if empty:
         raise DataError(f"no test images of {', '.join(empty)} in {source.root}; there is nothing to score")
-    return source, samples
+    return source, samples, skipped
 
 
 def read_test_sets(
@@ -141,8 +148,8 @@ def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, ho
         write_results(folder, [scores[folder]], run_info(folder, settings[folder], scores[folder], test_files, how))
     if folders != [run]:
         seeds = {"seeds": [settings[folder].get("seed") for folder in folders]}
-        protocol = {"epoch": select, **PROTOCOL}
-        write_results(run, list(scores.values()), seeds | {"protocol": protocol, "test_files": test_files})
+        about = {"protocol": {"epoch": select, **PROTOCOL}, "test_files": test_files, "skipped": how.skipped}
+        write_results(run, list(scores.values()), seeds | about)
     return format_results(run, folders, list(scores.values()), EPOCHS[select])
 
 
@@ -205,6 +212,7 @@ def run_info(
         },
         "seconds": scores.seconds,
         "test_files": test_files,
+        "skipped": how.skipped,
     }
 
 

@@ -1,0 +1,56 @@
+"""Open every file of a data set and list all that is wrong with it.
+
+    python scripts/check_data.py --data_root data/mvtec
+    python scripts/check_data.py --data_root data/mvtec --categories bottle cable
+
+Errors (train.py and test.py refuse them, or with --skip_bad go on without the images): files that cannot be read or are
+not there, masks of another size than their image or without an image, images without their mask, anomalous test images
+that are training images too, categories that cannot be used. Warnings: masks without an anomalous pixel, good test
+images that are training images too, images that are never used, defects without masks where the layout allows them.
+
+Exit status: 0 without errors, 1 with errors, 2 for a wrong call. A file that has not changed is opened once only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from datasets import DATASETS, open_dataset
+from datasets.problems import ERROR, WARNING, count
+from utils.cli import add_file_flags, run_command, user_path
+from utils.data_check import check_source
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--data_root", type=user_path, required=True, metavar="DIR", help="folder that holds the categories")
+    add("--dataset", choices=["auto", *DATASETS], default="auto", help="layout of the data (auto: decided by looking)")
+    add("--categories", nargs="+", metavar="NAME", help="categories to check (default: all)")
+    add_file_flags(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse_args()
+    source = open_dataset(options.data_root, options.dataset, options.categories)
+    problems = check_source(source, workers=options.workers, cache_dir=options.cache_dir).problems
+    counts = []
+    for severity in (ERROR, WARNING):
+        found = [problem for problem in problems if problem.severity == severity]
+        counts.append(count(len(found), severity))
+        for problem in found:
+            print(f"{severity}: {problem}")
+    print(f"{source.root} ({source.name}: {', '.join(source.categories)}): {' and '.join(counts)}")
+    if source.missing:
+        print(f"not on disk, not checked: {', '.join(source.missing)}")
+    if any(problem.severity == ERROR for problem in problems):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,186 @@
+"""What the check of a data set remembers of files, and scripts/check_data.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.base import load_image, load_mask
+from tests.broken import NOISE, check, cut, make_broken
+from tests.commands import run_check, run_process
+from tests.trees import make_folder, make_mvtec, write_image
+from utils import file_facts
+
+
+@dataclass
+class Opened:
+    """How often each file was decoded."""
+
+    files: Counter = field(default_factory=Counter)
+
+    def take(self) -> dict[str, int]:
+        files, self.files = self.files, Counter()
+        return dict(files)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    calls = Opened()
+    for name, load in (("load_image", load_image), ("load_mask", load_mask)):
+
+        def counted(path, load=load):
+            calls.files[path.name] += 1
+            return load(path)
+
+        monkeypatch.setattr(file_facts, name, counted)
+    return calls
+
+
+ONE = {"train": 1, "good": 1, "defects": {"hole": 1}}
+
+
+def make_one(tmp_path: Path) -> Path:
+    """A category whose four files have names of their own."""
+    root = make_folder(tmp_path / "data", **ONE)
+    for folder, old, new in (
+        ("train/good", "000", "a"),
+        ("test/good", "000", "b"),
+        ("test/hole", "000", "c"),
+        ("ground_truth/hole", "000_mask", "c_mask"),
+    ):
+        path = root / "widget" / folder / f"{old}.png"
+        path.rename(path.with_stem(new))
+    return root
+
+
+ALL = {"a.png": 1, "b.png": 1, "c.png": 1, "c_mask.png": 1}
+
+
+def test_what_has_not_changed_is_not_opened_again(tmp_path, opened):
+    root = make_one(tmp_path)
+    cut(root / "widget/test/good/b.png")
+    first = check(root)
+    assert opened.take() == ALL
+    assert check(root) == first == ["error: image cannot be read: widget/test/good/b.png"]
+    assert opened.take() == {}
+
+
+def test_what_has_changed_is_opened_again(tmp_path, opened):
+    root = make_one(tmp_path)
+    assert check(root) == []
+    opened.take()
+    write_image(root / "widget/ground_truth/hole/c_mask.png", np.zeros((32, 32), np.uint8))
+    path = root / "widget/test/good/b.png"
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))  # of the same size
+    assert check(root) == ["warning: mask without a single anomalous pixel: widget/ground_truth/hole/c_mask.png"]
+    assert opened.take() == {"b.png": 1, "c_mask.png": 1}
+
+
+DAMAGES = {
+    "empty": lambda text: "",
+    "cut": lambda text: text[: len(text) // 2],
+    "no text": lambda text: "\udcff",
+    "a list": lambda text: "[]",
+    "foreign": lambda text: '{"image": {}, "mask": {}}',
+    "another Pillow": lambda text: text.replace("Pillow ", "Pillow 0."),
+    "no rows": lambda text: json.dumps(json.loads(text) | {"mask": {"x": None}}),
+    "other types": lambda text: json.dumps(json.loads(text) | {"mask": {"x": [1, 2, "3", 4, "", True, ""]}}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_written_anew(tmp_path, opened, damage):
+    root, path = make_one(tmp_path), tmp_path / "cache/checks.json"
+    check(root)
+    whole = path.read_text()
+    path.write_text(DAMAGES[damage](whole), errors="surrogateescape")
+    opened.take()
+    assert check(root) == []
+    assert opened.take() == ALL
+    assert path.read_text() == whole
+    assert [file.name for file in path.parent.iterdir()] == ["checks.json"]
+
+
+def test_other_entries_stay(tmp_path, opened):
+    root = make_mvtec(tmp_path / "data", ["bottle", "tile"], **ONE)
+    for categories in (["bottle"], ["tile"]):
+        check(root, categories)
+        assert sum(opened.take().values()) == 4
+    assert check(root) == []
+    assert opened.take() == {}
+    shutil.rmtree(tmp_path / "cache")
+    check(root, splits=["test"])
+    assert sum(opened.take().values()) == 6
+    check(root)
+    assert sum(opened.take().values()) == 2
+
+
+def test_what_the_system_refuses_is_tried_again(tmp_path, monkeypatch):
+    """A permission that is given later changes neither a file's size nor its time."""
+    root, broken = make_one(tmp_path), ["error: image cannot be read: widget/test/good/b.png"]
+    with monkeypatch.context() as patch:
+        real = Image.open
+
+        def refuse(path):
+            if path.name == "b.png":
+                raise PermissionError(13, "Permission denied")
+            return real(path)
+
+        patch.setattr(Image, "open", refuse)
+        assert check(root) == broken
+    assert check(root) == []
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path, capsys):
+    root = make_one(tmp_path)
+    (tmp_path / "cache").touch()  # a file where the folder should be; root may write anywhere
+    cut(root / "widget/test/good/b.png")
+    assert check(root) == ["error: image cannot be read: widget/test/good/b.png"]
+    notices = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "cannot be written" in line]
+    assert len(notices) == 1
+    assert notices[0].startswith(f"{tmp_path / 'cache/checks.json'} cannot be written (")
+
+
+# scripts/check_data.py
+
+
+def test_script_lists_errors_then_warnings_and_counts_them(tmp_path):
+    expected = make_broken(tmp_path / "data")
+    result = run_check(tmp_path, "--data_root", "data", "--workers", 2)
+    assert result.status == 1
+    *lines, summary, missing = result.out.splitlines()
+    kinds = [": ".join(line.split(": ")[:2]) for line in expected]
+    assert [": ".join(line.split(": ")[:2]) for line in lines] == sorted(kinds, key=lambda kind: kind[0] != "e")
+    assert lines[0] == (
+        "error: image has no mask: data/bottle/test/crack/000.png "
+        "(no 000_mask.png or 000.png in data/bottle/ground_truth/crack)"
+    )
+    assert summary == "data (mvtec: bottle, tile): 6 errors and 3 warnings"
+    assert missing.startswith("not on disk, not checked: cable, ")
+    assert (tmp_path / "cache/checks.json").is_file()
+
+
+def test_exit_statuses(tmp_path):
+    root = make_folder(tmp_path / "data")
+    options = ("--data_root", root, "--cache_dir", "elsewhere")
+    result = run_check(tmp_path, *options)
+    assert (result.status, result.out) == (0, f"{root} (folder: widget): 0 errors and 0 warnings\n")
+    write_image(root / "widget/test/0.png", NOISE)
+    result = run_check(tmp_path, *options)
+    assert (result.status, result.out.splitlines()[-1]) == (0, f"{root} (folder: widget): 0 errors and 1 warning")
+    cut(root / "widget/test/hole/000.png")
+    result = run_process(tmp_path, "scripts/check_data.py", *map(str, options))
+    assert (result.status, result.out.splitlines()[-1]) == (1, f"{root} (folder: widget): 1 error and 1 warning")
+    assert [path.name for path in tmp_path.iterdir()].count("cache") == 0
+    for wrong in (["--data_root", "absent"], ["--categories", "teapot"], ["--workers", 0]):
+        result = run_check(tmp_path, *options, *wrong)
+        assert result.status == 2
+        assert len(result.errors) == 1

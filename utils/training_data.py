@@ -1,0 +1,103 @@
+"""The data that train.py trains on: which samples, how they are split, and everything decoded, once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from datasets import DataSource
+from datasets.base import DataError, Sample
+from datasets.loading import evaluation_files, hold_out, paths_of, stored_foregrounds, texture_files, training_files
+from datasets.view import WHOLE, View
+from utils.cli import UsageError
+from utils.data_check import Splits
+from utils.evaluation import TestSet
+from utils.image_store import ImageStore
+from utils.recipes import recipe_of
+from utils.selection import synthetic_test_set
+from utils.training import TrainingSet, files_to_train
+
+
+class Split(NamedTuple):
+    """The samples of a category."""
+
+    train: list[Sample]
+    held_out: list[Sample]  # of the training samples, where the epoch is chosen by them
+    test: list[Sample]
+
+
+Samples = dict[str, Split]  # of each category
+TEXTURES, HELD_OUT = ("textures",), "held out"  # groups of files; no category is a tuple
+
+
+def split_samples(parts: Splits, category: str, args: argparse.Namespace) -> Split:
+    """A category's samples, a share of the training samples held out where --select asks for it."""
+    train, test = parts["train"], parts["test"]
+    if args.select == "last":
+        return Split(train, [], test)
+    try:
+        return Split(*hold_out(train, args.holdout), test)
+    except DataError as error:
+        raise UsageError(f"--select synthetic --holdout {args.holdout}: {category}: {error}") from error
+
+
+def check_batches(samples: Samples, args: argparse.Namespace) -> None:
+    """UsageError for a batch of one image of 32 pixels: the student's coarsest level is then a single position, from
+    which batch norm cannot learn."""
+    for category, split in samples.items():
+        count = len(split.train)
+        if args.image_size == 32 and (count - 1) % args.batch_size == 0:
+            raise UsageError(
+                f"{category} has {count} images: with --batch_size {args.batch_size} the last batch is a single "
+                "one, too little for --image_size 32; choose another --batch_size or a larger --image_size"
+            )
+
+
+def read_data(
+    source: DataSource, samples: Samples, textures: list[Path], args: argparse.Namespace
+) -> Callable[[str], TrainingSet]:
+    """Read every file, those of the test set too, so that a broken one is an error now and not hours later; returns the
+    training set of a category."""
+    store = ImageStore(args.image_size, args.workers, args.cache, args.cache_dir)
+    views = find_views(store, source, samples, args)
+    groups = {TEXTURES: [texture_files(textures)]}
+    groups |= {c: [files_to_train(split.train, source.name, c, args, views[c])] for c, split in samples.items()}
+    groups |= {
+        (HELD_OUT, c): [training_files(paths_of(split.held_out), source.name, c, args.fg_root, views[c])]
+        for c, split in samples.items()
+    }
+    tests = {("test", c): evaluation_files(split.test, views[c]) for c, split in samples.items()}
+    if args.eval_every:
+        stacks = store.open(groups | tests)
+    else:
+        stacks = store.open(groups, unused=[files for group in tests.values() for files in group])
+
+    textures_read = stacks(TEXTURES)  # once, not in each category's turn
+
+    def training_set(category: str) -> TrainingSet:
+        split, view = samples[category], views[category]
+        paths = paths_of(split.train)
+        [images], [held_out] = stacks(category), stacks((HELD_OUT, category))
+        test_set = None
+        if args.eval_every and split.test:
+            test_set = TestSet.of(split.test, stacks(("test", category)), view)
+        validation = synthetic_test_set(held_out, *textures_read) if split.held_out else None
+        if args.method != "aand":
+            return TrainingSet(images, paths, test_set=test_set, validation=validation)
+        made = len(paths) - len(stored_foregrounds(paths, source.name, category, args.fg_root))
+        return TrainingSet(images, paths, *textures_read, made, view, test_set, validation)
+
+    return training_set
+
+
+def find_views(
+    store: ImageStore, source: DataSource, samples: Samples, args: argparse.Namespace
+) -> dict[str, View]:
+    """What the models are shown of each category, by its training images."""
+    recipe = recipe_of(args.method, args.recipe)
+    if not recipe.own_view:
+        return dict.fromkeys(samples, WHOLE)
+    stacks = store.open({c: [files_to_train(split.train, source.name, c, args)] for c, split in samples.items()})
+    return {category: View.of(*stacks(category), crop=recipe.crop, stretch=recipe.stretch) for category in samples}
