@@ -21,8 +21,8 @@ from pathlib import Path, PureWindowsPath
 
 from datasets.base import DataError, Sample, list_folders
 from datasets.pairing import SPLITS, check_request, check_unique, order_categories
+from datasets.plain_json import read_json, read_text
 from datasets.problems import Problem, count, error, warning
-from utils.plain_json import read_json, read_text
 
 CATEGORIES = (
     "candle",
@@ -179,26 +179,17 @@ def _on_disk(root: Path, entries: Sequence[Entry]) -> list[str]:
 
 def _missing_files(root: Path, entry: Entry) -> list[Problem]:
     image = root / entry.image
-    listed = {"image": entry.image, "mask": entry.mask}
-    problems = [
-        error(f"listed {what} is not on disk", root / file, skips=image)
-        for what, file in listed.items()
-        if file and not (root / file).is_file()
-    ]
-    problems += [
-        error(f"listed {what} is a link that leads out of the data set", root / file, skips=image)
-        for what, file in listed.items()
-        if file and _leads_out(root, root / file)
-    ]
+    problems = []
+    for what, file in {"image": entry.image, "mask": entry.mask}.items():
+        path = root / file
+        if file and not path.is_file():
+            problems.append(error(f"listed {what} is not on disk", path, skips=image))
+        elif file and not path.resolve().is_relative_to(root.resolve()):  # the root itself may be a link
+            problems.append(error(f"listed {what} is a link that leads out of the data set", path, skips=image))
     if entry.label == 1 and not entry.mask:
         details = f"none in {_list_path(root)}"
         problems.append(error("image has no mask", image, skips=image, details=details))
     return problems
-
-
-def _leads_out(root: Path, file: Path) -> bool:
-    """Whether a file is there, but by a link to somewhere outside of the data set, whose root may be a link itself."""
-    return file.is_file() and not file.resolve().is_relative_to(root.resolve())
 
 
 def _sample(root: Path, entry: Entry) -> Sample:

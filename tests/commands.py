@@ -60,12 +60,12 @@ def run_report(cwd: Path, *arguments: object) -> Result:
     return _call(cwd, "scripts/report.py", ("--device", "cpu", "--workers", "1", *arguments))
 
 
-def run_convert(cwd: Path, *arguments: object) -> Result:
-    return _call(cwd, "scripts/convert_checkpoint.py", arguments)
-
-
 def run_check(cwd: Path, *arguments: object) -> Result:
     return _call(cwd, "scripts/check_data.py", arguments)
+
+
+def run_convert(cwd: Path, *arguments: object) -> Result:
+    return _call(cwd, "scripts/convert_checkpoint.py", arguments)
 
 
 def run_process(cwd: Path, program: str, *arguments: object) -> Result:

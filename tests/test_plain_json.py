@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from utils import plain_json
-from utils.plain_json import parse_json, read_json
+from datasets import plain_json
+from datasets.plain_json import parse_json, read_json
 
 
 def test_plain_values_are_read(tmp_path):

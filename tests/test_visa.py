@@ -155,7 +155,7 @@ def test_visa_links_that_lead_out(tmp_path, meta, name):
     path.parent.rename(tmp_path / "elsewhere")  # a folder's link as well
     path.parent.symlink_to(tmp_path / "elsewhere")
     outside.rename(path)
-    with fails("is a link that leads out of"):
+    with fails("is a link that leads out of the data set"):
         read(root, "candle", "test")
 
 

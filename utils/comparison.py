@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from datasets.plain_json import read_json
 from utils.metrics import METRICS
-from utils.plain_json import read_json
 from utils.report import HEADINGS, Statistic, mean_row
 from utils.runs import CONFIG, EARLIER, FREE_SETTINGS, RESULTS, RunError, list_seeds
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets.plain_json import parse_json, read_text
 from utils.metrics import METRICS
 from utils.misc import write_text
-from utils.plain_json import parse_json, read_text
 from utils.report import COLUMNS
 from utils.run_rules import check_record
 from utils.runs import RunError

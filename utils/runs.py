@@ -18,10 +18,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from datasets.plain_json import parse_json, read_json, read_text
 from datasets.view import WHOLE, View
 from utils.metrics import METRICS
 from utils.misc import write_text
-from utils.plain_json import parse_json, read_json, read_text
 from utils.recipes import recipe_of
 from utils.run_rules import SYNTHETIC, check_record, check_values
 
