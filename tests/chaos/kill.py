@@ -116,6 +116,9 @@ class Farm:
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["tests.chaos.kill", "utils.launch", "utils.scoring"])
         make_mvtec(folder / "data", CATEGORIES, train=6)  # the last batch is a smaller one
+        first = self.context.Process(target=os.getpid)  # waits for the imports: none of the later ones does
+        first.start()
+        first.join()
 
     def run(self, run: str, moment: Moment | None = None, counts: str | None = None) -> bool:
         """Start a process and kill it at the moment; whether it came to its end instead. RuntimeError if it failed."""
