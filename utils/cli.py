@@ -71,6 +71,11 @@ def share(text: str) -> float:
     return value
 
 
+def share_or_none(text: str) -> float:
+    """An argparse type: 0, or a number above it and below 1."""
+    return 0.0 if text.strip() in ("0", "0.0") else share(text)
+
+
 def image_size(text: str) -> int:
     """An argparse type: a positive multiple of 32, the student's coarsest stride."""
     value = at_least(32, MAX_IMAGE_SIZE)(text)
@@ -80,11 +85,16 @@ def image_size(text: str) -> int:
 
 
 def add_inference_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of programs that run trained models over images: --batch_size, --device, and those of reading."""
+    """The flags of programs that run trained models over data sets: --batch_size, --device, and those of reading."""
+    add_computing_flags(parser)
+    add_reading_flags(parser)
+
+
+def add_computing_flags(parser: argparse.ArgumentParser) -> None:
+    """How trained models are run: --batch_size, --device."""
     add = parser.add_argument
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="images at a time (default 16)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")
-    add_reading_flags(parser)
 
 
 def add_reading_flags(parser: argparse.ArgumentParser) -> None:
@@ -102,8 +112,12 @@ def add_file_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--cache_dir", type=user_path, default=Path("cache"), metavar="DIR", help="folder of checks.json, what is "
         "known of files that were checked, and of --cache disk; may be deleted at any time (default cache)")
-    add("--workers", type=at_least(1), default=DEFAULT_WORKERS, metavar="N", help="threads that read files (default "
-        f"{DEFAULT_WORKERS})")  # fmt: skip
+    add_workers_flag(parser)
+
+
+def add_workers_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=at_least(1), default=DEFAULT_WORKERS, metavar="N", help="threads that read "
+                        f"files (default {DEFAULT_WORKERS})")  # fmt: skip
 
 
 def pick_device(name: str) -> torch.device:
