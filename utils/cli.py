@@ -52,15 +52,21 @@ def user_path(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
 
-def positive(text: str) -> float:
-    """An argparse type: a finite number above 0."""
+def number(text: str, above: float = float("-inf")) -> float:
+    """An argparse type: a finite number."""
     try:
         value = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 < value < float("inf"):  # NaN fails too
-        raise argparse.ArgumentTypeError(f"{value} is not a finite number above 0")
+    if not above < value < float("inf"):  # NaN fails too
+        least = f" above {above:g}" if above > float("-inf") else ""
+        raise argparse.ArgumentTypeError(f"{value} is not a finite number{least}")
     return value
+
+
+def positive(text: str) -> float:
+    """An argparse type: a finite number above 0."""
+    return number(text, above=0)
 
 
 def share(text: str) -> float:
