@@ -27,7 +27,7 @@ def brightness(size: int, **options) -> Detector:
     return Detector(compute, size, **options)
 
 
-@pytest.mark.parametrize("kind", ["rgb", "grey", "palette", "rgba", "deep", "turned", "deep colours"])
+@pytest.mark.parametrize("kind", ["rgb", "grey", "palette", "rgba", "deep", "turned", "turned tiff", "deep colours"])
 def test_files_images_and_arrays_give_the_same(own, tmp_path, kind):
     detector = load_detector(own.run)
     pixels = np.ascontiguousarray(good_image(np.random.default_rng(3), 64)[:48])
@@ -36,12 +36,12 @@ def test_files_images_and_arrays_give_the_same(own, tmp_path, kind):
         image = image.convert({"grey": "L", "palette": "P", "rgba": "RGBA"}[kind])
     if kind == "deep":
         image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 200)
-    if kind == "turned":
+    if "turned" in kind:
         exif[ORIENTATION] = 6
-    path = tmp_path / "x.png"
+    path = tmp_path / ("x.tif" if kind == "turned tiff" else "x.png")
     image.save(path, exif=exif)
     [of_file] = detector.predict([str(path)])
-    assert of_file.anomaly_map.shape == ((64, 48) if kind == "turned" else (48, 64))
+    assert of_file.anomaly_map.shape == ((64, 48) if "turned" in kind else (48, 64))
     assert of_file.anomaly_map.dtype == np.float32
     with Image.open(path) as opened:
         candidates = [path, opened]

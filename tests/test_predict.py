@@ -162,7 +162,7 @@ def test_images_are_found_once_in_folders_and_patterns(tmp_path, monkeypatch):
     for name in ("b.png", "a/c.JPG", "a/.hidden.png", "a/.cache/d.png", "a/notes.txt", "a/e/f.tiff", "odd.dat"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert find_images(["a", "b.png", "./b.png"]) == [Path("a/c.JPG"), Path("a/e/f.tiff"), Path("b.png")]
+    assert find_images(["a", "b.png", str(tmp_path / "b.png")]) == [Path("a/c.JPG"), Path("a/e/f.tiff"), Path("b.png")]
     assert find_images(["**/*.png"]) == [Path("b.png")]
     assert find_images(["odd.dat", "gone.png"]) == [Path("odd.dat"), Path("gone.png")]
     (tmp_path / "[1].png").touch()

@@ -45,7 +45,8 @@ def thresholds_of(scores, far: float, maps=None) -> Thresholds:
         (4, 0.4, 3),
         (4, 0.5, 3),  # ceil(2.5)
         (9, 0.1, 9),
-        (9, 0.3, 7),  # 10 * (1 - 0.3) is 7.000000000000001 or 7 in floats, as one writes it
+        (9, 0.3, 7),
+        (99, 0.29, 71),  # 100 * 0.29 is 28.999999999999996 in floats
         (19, 0.05, 19),
         (99, 0.01, 99),
         (100, 0.01, 100),  # ceil(99.99)
