@@ -31,6 +31,7 @@ from utils.cli import (
     positive,
     run_model_command,
     share,
+    share_or_none,
     user_path,
 )
 from utils.recipes import RECIPES
@@ -94,6 +95,10 @@ def make_parser() -> argparse.ArgumentParser:
         "(default last)")  # fmt: skip
     add("--holdout", type=share, default=0.1, metavar="X", help="share of the training images held out for --select "
         "synthetic (default 0.1)")  # fmt: skip
+    add("--calibration", type=share_or_none, default=0.0, metavar="X", help="share of the training images kept out of "
+        "training, by which the thresholds of scripts/predict.py are set (default 0: none)")  # fmt: skip
+    add("--far", type=share, default=0.01, metavar="X", help="share of good images that may be called anomalous with "
+        "these thresholds, on average (default 0.01)")  # fmt: skip
     add("--eval_every", type=at_least(0), default=0, metavar="K", help="log the test metrics every K epochs of Stage "
         "II; they influence nothing (default 0: never)")  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")

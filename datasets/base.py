@@ -87,6 +87,22 @@ def load_image(path: Path, size: int | None = None) -> np.ndarray:
     return np.asarray(image)
 
 
+def as_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
+    """A Pillow image or an array in memory, converted as `load_image` converts that of a file.
+
+    Arrays are uint8 or uint16 of (H, W), (H, W, 3) RGB or (H, W, 4) RGBA. Returns uint8 (H, W, 3). Raises DataError for
+    what is no such image.
+    """
+    try:
+        if isinstance(image, np.ndarray):
+            image = _from_array(image)
+        _check_size(image)
+        image.load()  # before its orientation is asked for: TIFFs are turned by it
+        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))  # a copy: the caller's image stays as it is
+    except READ_ERRORS as error:
+        raise DataError(f"cannot use the image: {error}") from error
+
+
 def read_size(path: Path) -> tuple[int, int]:
     """Height and width of an image after its EXIF orientation.
 
@@ -116,13 +132,26 @@ def _open(path: Path, convert: Callable[[Image.Image], Image.Image] = lambda ima
     """An image, turned as its EXIF orientation says, and converted; of files with several, the first."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
+            _check_size(image)
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             return convert(image)
     except READ_ERRORS as error:
         raise DataError(f"cannot read image {path}: {error}") from error
+
+
+def _check_size(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if not fits or array.dtype not in (np.uint8, np.uint16) or not array.size:
+        raise ValueError(f"expected uint8 or uint16 of (H, W), (H, W, 3) or (H, W, 4), got {array.dtype} {array.shape}")
+    if array.ndim == 3 and array.dtype == np.uint16:
+        array = (array >> 8).astype(np.uint8)  # as Pillow reads 16-bit colours of files
+    return Image.fromarray(np.ascontiguousarray(array))
 
 
 def _is_deep(image: Image.Image) -> bool:

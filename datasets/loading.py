@@ -21,6 +21,7 @@ from datasets.synthesis import draw_anomalies, select_rows, synthesise_anomalies
 from datasets.view import WHOLE, View
 
 HOLD_OUT_SEED = 0
+CALIBRATION_SEED = 1  # another, or shares of one size would be of one choice
 
 
 @dataclass(frozen=True)
@@ -113,15 +114,17 @@ def spread_masks(samples: Sequence[Sample], masks: Tensor) -> Tensor | None:
     return spread
 
 
-def hold_out(samples: Sequence[Sample], share: float) -> tuple[list[Sample], list[Sample]]:
+def hold_out(
+    samples: Sequence[Sample], share: float, seed: int = HOLD_OUT_SEED
+) -> tuple[list[Sample], list[Sample]]:
     """Training samples in two: those to train on, and a share of them held out, at least one; both in their order.
 
-    The choice depends on their number and the share alone. Raises DataError if none would be left to train on.
+    The choice depends on their number, the share and `seed` alone. Raises DataError if none would be left to train on.
     """
     count = max(1, round(share * len(samples)))
     if count >= len(samples):
         raise DataError(f"{len(samples)} training images are too few to hold {share:.0%} of them out")
-    chosen = set(np.random.default_rng(HOLD_OUT_SEED).permutation(len(samples))[:count].tolist())
+    chosen = set(np.random.default_rng(seed).permutation(len(samples))[:count].tolist())
     return (
         [sample for index, sample in enumerate(samples) if index not in chosen],
         [sample for index, sample in enumerate(samples) if index in chosen],

@@ -35,9 +35,10 @@ LAYOUT = "<category>/train/good/*.png, every category named as in MVTec AD"
 
 
 def matches(root: Path) -> bool:
-    """Whether `root` has folders with train/good and all of them are named as MVTec's categories."""
+    """Whether `root` has folders with train/good, all named as MVTec's categories, and a test set: good images of one's
+    own screws alone are no MVTec AD."""
     names = plain.find_categories(root)
-    return bool(names) and set(names) <= set(CATEGORIES)
+    return set(names) <= set(CATEGORIES) and any((root / name / "test").is_dir() for name in names)
 
 
 def find_categories(root: Path) -> list[str]:

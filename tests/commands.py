@@ -27,6 +27,9 @@ TINY = [
     "--backbone", "efficientnet_lite0", "--weights", "random", "--image_size", 32, "--batch_size", 2,
     "--epochs_stage1", 2, "--epochs_stage2", 2, "--device", "cpu", "--workers", 1, "--precision", "fp32",
 ]  # fmt: skip
+# A category of one's own with thresholds:
+OWN = [*TINY, "--image_size", 64, "--epochs_stage1", 1, "--epochs_stage2", 1, "--aux_path", "builtin"]
+ASIDE = ["--calibration", 0.4, "--far", 0.25]  # of 10 images: 4, which allow 0.2
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,14 @@ def run_check(cwd: Path, *arguments: object) -> Result:
 
 def run_convert(cwd: Path, *arguments: object) -> Result:
     return _call(cwd, "scripts/convert_checkpoint.py", arguments)
+
+
+def run_predict(cwd: Path, *arguments: object) -> Result:
+    return _call(cwd, "scripts/predict.py", (*arguments, "--device", "cpu", "--workers", "2"))
+
+
+def run_calibrate(cwd: Path, *arguments: object) -> Result:
+    return _call(cwd, "scripts/calibrate.py", (*arguments, "--device", "cpu", "--workers", "2"))
 
 
 def run_process(cwd: Path, program: str, *arguments: object) -> Result:
@@ -131,3 +142,10 @@ def maps_of(run: Path, category: str, images: list[Path]):
 def decode(paths: list[Path], size: int) -> torch.Tensor:
     """Images uint8 (N, S, S, 3)."""
     return torch.from_numpy(np.stack([load_image(path, size) for path in paths]))
+
+
+def scores_of(run: Path, category: str, images: list[Path]) -> np.ndarray:
+    """The maxima of the maps that test.py makes of images."""
+    settings = read_config(run)
+    model = load_model(run, category, settings)[0].optimize_for_inference()
+    return predict_maps(model, decode(images, settings["image_size"]), batch_size=16)[0].max(axis=(1, 2))

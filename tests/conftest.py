@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.commands import TINY, run_train
+from tests.commands import ASIDE, OWN, TINY, run_train
 from tests.trees import make_mvtec
 
 
@@ -28,6 +28,15 @@ class Seeded:
 
     run: Path
     out: str  # what train.py printed
+
+
+@dataclass(frozen=True)
+class Own:
+    """A working folder with good and other images of one category in data/, and a run with thresholds."""
+
+    cwd: Path
+    data: Path
+    run: Path
 
 
 @pytest.fixture
@@ -56,3 +65,12 @@ def seeded(trained) -> Seeded:
     result = run_train(trained.cwd, "--data_root", trained.data, *TINY, *options)
     assert result.status == 0, result.err
     return Seeded(trained.cwd / "seeded", result.out)
+
+
+@pytest.fixture(scope="session")
+def own(tmp_path_factory) -> Own:
+    cwd = tmp_path_factory.mktemp("own")
+    data = make_mvtec(cwd / "data", ["widget"], train=10)
+    result = run_train(cwd, "--data_root", data, *OWN, *ASIDE, "--output", "run")
+    assert result.status == 0, result.err
+    return Own(cwd, data, cwd / "run")

@@ -121,6 +121,13 @@ def test_layout_is_seen_whatever_the_path_is_called(tmp_path, name):
         assert detect_layout(MAKERS[name](tmp_path / f"my_{title}_{name}")) == name
 
 
+def test_good_images_alone_are_not_mvtec_whatever_they_are_named(tmp_path):
+    """One's own screws need no test set: as of MVTec AD, its absence would be an error."""
+    write_image(tmp_path / "screw/train/good/000.png", np.zeros((32, 32, 3), np.uint8))
+    source = open_dataset(tmp_path)
+    assert source.name == "folder" and source.samples("screw", "test") == []
+
+
 def test_layout_is_mvtec_only_if_all_names_are(tmp_path):
     assert detect_layout(make_mvtec(tmp_path, ["bottle", "zipper"])) == "mvtec"
     assert detect_layout(make_folder(tmp_path, ["widget"])) == "folder"

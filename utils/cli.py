@@ -52,15 +52,21 @@ def user_path(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
 
-def positive(text: str) -> float:
-    """An argparse type: a finite number above 0."""
+def number(text: str, above: float = float("-inf")) -> float:
+    """An argparse type: a finite number."""
     try:
         value = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 < value < float("inf"):  # NaN fails too
-        raise argparse.ArgumentTypeError(f"{value} is not a finite number above 0")
+    if not above < value < float("inf"):  # NaN fails too
+        least = f" above {above:g}" if above > float("-inf") else ""
+        raise argparse.ArgumentTypeError(f"{value} is not a finite number{least}")
     return value
+
+
+def positive(text: str) -> float:
+    """An argparse type: a finite number above 0."""
+    return number(text, above=0)
 
 
 def share(text: str) -> float:
@@ -69,6 +75,11 @@ def share(text: str) -> float:
     if value >= 1:
         raise argparse.ArgumentTypeError(f"{value} is not below 1")
     return value
+
+
+def share_or_none(text: str) -> float:
+    """An argparse type: 0, or a number above it and below 1."""
+    return 0.0 if text.strip() in ("0", "0.0") else share(text)
 
 
 def image_size(text: str) -> int:
@@ -80,11 +91,16 @@ def image_size(text: str) -> int:
 
 
 def add_inference_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of programs that run trained models over images: --batch_size, --device, and those of reading."""
+    """The flags of programs that run trained models over data sets: --batch_size, --device, and those of reading."""
+    add_computing_flags(parser)
+    add_reading_flags(parser)
+
+
+def add_computing_flags(parser: argparse.ArgumentParser) -> None:
+    """How trained models are run: --batch_size, --device."""
     add = parser.add_argument
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="images at a time (default 16)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")
-    add_reading_flags(parser)
 
 
 def add_reading_flags(parser: argparse.ArgumentParser) -> None:
@@ -102,8 +118,12 @@ def add_file_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--cache_dir", type=user_path, default=Path("cache"), metavar="DIR", help="folder of checks.json, what is "
         "known of files that were checked, and of --cache disk; may be deleted at any time (default cache)")
-    add("--workers", type=at_least(1), default=DEFAULT_WORKERS, metavar="N", help="threads that read files (default "
-        f"{DEFAULT_WORKERS})")  # fmt: skip
+    add_workers_flag(parser)
+
+
+def add_workers_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=at_least(1), default=DEFAULT_WORKERS, metavar="N", help="threads that read "
+                        f"files (default {DEFAULT_WORKERS})")  # fmt: skip
 
 
 def pick_device(name: str) -> torch.device:

@@ -29,7 +29,7 @@ from utils.execution import PLAIN, Execution, keep_freed_memory, resolve_precisi
 from utils.interruption import Interrupted
 from utils.preflight import Skipped, usable_samples
 from utils.report import format_published_protocol
-from utils.resuming import lock_run, unfinished_run
+from utils.resuming import is_finished, lock_run, unfinished_run
 from utils.run_log import LOG, RunLog
 from utils.runs import (
     RunError,
@@ -39,12 +39,11 @@ from utils.runs import (
     published_protocol,
     remove_finished_progress,
     seed_folder,
-    stage_path,
     trained_categories,
 )
 from utils.scoring import Scoring, score_run
 from utils.training import TrainingError, TrainingSet, train_category
-from utils.training_data import Samples, check_batches, read_data, split_samples
+from utils.training_data import Samples, check_batches, read_data, split_samples, warn_of_shortage
 
 # Flags that change no result:
 NOT_SETTINGS = ("output", "resume", "fg_root", "seeds", "cache", "cache_dir", "cache_features", "skip_bad")
@@ -105,6 +104,7 @@ def train(args: argparse.Namespace) -> None:
         textures = list_textures(args.aux_path) if synthetic else []
         build_teacher(args.backbone, args.weights)  # fails early if it cannot
         check_batches(samples, args)
+        warn_of_shortage(samples, args)
         training_set = read_data(source, samples, textures, args)  # last: it reads every file
         train_seeds(run, seeds, plan, training_set)
 
@@ -188,7 +188,7 @@ def train_run(run: Path, seed: int, plan: Plan, training_set: Callable[[str], Tr
     failed = []
     for category in source.categories:
         remove_finished_progress(run, category)
-        if stage_path(run, category, 2).is_file():
+        if is_finished(run, category, settings):
             log.say(f"{category}: already trained, skipped")
             continue
         try:

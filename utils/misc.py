@@ -6,8 +6,9 @@ import errno
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -81,6 +82,18 @@ def in_parallel(function: Callable, items: Sequence, workers: int) -> Iterator:
     """The function's results in the items' order, from `workers` threads (Pillow and OpenCV leave the lock)."""
     with ThreadPoolExecutor(workers) as pool:
         yield from pool.map(function, items)
+
+
+def read_ahead(function: Callable, items: Iterable, workers: int, most: int) -> Iterator:
+    """As `in_parallel`, for more items than fit into memory: at most `most` results wait to be taken."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from utils.misc import remove_temporaries
-from utils.runs import CONFIG, RunError, read_config, seed_folders, setting_differences, stage_path
+from utils.runs import CONFIG, RunError, read_config, seed_folders, setting_differences, stage_path, thresholds_path
 
 LOCK = ".lock"
 
@@ -75,8 +75,16 @@ def _is_unfinished(members: Mapping[Path, Mapping[str, Any]]) -> bool:
         settings = members[folder]
         if before.get("categories") != settings["categories"] or setting_differences(before, settings):
             return False
-    stages = [stage_path(folder, name, 2) for folder, settings in members.items() for name in settings["categories"]]
-    return bool(started) and not all(path.is_file() for path in stages)
+    wanted = [(folder, name, settings) for folder, settings in members.items() for name in settings["categories"]]
+    return bool(started) and not all(is_finished(*one) for one in wanted)
+
+
+def is_finished(folder: Path, category: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a category of a run has all that its training leaves: the last stage, and thresholds where asked for."""
+    paths = [stage_path(folder, category, 2)]
+    if settings.get("calibration"):
+        paths.append(thresholds_path(folder, category))
+    return all(path.is_file() for path in paths)
 
 
 def _is_locked(folder: Path) -> bool:

@@ -4,6 +4,7 @@
     runs/NAME/log.txt, metrics.jsonl    see utils/run_log.py
     runs/NAME/checkpoints/teacher.pt, <category>/stage1.pt, stage2.pt    see utils/checkpoint.py
     runs/NAME/checkpoints/<category>/view.json    what the model is shown of an image, of some recipes
+    runs/NAME/checkpoints/<category>/thresholds.json    see utils/thresholds.py
     runs/NAME/checkpoints/<category>/stage1.progress.pt    of a stage that is not finished, see utils/progress.py
     runs/NAME/.lock            held by the process that trains
     runs/NAME/results.csv, results.json, maps/    written by test.py
@@ -32,7 +33,10 @@ NEEDED_SETTINGS = ("method", "backbone", "image_size", "dataset", "data_root", "
 FREE_SETTINGS = ("categories", "device", "workers", "eval_every", "started", "command", "code", "environment")
 RATED_BY = ("image_auroc", "aupro")  # metrics that rate an epoch, in the log with the prefix SYNTHETIC
 # Of settings that do not say:
-EARLIER = {"recipe": "published", "select": "last", "holdout": 0.1, "skipped": {}, "deterministic": False}
+EARLIER = {
+    "recipe": "published", "select": "last", "holdout": 0.1, "calibration": 0.0, "far": 0.01, "skipped": {},
+    "deterministic": False,
+}  # fmt: skip
 SEED_FOLDERS = "seed[0-9]*"
 
 
@@ -62,6 +66,10 @@ def remove_finished_progress(run: Path, category: str) -> None:
 
 def view_path(run: Path, category: str) -> Path:
     return run / "checkpoints" / category / "view.json"
+
+
+def thresholds_path(run: Path, category: str) -> Path:
+    return run / "checkpoints" / category / "thresholds.json"
 
 
 def keep_view(run: Path, category: str, view: View) -> None:

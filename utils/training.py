@@ -18,6 +18,7 @@ from models.aand import AAND
 from models.teacher import PretrainedTeacher
 from utils.average import NonFiniteLoss
 from utils.checkpoint import build_model, load_checkpoint, save_checkpoint, stage_parts, stage_path
+from utils.detector import calibrate_detector, load_detector
 from utils.engine import calibrate, train_stage1, train_stage2
 from utils.evaluation import Prediction, TestSet
 from utils.execution import Execution, near
@@ -29,6 +30,7 @@ from utils.recipes import recipe_of
 from utils.run_log import RunLog
 from utils.runs import keep_view, progress_path, rating
 from utils.selection import BestStudent, rate, rated_epochs
+from utils.thresholds import HELD_OUT, write_thresholds
 
 
 class TrainingError(RuntimeError):
@@ -47,6 +49,7 @@ class TrainingSet:
     view: View = WHOLE  # of what the images show
     test_set: TestSet | None = None
     validation: TestSet | None = None  # of synthetic anomalies, where the epoch is chosen by them
+    calibration: Stack | None = None  # good images (M, S, S, 3) kept out of training, as the view shows them
 
 
 def files_to_train(
@@ -87,6 +90,19 @@ def train_category(
             train_stage(category, stage, model, data, args, execution, log, progress)
         save_checkpoint(path, parts, settings, progress.seconds, category)
         progress.remove()
+    if args.calibration:
+        set_thresholds(category, data.calibration, args, model.pretrained.mean.device, log)
+
+
+def set_thresholds(
+    category: str, images: Stack, args: argparse.Namespace, device: torch.device, log: RunLog
+) -> None:
+    """Set the thresholds of a category by its images kept out of training, with the model as its files have it."""
+    detector = load_detector(log.folder, category, device=device, batch_size=args.batch_size)
+    parts = (images[start : start + args.batch_size].numpy() for start in range(0, len(images), args.batch_size))
+    thresholds = calibrate_detector(detector, parts, args.far, HELD_OUT)
+    write_thresholds(log.folder, category, thresholds)
+    log.say(f"{category}: {thresholds}")
 
 
 def train_stage(

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from datasets import DataSource
 from datasets.base import DataError, Sample
-from datasets.loading import evaluation_files, hold_out, paths_of, stored_foregrounds, texture_files, training_files
+from datasets.loading import (
+    CALIBRATION_SEED,
+    evaluation_files,
+    hold_out,
+    image_files,
+    paths_of,
+    stored_foregrounds,
+    texture_files,
+    training_files,
+)
 from datasets.view import WHOLE, View
 from utils.cli import UsageError
 from utils.data_check import Splits
@@ -17,6 +27,7 @@ from utils.evaluation import TestSet
 from utils.image_store import ImageStore
 from utils.recipes import recipe_of
 from utils.selection import synthetic_test_set
+from utils.thresholds import shortage
 from utils.training import TrainingSet, files_to_train
 
 
@@ -25,22 +36,34 @@ class Split(NamedTuple):
 
     train: list[Sample]
     held_out: list[Sample]  # of the training samples, where the epoch is chosen by them
+    calibration: list[Sample]  # of the training samples, where thresholds are set by them
     test: list[Sample]
 
 
 Samples = dict[str, Split]  # of each category
-TEXTURES, HELD_OUT = ("textures",), "held out"  # groups of files; no category is a tuple
+TEXTURES, HELD_OUT, CALIBRATION = ("textures",), "held out", "calibration"  # groups of files; no category is a tuple
 
 
 def split_samples(parts: Splits, category: str, args: argparse.Namespace) -> Split:
-    """A category's samples, a share of the training samples held out where --select asks for it."""
-    train, test = parts["train"], parts["test"]
-    if args.select == "last":
-        return Split(train, [], test)
+    """A category's samples, shares of the training samples held out where --calibration and --select ask for it."""
+    train, held_out, calibration = parts["train"], [], []
+    flags = f"--calibration {args.calibration}"
     try:
-        return Split(*hold_out(train, args.holdout), test)
+        if args.calibration:  # first: of all training images, and the same whatever --select does
+            train, calibration = hold_out(train, args.calibration, CALIBRATION_SEED)
+        flags = f"--select synthetic --holdout {args.holdout}"
+        if args.select == "synthetic":
+            train, held_out = hold_out(train, args.holdout)
     except DataError as error:
-        raise UsageError(f"--select synthetic --holdout {args.holdout}: {category}: {error}") from error
+        raise UsageError(f"{flags}: {category}: {error}") from error
+    return Split(train, held_out, calibration, parts["test"])
+
+
+def warn_of_shortage(samples: Samples, args: argparse.Namespace) -> None:
+    """Say on stderr where the images of --calibration are too few for --far."""
+    for category, split in samples.items():
+        if split.calibration and (text := shortage(len(split.calibration), args.far)):
+            print(f"warning: {category}: --calibration {args.calibration}: {text}", file=sys.stderr)
 
 
 def check_batches(samples: Samples, args: argparse.Namespace) -> None:
@@ -68,6 +91,9 @@ def read_data(
         (HELD_OUT, c): [training_files(paths_of(split.held_out), source.name, c, args.fg_root, views[c])]
         for c, split in samples.items()
     }
+    groups |= {
+        (CALIBRATION, c): [image_files(paths_of(split.calibration), views[c])] for c, split in samples.items()
+    }
     tests = {("test", c): evaluation_files(split.test, views[c]) for c, split in samples.items()}
     if args.eval_every:
         stacks = store.open(groups | tests)
@@ -79,15 +105,16 @@ def read_data(
     def training_set(category: str) -> TrainingSet:
         split, view = samples[category], views[category]
         paths = paths_of(split.train)
-        [images], [held_out] = stacks(category), stacks((HELD_OUT, category))
+        names = (category, (HELD_OUT, category), (CALIBRATION, category))
+        [images], [held_out], [calibration] = map(stacks, names)
         test_set = None
         if args.eval_every and split.test:
             test_set = TestSet.of(split.test, stacks(("test", category)), view)
         validation = synthetic_test_set(held_out, *textures_read) if split.held_out else None
         if args.method != "aand":
-            return TrainingSet(images, paths, test_set=test_set, validation=validation)
+            return TrainingSet(images, paths, test_set=test_set, validation=validation, calibration=calibration)
         made = len(paths) - len(stored_foregrounds(paths, source.name, category, args.fg_root))
-        return TrainingSet(images, paths, *textures_read, made, view, test_set, validation)
+        return TrainingSet(images, paths, *textures_read, made, view, test_set, validation, calibration)
 
     return training_set
 

@@ -1,0 +1,46 @@
+"""Set the thresholds of a trained category by good images that training has not seen, or for another rate.
+
+    python scripts/calibrate.py runs/NAME --images good/ --far 0.01
+    python scripts/calibrate.py runs/NAME --far 0.05                # from the scores of before, of every category
+
+Writes checkpoints/<category>/thresholds.json into the run, of every seed. What the rate promises, and of which images:
+docs/own_data.md. train.py --calibration does the same at once, with a share of the training images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.cli import add_computing_flags, add_workers_flag, run_model_command, share, user_path
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("run", type=user_path, metavar="RUN", help="run folder of train.py")
+    add("--images", nargs="+", metavar="IMAGES", help="good images: files, folders (with those in them), quoted "
+        "patterns (default: the scores of before)")  # fmt: skip
+    add("--categories", nargs="+", metavar="NAME", help="categories to set (default: all that have thresholds; with "
+        "--images: the run's only one)")  # fmt: skip
+    add("--far", type=share, default=0.01, metavar="X", help="share of good images that may be called anomalous, on "
+        "average (default 0.01)")  # fmt: skip
+    add_computing_flags(parser)
+    add_workers_flag(parser)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    from utils.calibrating import calibrate_run, move_thresholds
+
+    for folder, category, thresholds in calibrate_run(args) if args.images else move_thresholds(args):
+        print(f"{category} in {folder}: {thresholds}")
+
+
+if __name__ == "__main__":
+    run_model_command(main, parse_args())

@@ -1,0 +1,79 @@
+"""Score images of your own with a trained category: no data set, no labels, nothing of the training is needed.
+
+    python scripts/predict.py runs/NAME photo.jpg
+    python scripts/predict.py runs/NAME photos/ "more/*.png" --category bottle --output scores.csv --save_maps maps
+    python scripts/predict.py runs/NAME photos/ --far 0.05          # more false alarms, fewer misses
+
+Prints a line per image, or with --output writes them to the file: score, p-value, whether it is anomalous, and where.
+Thresholds are those of train.py --calibration or scripts/calibrate.py; without, there are scores only. An image that
+cannot be read does not stop the others: it is named at the end, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.cli import (
+    MAX_SEED,
+    add_computing_flags,
+    add_workers_flag,
+    at_least,
+    number,
+    run_model_command,
+    share,
+    user_path,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("run", type=user_path, metavar="RUN", help="run folder of train.py")
+    add("images", nargs="+", metavar="IMAGES", help="files, folders (with those in them), quoted patterns (** too)")
+    add("--category", metavar="NAME", help="category whose model is used (default: the run's only one)")
+    add("--seed", type=at_least(0, MAX_SEED), metavar="N", help="of a run with several seeds (default: the first)")
+    threshold = parser.add_mutually_exclusive_group()
+    threshold.add_argument("--far", type=share, metavar="X", help="share of good images that may be called anomalous "
+                           "(default: what the thresholds were set for)")  # fmt: skip
+    threshold.add_argument("--threshold", type=number, metavar="T", help="a threshold of your own for scores and maps")
+    add("--output", type=user_path, metavar="FILE", help="write predictions to a .csv or .jsonl file, as they come")
+    add("--save_maps", type=user_path, metavar="DIR", help="write heat maps beside the images, at their size, the "
+        "regions of anomalous ones outlined, to DIR/<path below the images' common folder>.png")  # fmt: skip
+    add_computing_flags(parser)
+    add_workers_flag(parser)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from utils.detector import load_detector
+    from utils.execution import keep_freed_memory
+    from utils.predicting import find_images, predict_files, writer_for
+
+    keep_freed_memory()
+    paths = find_images(args.images)
+    writer = writer_for(args.output)
+    detector = load_detector(args.run, args.category, args.seed, args.device, args.batch_size)
+    if args.far is not None:
+        detector = detector.at(args.far)
+    if args.threshold is not None:
+        detector = replace(detector, threshold=args.threshold)
+    summary = predict_files(detector, paths, writer, args.save_maps, args.workers)
+    print(summary.text(), file=sys.stderr)
+    if detector.image_threshold is None:
+        print(f"no thresholds, scores only; set them with: python scripts/calibrate.py {args.run} --images DIR",
+              file=sys.stderr)  # fmt: skip
+    if summary.errors:
+        print("\n".join(f"error: {error}" for error in summary.errors), file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_model_command(main, parse_args())

@@ -1,0 +1,208 @@
+"""A trained category as a detector of anomalies: image files, Pillow images or arrays in, scores and maps out.
+
+    detector = load_detector("runs/NAME", "bottle")
+    found = detector.predict("photo.jpg")                          # a list of images: a list of detections
+    found.score, found.is_anomalous, found.p_value, found.regions
+    found.anomaly_map                                              # float32 (H, W), of the photo's own size
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from datasets.base import as_rgb, load_image
+from datasets.view import WHOLE, View
+from utils.checkpoint import load_model
+from utils.cli import pick_device
+from utils.engine import predict_maps
+from utils.evaluation import enlarge
+from utils.runs import RunError, read_config, read_view, seed_folders, trained_categories
+from utils.thresholds import LargestPixels, Thresholds, read_thresholds
+
+AnyImage = str | PathLike | Image.Image | np.ndarray
+Compute = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 (N, S, S, 3) -> maps (N, S, S), scores (N,)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the model is shown of an image, uint8 (S, S, 3), and the image's own height and width."""
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of an image whose anomaly map is above the pixel threshold, in the image's own pixels: its box, right and
+    bottom just outside, the map's maximum in it, and its area."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    score: float
+    area: int
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What a model says of one image. Without thresholds `is_anomalous` and `p_value` are None.
+
+    regions: of an anomalous image, the highest score first; of any other none.
+    """
+
+    score: float
+    is_anomalous: bool | None
+    p_value: float | None
+    regions: list[Region]
+    model_map: np.ndarray  # float32 (S, S), of the whole image
+    size: tuple[int, int]  # height and width of the image
+
+    @property
+    def anomaly_map(self) -> np.ndarray:
+        """The map at the image's own size, float32 (H, W), enlarged bilinearly: made when it is asked for, since of a
+        large photograph it takes 100 MB."""
+        return enlarge(self.model_map, self.size)
+
+
+@dataclass(frozen=True)
+class Detector:
+    """How images are shown to a model, and what its scores mean.
+
+    compute: the model, whatever runs it; thresholds: of its good images, or None; `threshold`: one of your own for
+    scores and maps, in place of theirs.
+    """
+
+    compute: Compute
+    image_size: int
+    view: View = WHOLE
+    thresholds: Thresholds | None = None
+    threshold: float | None = None
+    batch_size: int = 16
+
+    @property
+    def image_threshold(self) -> float | None:
+        return self.threshold if self.threshold is not None else self.thresholds and self.thresholds.image_threshold
+
+    @property
+    def pixel_threshold(self) -> float | None:
+        return self.threshold if self.threshold is not None else self.thresholds and self.thresholds.pixel_threshold
+
+    def at(self, far: float) -> Detector:
+        """The same detector with thresholds for another rate of false alarms. RunError if it has none."""
+        if self.thresholds is None:
+            raise RunError("there are no thresholds to move; set them with scripts/calibrate.py")
+        return replace(self, thresholds=self.thresholds.at(far))
+
+    def predict(self, images: AnyImage | Sequence[AnyImage]) -> Detection | list[Detection]:
+        """The detection of one image, or those of a list of them.
+
+        An image is the path of a file, a Pillow image, or an array uint8 or uint16 of (H, W), (H, W, 3) RGB or
+        (H, W, 4). Raises DataError for one that cannot be used.
+        """
+        if isinstance(images, AnyImage):
+            return self.predict([images])[0]
+        parts = (images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size))
+        return [found for part in parts for found in self.detect([self.show(image) for image in part])]
+
+    def show(self, image: AnyImage) -> Shown:
+        """What the model is to be shown of an image. Raises DataError if it cannot be used."""
+        pixels = load_image(Path(image)) if isinstance(image, str | PathLike) else as_rgb(image)
+        return Shown(self.view.show(pixels, self.image_size), pixels.shape[:2])
+
+    def detect(self, shown: Sequence[Shown]) -> list[Detection]:
+        """The detections of a batch."""
+        maps, scores = self.score(np.stack([image.pixels for image in shown]))
+        return [self._judge(*one) for one in zip(maps, scores.tolist(), [s.size for s in shown], strict=True)]
+
+    def score(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Maps (N, S, S) of the whole images, and scores (N,), of what is shown, uint8 (N, S, S, 3)."""
+        maps, scores = self.compute(pixels)
+        return self.view.place(maps), scores
+
+    def _judge(self, model_map: np.ndarray, score: float, size: tuple[int, int]) -> Detection:
+        threshold = self.image_threshold
+        anomalous = None if threshold is None else score > threshold
+        regions = find_regions(model_map, self.pixel_threshold, size) if anomalous else []
+        p_value = self.thresholds.p_value(score) if self.thresholds else None
+        return Detection(score, anomalous, p_value, regions, model_map, size)
+
+
+def find_regions(model_map: np.ndarray, threshold: float, size: tuple[int, int]) -> list[Region]:
+    """The 8-connected parts of a map (S, S) above a threshold, in pixels of its image of `size` (height, width).
+
+    They are found in the map as the model made it, where the threshold holds; none is too small to be one, as the map
+    is smooth: a small part is a hill just above the threshold, and the list begins with the highest.
+    """
+    above = model_map > threshold
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(above.astype(np.uint8), connectivity=8)
+    highest = np.full(count, -np.inf, np.float32)
+    np.maximum.at(highest, labels[above], model_map[above])
+    (height, width), (rows, columns) = size, model_map.shape
+    regions = []
+    for (left, top, wide, high, area), score in zip(stats[1:].tolist(), highest[1:].tolist(), strict=True):
+        right, bottom = -(-(left + wide) * width // columns), -(-(top + high) * height // rows)  # rounded up
+        area = max(1, round(area * height * width / (rows * columns)))
+        regions.append(Region(left * width // columns, top * height // rows, right, bottom, score, area))
+    return sorted(regions, key=lambda region: (-region.score, region.top, region.left))
+
+
+def load_detector(
+    run: str | PathLike, category: str | None = None, seed: int | None = None,
+    device: torch.device | str = "cpu", batch_size: int = 16,
+) -> Detector:  # fmt: skip
+    """The detector of a trained category; of a run with several seeds that of `seed`, or the first.
+
+    Raises RunError for a run or thresholds that cannot be used, and where a category or seed must be named;
+    CheckpointError for the model's files.
+    """
+    run = Path(run)
+    category = pick_category(run, category)
+    folder = pick_seed(run, seed)
+    config, device = read_config(folder), pick_device(str(device))
+    model, _ = load_model(folder, category, config)
+    model = model.to(device).optimize_for_inference()
+
+    def compute(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return predict_maps(model, torch.from_numpy(pixels), len(pixels))
+
+    view, thresholds = read_view(folder, category), read_thresholds(folder, category)
+    return Detector(compute, config["image_size"], view, thresholds, batch_size=batch_size)
+
+
+def pick_category(run: Path, category: str | None) -> str:
+    """The category asked for, or the run's only one; RunError if it is not trained, or there are several."""
+    trained = trained_categories(run)
+    if not trained:
+        raise RunError(f"{run} has no category yet that is trained")
+    if category is None and len(trained) > 1:
+        raise RunError(f"{run} has several categories; choose one of: {', '.join(trained)}")
+    if category is not None and category not in trained:
+        raise RunError(f"{run} has no trained {category}; it has: {', '.join(trained)}")
+    return category or trained[0]
+
+
+def pick_seed(run: Path, seed: int | None) -> Path:
+    """The run folder of a seed, or the first; RunError if the run has no such seed."""
+    folders = {read_config(folder).get("seed"): folder for folder in seed_folders(run)}
+    if seed is not None and seed not in folders:
+        raise RunError(f"{run} has no seed {seed}; it has: {', '.join(map(str, folders))}")
+    return next(iter(folders.values())) if seed is None else folders[seed]
+
+
+def calibrate_detector(detector: Detector, images: Iterable[np.ndarray], far: float, source: str) -> Thresholds:
+    """Thresholds by what good images score that training has not seen: batches uint8 (N, S, S, 3) as they are shown."""
+    scores, pixels = [], LargestPixels()
+    for batch in images:
+        maps, found = detector.score(batch)
+        scores += found.tolist()
+        pixels.add(maps)
+    return Thresholds.from_scores(scores, pixels, far, source)
