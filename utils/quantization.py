@@ -49,6 +49,6 @@ def quantize(model: ModelProto, images: Sequence[np.ndarray]) -> ModelProto:
 
 
 def _kept(model: ModelProto) -> list[str]:
-    """The convolutions that stay: those without a bias are the gate's memory and the Gaussian, for every other has one
-    from its batch norm or its own."""
-    return [node.name for node in model.graph.node if node.op_type == "Conv" and len(node.input) < 3]
+    """The convolutions whose weights are computed and not learned: the gate's memory, normalised, and the Gaussian."""
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    return [node.name for node in convolutions if not node.input[1].endswith(".weight")]
