@@ -5,7 +5,7 @@
 
 Weights are random: speed does not depend on them. Every row is timed in a process of its own, one after the other, and
 has median and 95th percentile of one image's latency, images/s in batches, peak memory of the process (importing and
-loading included), and the size of the model file. Images have the model's size; torch rows are what an exported file
+loading included; on Linux), and the size of the model file. Images have the model's size; torch rows are what an exported file
 does too, resize and smoothing included.
 """
 
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import math
+import re
 import subprocess
 import sys
 import time
@@ -141,13 +142,19 @@ def measure(run: Run, args: argparse.Namespace) -> dict[str, float]:
     """Milliseconds of one image, images a second in batches, and gigabytes that the process has taken at most."""
     single = times(run, images_of(1, args.image_size), args.repetitions)
     batches = times(run, images_of(args.batch_size, args.image_size), max(1, args.repetitions // 5))
-    unit = 1 if sys.platform == "darwin" else 1024
     return {
         "median": 1000 * float(np.median(single)),
         "slow": 1000 * float(np.quantile(single, 0.95)),
         "rate": args.batch_size / float(np.median(batches)),
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9,
+        "memory": peak_memory() / 1e9,
     }
+
+
+def peak_memory() -> float:
+    """Bytes that this process has held at most: Linux alone tells without what its parent held, NaN elsewhere."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.is_file() else None
+    return 1024 * int(found[1]) if found else math.nan
 
 
 def times(run: Run, images: np.ndarray, repetitions: int) -> list[float]:
