@@ -5,8 +5,8 @@
 
 Weights are random: speed does not depend on them. Every row is timed in a process of its own, one after the other, and
 has median and 95th percentile of one image's latency, images/s in batches, peak memory of the process (importing and
-loading included; on Linux), and the size of the model file. Images have the model's size; torch rows are what an exported file
-does too, resize and smoothing included.
+loading included; on Linux), and the size of the model file. Images have the model's size; torch rows compute what an
+exported file does, resize and smoothing included.
 """
 
 from __future__ import annotations
