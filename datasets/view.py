@@ -83,14 +83,18 @@ class View:
         own lowest value."""
         if (self.top, self.bottom, self.left, self.right) == (0, 1, 0, 1):
             return maps
-        size = maps.shape[-1]
-        top, bottom, left, right = (round(edge * size) for edge in (self.top, self.bottom, self.left, self.right))
+        top, bottom, left, right = self.box(maps.shape[-1])
         placed = np.empty_like(maps)
         for whole, shown in zip(placed, maps, strict=True):
             whole[:] = shown.min()
-            box = whole[top : max(bottom, top + 1), left : max(right, left + 1)]  # both may round to the same
+            box = whole[top:bottom, left:right]
             box[:] = cv2.resize(shown, box.shape[::-1], interpolation=cv2.INTER_AREA)
         return placed
+
+    def box(self, size: int) -> tuple[int, int, int, int]:
+        """Top, bottom, left and right of the box in a map of size x size pixels, at least one high and wide."""
+        top, bottom, left, right = (round(edge * size) for edge in (self.top, self.bottom, self.left, self.right))
+        return top, max(bottom, top + 1), left, max(right, left + 1)  # both may round to the same
 
     def _resize(self, array: np.ndarray, size: int, method: Image.Resampling) -> Image.Image:
         height, width = array.shape[:2]

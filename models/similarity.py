@@ -37,8 +37,12 @@ def compare_features(first: Tensor, second: Tensor) -> FeatureSimilarity:
     """The sums over the channels of two feature maps (N, C, H, W), in float32 (float64 stays).
 
     Differentiable once. Keeps nothing but the maps themselves for the gradient, and works an image at a time on a CPU,
-    so that the float32 values never leave its cache.
+    so that the float32 values never leave its cache. In a graph that is exported or compiled, where the number of
+    images is open and no gradient is wanted, they are plain operations.
     """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        wide = torch.promote_types(first.dtype, torch.float32)
+        return FeatureSimilarity(*_sums(first.to(wide), second.to(wide)))
     return FeatureSimilarity(*_ChannelSums.apply(first, second))
 
 
@@ -46,11 +50,8 @@ class _ChannelSums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         ctx.save_for_backward(first, second)
-        sums = [
-            torch.stack([(one * other).sum(dim=1), (one * one).sum(dim=1), (other * other).sum(dim=1)])
-            for one, other in zip(_chunks(first), _chunks(second), strict=True)
-        ]
-        return torch.cat(sums, dim=1).unbind(0)
+        pairs = zip(_chunks(first), _chunks(second), strict=True)
+        return torch.cat([torch.stack(_sums(one, other)) for one, other in pairs], dim=1).unbind(0)
 
     @staticmethod
     @once_differentiable
@@ -71,6 +72,10 @@ def _gradient(own: Tensor, other: Tensor, by_product: Tensor, by_own: Tensor) ->
     for target, one, two, product, square in zip(gradient.split(_images_at_once(own)), *pieces, strict=True):
         target.copy_(product * two + 2 * square * one)
     return gradient
+
+
+def _sums(one: Tensor, other: Tensor) -> list[Tensor]:
+    return [(one * other).sum(dim=1), (one * one).sum(dim=1), (other * other).sum(dim=1)]
 
 
 def _chunks(values: Tensor) -> Iterator[Tensor]:

@@ -1,0 +1,116 @@
+"""How far each exported file is from PyTorch, on the test images of a trained category.
+
+    python benchmarks/export_accuracy.py runs/NAME --category bottle
+    python benchmarks/export_accuracy.py runs/NAME --category bottle --only onnx-fp32 openvino-int8
+
+PyTorch is what test.py computes: Pillow's resize, float32. A row has the largest difference of a score as a share of
+it, the largest of a map's pixel, decisions changed at the threshold (the run's own or, without thresholds.json, the
+highest score of a training image), and image AUROC. Files are written to a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+
+from datasets import open_dataset
+from datasets.base import load_image
+from models.weights import WeightsError
+from utils.checkpoint import CheckpointError
+from utils.cli import at_least, run_command, user_path
+from utils.engine import predict_maps
+from utils.export import FORMAT_PRECISIONS, SUFFIXES, ExportSource, export, load_torch_file
+from utils.exported import RUNNABLE, ExportedModel
+from utils.metrics import evaluate
+from utils.runs import RunError, read_config
+
+VARIANTS = [f"{kind}-{precision}" for kind, precisions in FORMAT_PRECISIONS.items() for precision in precisions]
+MEASURED_ON = 32  # training images that int8 is measured on, as in scripts/export.py
+
+Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("run", type=user_path, metavar="RUN", help="run folder")
+    add("--category", required=True, metavar="NAME", help="trained category of it")
+    add("--only", nargs="+", choices=VARIANTS, default=VARIANTS, metavar="VARIANT", help=f"of {', '.join(VARIANTS)}")
+    add("--threads", type=at_least(1), default=2, metavar="N", help="of every runtime (default 2)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    torch.set_num_threads(args.threads)
+    config, source = read_config(args.run), ExportSource.of(args.run, args.category)
+    data = open_dataset(Path(config["data_root"]), config["dataset"], [args.category])
+    train, test = (data.samples(args.category, split) for split in ("train", "test"))
+    labels = np.array([sample.label for sample in test])
+    train_images, images = ([load_image(sample.image_path) for sample in samples] for samples in (train, test))
+    maps, scores = reference(source, images)
+    threshold = (source.facts.thresholds or {}).get("image_threshold")
+    if threshold is None:
+        threshold = reference(source, train_images)[1].max()
+    print(f"{args.category}, {source.facts.backbone}, {source.facts.recipe}: {len(test)} test images, threshold "
+          f"{threshold:.5g}\n")  # fmt: skip
+    print("| file | MB | scores, of their value | maps | decisions changed | I-AUROC % |")
+    print("|---|---|---|---|---|---|")
+    print(f"| PyTorch, fp32 | | | | | {auroc(labels, scores, maps):.3f} |")
+    measured_on = train_images[:: max(1, len(train_images) // MEASURED_ON)][:MEASURED_ON]
+    for variant in args.only:
+        kind, precision = variant.split("-")
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / f"model{SUFFIXES[kind]}"
+            export(source, kind, path, precision, measured_on)
+            size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
+            found_maps, found = run_all(open_file(path, args.threads), images)
+        apart, maps_apart = np.abs(found - scores) / np.abs(scores), np.abs(found_maps - maps)
+        changed = int(((found > threshold) != (scores > threshold)).sum())
+        print(f"| {kind}, {precision} | {size:.1f} | {apart.max():.1e} | {maps_apart.max():.1e} | {changed} | "
+              f"{auroc(labels, found, found_maps):.3f} |", flush=True)  # fmt: skip
+
+
+def reference(source: ExportSource, images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Maps (N, S, S) and scores (N,) as test.py has them."""
+    view = source.facts.view
+    shown = torch.from_numpy(np.stack([view.show(image, source.facts.image_size) for image in images]))
+    maps, scores = predict_maps(source.model, shown, batch_size=8)
+    return view.place(maps), scores
+
+
+def open_file(path: Path, threads: int) -> Run:
+    """What runs a model file."""
+    if path.suffix in RUNNABLE:
+        return ExportedModel(path, threads).run
+    module, _ = load_torch_file(path)
+
+    def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.no_grad():
+            maps, scores = module(torch.tensor(images))
+        return maps[:, 0].numpy(), scores.numpy()
+
+    return run
+
+
+def run_all(run: Run, images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """One image at a time: they may differ in size."""
+    pairs = [run(image[None]) for image in images]
+    return np.concatenate([maps for maps, _ in pairs]), np.concatenate([scores for _, scores in pairs])
+
+
+def auroc(labels: np.ndarray, scores: np.ndarray, maps: np.ndarray) -> float:
+    """Of images, in percent."""
+    return 100 * evaluate(labels, scores, None, maps)["image_auroc"]
+
+
+if __name__ == "__main__":
+    run_command(main, WeightsError, CheckpointError, RunError)

@@ -1,0 +1,78 @@
+"""Write a trained category as one file for production: image in, anomaly map and score out, without this code.
+
+    python scripts/export.py runs/NAME --category bottle --format onnx                 # runs/NAME/exported/bottle.onnx
+    python scripts/export.py runs/NAME --category bottle --format openvino --output line/bottle.xml    # and bottle.bin
+    python scripts/export.py runs/NAME --category bottle --format onnx --precision int8 --images good_parts
+
+The file takes RGB images uint8 (N, H, W, 3) of any size; cropping, resize, contrast, normalisation, network, smoothing
+and score are in it. docs/deployment.md says how it is run. Needs: pip install -r requirements-deploy.txt
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.cli import UsageError, at_least, run_model_command, user_path
+from utils.exported import PRECISIONS
+
+FORMATS = ("onnx", "openvino", "torchscript", "pt2")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("run", type=user_path, metavar="RUN", help="run folder of train.py; of several seeds, one of its seed folders")
+    add("--category", required=True, metavar="NAME", help="category whose model is written")
+    add("--format", choices=FORMATS, required=True, help="onnx, openvino (.xml with .bin beside it), torchscript "
+        "(.pt), pt2 (torch.export)")  # fmt: skip
+    add("--output", type=user_path, metavar="FILE", help="default: RUN/exported/CATEGORY[.PRECISION] and the format's "
+        "suffix")  # fmt: skip
+    add("--precision", choices=PRECISIONS, default="fp32", help="arithmetic, as far as the format has it; all but fp32 "
+        "move scores (default fp32)")  # fmt: skip
+    add("--images", type=user_path, metavar="DIR", help="images of good parts that int8 is measured on (default: the "
+        "run's training images)")  # fmt: skip
+    add("--image_count", type=at_least(1), default=32, metavar="N", help="how many of them (default 32)")
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    from utils.export import SUFFIXES, ExportSource, export
+
+    suffix = SUFFIXES[args.format]
+    name = args.category + ("" if args.precision == "fp32" else f".{args.precision}")
+    path = args.output or args.run / "exported" / f"{name}{suffix}"
+    if path.suffix != suffix:
+        raise UsageError(f"--output {path}: the name of a file of --format {args.format} must end in {suffix}")
+    source = ExportSource.of(args.run, args.category)
+    images = _good_images(args) if args.precision == "int8" else []
+    export(source, args.format, path, args.precision, images)
+    files = [path, path.with_suffix(".bin")] if args.format == "openvino" else [path]
+    print("wrote " + " and ".join(f"{file} ({file.stat().st_size / 1e6:.1f} MB)" for file in files))
+
+
+def _good_images(args: argparse.Namespace) -> list:
+    """Decoded images of good parts, evenly from all there are."""
+    from datasets import open_dataset
+    from datasets.base import find_images, load_image
+    from utils.runs import read_config
+
+    if args.images:
+        paths = find_images(args.images)
+        if not paths:
+            raise UsageError(f"--images {args.images}: there are no images in it")
+    else:
+        config = read_config(args.run)
+        source = open_dataset(Path(config["data_root"]), config["dataset"], [args.category])
+        paths = [sample.image_path for sample in source.samples(args.category, "train")]
+    count = min(args.image_count, len(paths))
+    return [load_image(paths[index * len(paths) // count]) for index in range(count)]
+
+
+if __name__ == "__main__":
+    run_model_command(main, parse_args())

@@ -1,0 +1,178 @@
+"""Write a trained category as a file that runs without this code: ONNX, OpenVINO, TorchScript or torch.export's.
+
+    source = ExportSource.of(run, "bottle")
+    export(source, "onnx", Path("bottle.onnx"))                        # utils/exported.py runs it without torch
+    export(source, "openvino", Path("bottle.xml"), "bf16")             # two files: bottle.xml and bottle.bin
+    export(source, "onnx", Path("bottle.int8.onnx"), "int8", images)   # images (uint8) to measure activations on
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.plain_json import read_json
+from models.aand import AAND
+from utils.checkpoint import load_model
+from utils.cli import UsageError
+from utils.deployed import DeployedModel
+from utils.execution import DTYPES
+from utils.exported import INPUT, KEY, OUTPUTS, Facts, require
+from utils.misc import atomic_write
+from utils.quantization import quantize
+from utils.runs import RunError, read_config, read_view, stage_path
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "pt2": ".pt2"}
+FORMAT_PRECISIONS = {  # onnxruntime has no bfloat16 convolution, OpenVINO computes on a CPU in float32 or bfloat16
+    "onnx": ("fp32", "fp16", "int8"),
+    "openvino": ("fp32", "fp16", "bf16", "int8"),
+    "torchscript": ("fp32", "bf16"),
+    "pt2": ("fp32", "bf16"),
+}
+OPSET = 18  # of ONNX: the first with all that the graph is made of
+EXTRA_FILE = f"{KEY}.json"  # the metadata within TorchScript and pt2 files
+LARGEST_BATCH, LARGEST_SIDE = 1024, 16384  # that pt2 files accept
+EXAMPLE = (2, 61, 67, 3)  # no two sizes alike, or they could be taken for the same
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """A trained model and what its files shall say of it."""
+
+    model: AAND
+    facts: Facts
+
+    @classmethod
+    def of(cls, run: Path, category: str) -> ExportSource:
+        """Of a run folder. Raises RunError or CheckpointError if one of its files cannot be used."""
+        config = read_config(run)
+        model, _ = load_model(run, category, config)
+        thresholds = _read_thresholds(run, category)
+        names = {name: config[name] for name in ("method", "backbone", "recipe", "image_size")}
+        return cls(model, Facts(category, **names, view=read_view(run, category), precision="fp32",
+                                thresholds=thresholds))  # fmt: skip
+
+    def deployed(self, precision: str) -> DeployedModel:
+        """The model made ready, in the arithmetic of `precision` ("int8" starts from float32)."""
+        model = copy.deepcopy(self.model).optimize_for_inference(DTYPES.get(precision, torch.float32))
+        return DeployedModel(model, self.facts.view, self.facts.image_size).eval()
+
+
+def export(
+    source: ExportSource, kind: str, path: Path, precision: str = "fp32", images: Sequence[np.ndarray] = ()
+) -> None:
+    """Write a model file, completely or not at all.
+
+    images: uint8 (H, W, 3), of good parts; int8 measures the range of activations on them.
+
+    Raises UsageError for a precision that the format does not have, MissingPackage for a package that is not installed.
+    """
+    if precision not in FORMAT_PRECISIONS[kind]:
+        raise UsageError(f"--format {kind} has no --precision {precision}; it has {', '.join(FORMAT_PRECISIONS[kind])}")
+    facts = replace(source.facts, precision=precision, opset=OPSET if kind == "onnx" else None)
+    if kind in ("onnx", "openvino"):
+        for package in ("onnx", "onnxscript", "onnxruntime" if kind == "onnx" else "openvino"):
+            require(package, f"--format {kind}")
+    with torch.no_grad(), _without_warnings():
+        if kind == "onnx":
+            _write_onnx(source, path, facts, images)
+        elif kind == "openvino":
+            _write_openvino(source, path, facts, images)
+        elif kind == "torchscript":
+            _write_torchscript(source.deployed(precision), path, facts)
+        else:
+            _write_pt2(source.deployed(precision), path, facts)
+
+
+def load_torch_file(path: Path) -> tuple[torch.nn.Module, Facts]:
+    """The module in a TorchScript or pt2 file and its facts: for checks, since torch's own functions load it too."""
+    extra = {EXTRA_FILE: ""}
+    if path.suffix == SUFFIXES["torchscript"]:
+        with _without_warnings():
+            module = torch.jit.load(path, _extra_files=extra)
+    else:
+        module = torch.export.load(path, extra_files=extra).module()
+    text = extra[EXTRA_FILE]
+    return module, Facts.from_text(text if isinstance(text, str) else text.decode())
+
+
+def _write_onnx(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray]) -> None:
+    import onnx
+
+    program = torch.onnx.export(
+        _program(source.deployed(facts.precision)), input_names=[INPUT], output_names=list(OUTPUTS),
+        opset_version=OPSET, dynamo=True, verbose=False,
+    )  # fmt: skip
+    proto = program.model_proto
+    if facts.precision == "int8":
+        proto = quantize(proto, images)
+    onnx.helper.set_model_props(proto, {KEY: facts.to_text()})
+    with atomic_write(path) as temporary:
+        onnx.save(proto, temporary)
+
+
+def _write_openvino(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray]) -> None:
+    """Weights are kept in float16 with "fp16" alone; "bf16" is how the file asks to be computed."""
+    import openvino
+
+    with TemporaryDirectory() as folder:
+        onnx_path = Path(folder) / "model.onnx"
+        graph = replace(facts, precision="int8" if facts.precision == "int8" else "fp32")
+        _write_onnx(source, onnx_path, graph, images)
+        model = openvino.convert_model(onnx_path)
+        model.set_rt_info(facts.to_text(), KEY)
+        openvino.save_model(model, Path(folder) / "model.xml", compress_to_fp16=facts.precision == "fp16")
+        for suffix in (".bin", ".xml"):  # a reader that finds the new .xml finds its weights
+            with atomic_write(path.with_suffix(suffix)) as temporary:
+                temporary.write_bytes((Path(folder) / f"model{suffix}").read_bytes())
+
+
+def _write_torchscript(deployed: DeployedModel, path: Path, facts: Facts) -> None:
+    traced = torch.jit.trace(deployed, _example(), check_trace=False)
+    with atomic_write(path) as temporary:
+        torch.jit.save(traced, temporary, _extra_files={EXTRA_FILE: facts.to_text()})
+
+
+def _write_pt2(deployed: DeployedModel, path: Path, facts: Facts) -> None:
+    with atomic_write(path) as temporary:
+        torch.export.save(_program(deployed), temporary, extra_files={EXTRA_FILE: facts.to_text()})
+
+
+def _program(deployed: DeployedModel) -> torch.export.ExportedProgram:
+    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    height, width = (torch.export.Dim(side, min=1, max=LARGEST_SIDE) for side in ("height", "width"))
+    return torch.export.export(deployed, (_example(),), dynamic_shapes=({0: batch, 1: height, 2: width},))
+
+
+def _example() -> Tensor:
+    return torch.zeros(EXAMPLE, dtype=torch.uint8)
+
+
+def _read_thresholds(run: Path, category: str) -> dict | None:
+    path = stage_path(run, category, 2).with_name("thresholds.json")
+    if not path.exists():
+        return None
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path} cannot be read (it holds no thresholds)")
+    return content
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Exporters warn of their own future, and of shapes that the tests show to be free."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,161 @@
+"""Run a file of scripts/export.py where there is no torch: images in, anomaly maps and scores out.
+
+    model = ExportedModel("bottle.onnx")                    # or bottle.xml, of OpenVINO, with bottle.bin beside it
+    maps, scores = model.run(images)                        # uint8 (N, H, W, 3) -> (N, S, S), (N,)
+    scores = model.score(["photo.jpg", "other.png"])
+    model.facts.category, model.facts.thresholds
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from datasets.base import load_image
+from datasets.plain_json import parse_json
+from datasets.view import View
+from utils.cli import UsageError
+
+VERSION = 1  # of what a file holds
+KEY = "aand"  # of the metadata: one text in JSON
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+RUNNABLE = {".onnx": "onnxruntime", ".xml": "openvino"}
+OF_TORCH = {".pt": "torch.jit.load", ".pt2": "torch.export.load"}
+INPUT, OUTPUTS = "images", ("anomaly_map", "anomaly_score")
+
+Compute = Callable[[np.ndarray], Sequence[np.ndarray]]
+
+
+class ExportedModelError(UsageError):
+    """A model file that cannot be used; the message names it."""
+
+
+class MissingPackage(UsageError):
+    """A package that the core requirements do not have; the message says how to get it."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a model file says of itself.
+
+    view: what the model is shown of an image, done inside the file; thresholds: the content of the run's
+    thresholds.json, None if it had none; opset: of ONNX, None in other formats.
+    """
+
+    category: str
+    method: str
+    backbone: str
+    recipe: str
+    image_size: int
+    view: View
+    precision: str
+    thresholds: dict[str, Any] | None = None
+    opset: int | None = None
+
+    def to_text(self) -> str:
+        return json.dumps({"version": VERSION, **asdict(self)})
+
+    @classmethod
+    def from_text(cls, text: str) -> Facts:
+        """The inverse of `to_text`. Raises ValueError for anything else."""
+        content = parse_json(text)
+        if not isinstance(content, dict) or content.pop("version", None) != VERSION:
+            raise ValueError(f"its metadata is not of version {VERSION}")
+        names = [field.name for field in fields(cls)]
+        if sorted(content) != sorted(names):
+            raise ValueError(f"its metadata must have {', '.join(names)}")
+        for name in ("category", "method", "backbone", "recipe", "precision"):
+            if not isinstance(content[name], str):
+                raise ValueError(f"{name} in its metadata is no text")
+        if type(content["image_size"]) is not int or content["image_size"] < 1:
+            raise ValueError("image_size in its metadata is not a number of pixels")
+        if content["precision"] not in PRECISIONS:
+            raise ValueError(f"precision in its metadata is none of {', '.join(PRECISIONS)}")
+        if not isinstance(content["thresholds"], dict | None) or not isinstance(content["opset"], int | None):
+            raise ValueError("thresholds or opset in its metadata are of another kind")
+        return cls(**content | {"view": View.from_dict(content["view"])})
+
+
+class ExportedModel:
+    """A model file of ONNX (run by onnxruntime) or OpenVINO, with what it says of itself in `facts`.
+
+    threads: of its computing, by default as many as there are cores. Raises ExportedModelError for a file that cannot
+    be read or is not of scripts/export.py, MissingPackage if what runs it is not installed.
+    """
+
+    def __init__(self, path: str | PathLike, threads: int | None = None):
+        self.path = Path(path)
+        if self.path.suffix in OF_TORCH:
+            raise ExportedModelError(f"{path} is run with torch: {OF_TORCH[self.path.suffix]}({str(path)!r})")
+        if self.path.suffix not in RUNNABLE:
+            raise ExportedModelError(f"{path} is no model file: its name must end in {' or '.join(RUNNABLE)}")
+        if not self.path.is_file():
+            raise ExportedModelError(f"there is no model file {path}")
+        package = require(RUNNABLE[self.path.suffix], f"running {path}")
+        load = _load_onnx if self.path.suffix == ".onnx" else _load_openvino
+        try:
+            self.facts, self._compute = load(package, self.path, threads)
+        except Exception as error:  # both packages raise many unrelated types
+            reason = " ".join(str(error).split())[:300]
+            raise ExportedModelError(f"{path} cannot be used; export it anew: {reason}") from error
+
+    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Anomaly maps float32 (N, S, S) of the whole images, and scores (N,), of RGB images uint8 (N, H, W, 3)."""
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
+            raise ValueError(f"images must be uint8 (N, H, W, 3), got {images.dtype} {images.shape}")
+        maps, scores = self._compute(np.ascontiguousarray(images))
+        return maps[:, 0], scores
+
+    def score(self, paths: Sequence[str | PathLike]) -> np.ndarray:
+        """Scores (N,) of image files, which may differ in size. Raises DataError for one that cannot be read."""
+        scores = [self.run(load_image(Path(path))[None])[1] for path in paths]
+        return np.concatenate(scores) if scores else np.zeros(0, np.float32)
+
+
+def require(package: str, purpose: str) -> ModuleType:
+    """A package that requirements-deploy.txt has. Raises MissingPackage if it is not there."""
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise MissingPackage(
+            f"{purpose} needs the package {package}: pip install -r requirements-deploy.txt ({error})"
+        ) from error
+
+
+def _load_onnx(onnxruntime: ModuleType, path: Path, threads: int | None) -> tuple[Facts, Compute]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = threads or 0
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    facts = _find_facts(session.get_modelmeta().custom_metadata_map)
+    return facts, lambda images: session.run(OUTPUTS, {INPUT: images})
+
+
+def _load_openvino(openvino: ModuleType, path: Path, threads: int | None) -> tuple[Facts, Compute]:
+    core = openvino.Core()
+    model = core.read_model(path)
+    facts = _find_facts({KEY: model.get_rt_info(KEY).value} if model.has_rt_info(KEY) else {})
+    how = {"INFERENCE_PRECISION_HINT": {"bf16": "bf16"}.get(facts.precision, "f32")}  # the default may be bf16
+    if threads:
+        how["INFERENCE_NUM_THREADS"] = threads
+    compiled = core.compile_model(model, "CPU", how)
+
+    def compute(images: np.ndarray) -> list[np.ndarray]:
+        found = compiled({INPUT: images})
+        return [found[name] for name in OUTPUTS]
+
+    return facts, compute
+
+
+def _find_facts(metadata: Mapping[str, str]) -> Facts:
+    if KEY not in metadata:
+        raise ValueError("it was not made by scripts/export.py")
+    return Facts.from_text(metadata[KEY])
