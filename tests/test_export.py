@@ -24,6 +24,7 @@ from utils.engine import predict_maps
 from utils.export import FORMAT_PRECISIONS, SUFFIXES, ExportSource, export
 from utils.exported import ExportedModel, ExportedModelError, Facts, MissingPackage
 from utils.runs import RunError
+from utils.thresholds import GIVEN, Thresholds
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -32,8 +33,7 @@ pytest.importorskip("openvino")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CASES = {"published": ("aand", "published"), "robust": ("aand", "robust"), "rd4ad": ("rd4ad", "published")}
-THRESHOLDS = {"image_threshold": 1.5, "pixel_threshold": 1.25, "far": 0.01, "scores": [1.0, 1.5]}
-
+THRESHOLDS = json.loads(json.dumps(Thresholds((0.5, 1.25), ((0, 1.25), (9, 0.75)), 4096, GIVEN, 0.4).to_dict()))
 
 class Files:
     """Run folders and what was exported of them, each made when it is first asked for."""

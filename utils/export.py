@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.plain_json import read_json
 from models.aand import AAND
 from utils.checkpoint import load_model
 from utils.cli import UsageError
@@ -29,7 +28,8 @@ from utils.execution import DTYPES
 from utils.exported import INPUT, KEY, OUTPUTS, Facts, require
 from utils.misc import atomic_write
 from utils.quantization import quantize
-from utils.runs import RunError, read_config, read_view, stage_path
+from utils.runs import read_config, read_view
+from utils.thresholds import read_thresholds
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "pt2": ".pt2"}
 FORMAT_PRECISIONS = {  # onnxruntime has no bfloat16 convolution, OpenVINO computes on a CPU in float32 or bfloat16
@@ -56,10 +56,10 @@ class ExportSource:
         """Of a run folder. Raises RunError or CheckpointError if one of its files cannot be used."""
         config = read_config(run)
         model, _ = load_model(run, category, config)
-        thresholds = _read_thresholds(run, category)
+        thresholds = read_thresholds(run, category)
         names = {name: config[name] for name in ("method", "backbone", "recipe", "image_size")}
         return cls(model, Facts(category, **names, view=read_view(run, category), precision="fp32",
-                                thresholds=thresholds))  # fmt: skip
+                                thresholds=thresholds and thresholds.to_dict()))  # fmt: skip
 
     def deployed(self, precision: str) -> DeployedModel:
         """The model made ready, in the arithmetic of `precision` ("int8" starts from float32)."""
@@ -155,19 +155,6 @@ def _program(deployed: DeployedModel) -> torch.export.ExportedProgram:
 
 def _example() -> Tensor:
     return torch.zeros(EXAMPLE, dtype=torch.uint8)
-
-
-def _read_thresholds(run: Path, category: str) -> dict | None:
-    path = stage_path(run, category, 2).with_name("thresholds.json")
-    if not path.exists():
-        return None
-    try:
-        content = read_json(path)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{path} cannot be read (it holds no thresholds)")
-    return content
 
 
 @contextmanager
