@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import re
 import subprocess
 import sys
 import time
@@ -29,6 +27,7 @@ import numpy as np
 from models import BACKBONES
 from utils.cli import UsageError, at_least, image_size, run_command, user_path
 from utils.exported import RUNNABLE, ExportedModel
+from utils.misc import process_peak
 
 Run = Callable[[np.ndarray], object]
 
@@ -146,15 +145,8 @@ def measure(run: Run, args: argparse.Namespace) -> dict[str, float]:
         "median": 1000 * float(np.median(single)),
         "slow": 1000 * float(np.quantile(single, 0.95)),
         "rate": args.batch_size / float(np.median(batches)),
-        "memory": peak_memory() / 1e9,
+        "memory": process_peak() / 1e9,
     }
-
-
-def peak_memory() -> float:
-    """Bytes that this process has held at most: Linux alone tells without what its parent held, NaN elsewhere."""
-    status = Path("/proc/self/status")
-    found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text()) if status.is_file() else None
-    return 1024 * int(found[1]) if found else math.nan
 
 
 def times(run: Run, images: np.ndarray, repetitions: int) -> list[float]:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -40,6 +39,7 @@ from utils.cli import at_least, pick_device, user_path
 from utils.engine import predict_maps
 from utils.environment import environment
 from utils.execution import PLAIN, Execution, keep_freed_memory, resolve_precision
+from utils.misc import process_peak
 
 DEFAULT_BACKBONES = ("wide_resnet50_2", "resnet18", "efficientnet_lite0")
 LIMIT_BACKBONE = "wide_resnet50_2"
@@ -190,16 +190,6 @@ def peak_memory(case: str, options: argparse.Namespace, fast: Execution, device:
         for _ in range(MEMORY_STEPS):
             step()
     return torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else process_peak() / 1e9
-
-
-def process_peak(status: Path = Path("/proc/self/status")) -> int:
-    """Bytes that this process took at most, from Linux's status file where it tells."""
-    lines = status.read_text(encoding="utf-8").splitlines() if status.is_file() else []
-    for line in lines:
-        if line.startswith("VmHWM:"):
-            return 1024 * int(line.split()[1])
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on Linux not below what the parent had taken
 
 
 def report_memory(options: argparse.Namespace) -> dict[str, float]:

@@ -29,8 +29,8 @@ from datasets import open_dataset
 from datasets.base import DataError, load_image, load_mask, read_size
 from datasets.view import View
 from tests.commands import listing
-from tests.memory import peak_memory
 from tests.trees import make_mvtec, make_visa
+from utils.misc import process_peak
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = {"images": 900, "lists": 400, "runs": 500, "checkpoints": 400, "commands": 200}
@@ -344,7 +344,7 @@ def main() -> None:
         inputs = KINDS[sys.argv[1]](folder)
     finally:
         shutil.rmtree(folder)
-    print(json.dumps({"inputs": inputs, "peak": peak_memory()}))
+    print(json.dumps({"inputs": inputs, "peak": process_peak()}))
 
 
 if __name__ == "__main__":

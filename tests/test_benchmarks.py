@@ -22,6 +22,7 @@ from datasets.base import load_image, load_mask
 from datasets.view import WHOLE, View
 from tests.trees import make_folder
 from utils.cli import UsageError
+from utils.misc import process_peak
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = ("--backbones", "efficientnet_lite0", "--image_size", 64, "--device", "cpu")
@@ -106,8 +107,8 @@ def test_memory_is_that_of_a_process_for_each_case(monkeypatch, capsys):
 def test_peak_of_a_process_is_linux_high_water_mark(tmp_path):
     status = tmp_path / "status"
     status.write_text("Name:\tpython\nVmHWM:\t  1234 kB\nVmRSS:\t  1000 kB\n")
-    assert speed.process_peak(status) == 1234 * 1024
-    assert speed.process_peak(tmp_path / "missing") > 1e7
+    assert process_peak(status) == 1234 * 1024
+    assert process_peak(tmp_path / "missing") > 1e7
 
 
 def test_scaling(monkeypatch, capsys, tmp_path):
