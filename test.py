@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from utils.execution import keep_freed_memory
+    from utils.memory import keep_freed_memory
     from utils.runs import newest_run
     from utils.scoring import Scoring, open_test_data, score_run
 

@@ -22,7 +22,8 @@ from benchmarks.steps import Trainer, add_step_flags, median, time_in_turns
 from models import BACKBONES
 from utils.cli import at_least, pick_device
 from utils.environment import environment
-from utils.execution import PLAIN, Execution, keep_freed_memory, resolve_precision
+from utils.execution import PLAIN, Execution, resolve_precision
+from utils.memory import keep_freed_memory
 
 
 def main() -> None:

@@ -23,14 +23,13 @@ import torch
 
 from datasets import open_dataset
 from datasets.base import load_image
-from models.weights import WeightsError
-from utils.checkpoint import CheckpointError
+from models import WeightsError
 from utils.cli import at_least, run_command, user_path
 from utils.engine import predict_maps
 from utils.export import FORMAT_PRECISIONS, SUFFIXES, ExportSource, export, load_torch_file
 from utils.exported import RUNNABLE, ExportedModel
 from utils.metrics import evaluate
-from utils.runs import RunError, read_config
+from utils.runs import CheckpointError, RunError, read_config
 
 VARIANTS = [f"{kind}-{precision}" for kind, precisions in FORMAT_PRECISIONS.items() for precision in precisions]
 MEASURED_ON = 32  # training images that int8 is measured on, as in scripts/export.py
@@ -57,9 +56,8 @@ def main() -> None:
     labels = np.array([sample.label for sample in test])
     train_images, images = ([load_image(sample.image_path) for sample in samples] for samples in (train, test))
     maps, scores = reference(source, images)
-    threshold = (source.facts.thresholds or {}).get("image_threshold")
-    if threshold is None:
-        threshold = reference(source, train_images)[1].max()
+    thresholds = source.facts.thresholds
+    threshold = thresholds.image_threshold if thresholds else reference(source, train_images)[1].max()
     print(f"{args.category}, {source.facts.backbone}, {source.facts.recipe}: {len(test)} test images, threshold "
           f"{threshold:.5g}\n")  # fmt: skip
     print("| file | MB | scores, of their value | maps | decisions changed | I-AUROC % |")

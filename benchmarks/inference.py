@@ -6,7 +6,7 @@
 Weights are random: speed does not depend on them. Every row is timed in a process of its own, one after the other, and
 has median and 95th percentile of one image's latency, images/s in batches, peak memory of the process (importing and
 loading included; on Linux), and the size of the model file. Images have the model's size; torch rows compute what an
-exported file does, resize and smoothing included.
+exported file does, resize and smoothing included, all but eager with norms folded.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,12 +27,13 @@ import numpy as np
 
 from models import BACKBONES
 from utils.cli import UsageError, at_least, image_size, run_command, user_path
+from utils.environment import environment
 from utils.exported import RUNNABLE, ExportedModel
-from utils.misc import process_peak
+from utils.memory import process_peak
 
 Run = Callable[[np.ndarray], object]
 
-TORCH_ROWS = ("torch-eager", "torch-optimized", "torch-bf16", "torch-compile")  # optimized: norms folded
+TORCH_ROWS = ("torch-eager", "torch-optimized", "torch-bf16", "torch-compile", "torch-compile-bf16")
 FILE_ROWS = ("onnx-fp32", "onnx-int8", "openvino-fp32", "openvino-bf16", "openvino-int8")
 ROWS = (*TORCH_ROWS, *FILE_ROWS)
 BACKBONES_TIMED = ("wide_resnet50_2", "resnet18", "efficientnet_lite0")
@@ -59,6 +61,8 @@ def main() -> None:
         backbone, row, file = args.child
         print(json.dumps(measure(open_row(backbone, row, user_path(file), args), args)))
         return
+    packages = [f"{name} {version(name)}" for name in ("onnxruntime", "openvino")]
+    print(", ".join([*(f"{name} {value}" for name, value in environment().items()), *packages]))
     print(f"{args.image_size} px, batch {args.batch_size}, {args.threads} threads\n")
     print("| backbone | row | median ms | 95 % ms | images/s | peak GB | file MB |")
     print("|---|---|---|---|---|---|---|")
@@ -121,9 +125,9 @@ def open_row(backbone: str, row: str, path: Path, args: argparse.Namespace) -> R
     torch.set_num_threads(args.threads)
     model = untrained(backbone)
     if row != "torch-eager":
-        model.optimize_for_inference(torch.bfloat16 if row == "torch-bf16" else torch.float32)
+        model.optimize_for_inference(torch.bfloat16 if row.endswith("bf16") else torch.float32)
     deployed = DeployedModel(model, WHOLE, args.image_size).eval()
-    compute = torch.compile(deployed, dynamic=False) if row == "torch-compile" else deployed
+    compute = torch.compile(deployed, dynamic=False) if "compile" in row else deployed
 
     def run(images: np.ndarray) -> object:
         with torch.no_grad():

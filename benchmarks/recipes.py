@@ -34,17 +34,18 @@ from datasets.base import Sample
 from datasets.loading import Files, SyntheticAnomalies, hold_out, paths_of, texture_files, training_files
 from datasets.textures import find_aux_path, list_textures
 from datasets.view import WHOLE, View
+from models import WeightsError
 from models.aand import AAND
 from models.teacher import build_teacher
-from models.weights import WeightsError
 from utils.checkpoint import build_model
 from utils.cli import at_least, image_size, pick_device, run_command, user_path
 from utils.engine import calibrate, train_stage1, train_stage2
 from utils.environment import environment
 from utils.evaluation import Prediction, TestSet
-from utils.execution import Execution, keep_freed_memory, resolve_precision
+from utils.execution import Execution, resolve_precision
 from utils.features import TeacherFeatures
 from utils.image_store import FileStack
+from utils.memory import keep_freed_memory
 from utils.recipes import BASELINE, PUBLISHED, RECIPES, Recipe
 from utils.report import Statistic
 from utils.selection import synthetic_test_set

@@ -31,8 +31,9 @@ from models import BACKBONES
 from utils.cli import at_least, image_size, pick_device, user_path
 from utils.engine import AMPLIFY_WEIGHT, stage1_losses, stage2_loss
 from utils.environment import environment
-from utils.execution import Execution, keep_freed_memory, resolve_precision
+from utils.execution import Execution, resolve_precision
 from utils.features import TeacherFeatures
+from utils.memory import keep_freed_memory
 
 PARTS = ("data", "teacher", "forward", "backward")
 STAGES = ("I", "II")

@@ -38,8 +38,8 @@ from utils.checkpoint import build_model
 from utils.cli import at_least, pick_device, user_path
 from utils.engine import predict_maps
 from utils.environment import environment
-from utils.execution import PLAIN, Execution, keep_freed_memory, resolve_precision
-from utils.misc import process_peak
+from utils.execution import PLAIN, Execution, resolve_precision
+from utils.memory import keep_freed_memory, process_peak
 
 DEFAULT_BACKBONES = ("wide_resnet50_2", "resnet18", "efficientnet_lite0")
 LIMIT_BACKBONE = "wide_resnet50_2"

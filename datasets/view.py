@@ -110,6 +110,11 @@ class View:
 WHOLE = View()
 
 
+def enlarge(anomaly_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map (H, W) resized bilinearly to `size` (height, width)."""
+    return cv2.resize(anomaly_map, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+
 def _box_of(images: Tensor | Sequence[Tensor]) -> tuple[int, int, int, int]:
     """Top, bottom, left and right in pixels."""
     size = images.shape[1]

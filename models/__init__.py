@@ -2,3 +2,7 @@
 
 METHODS = ("aand", "rd4ad")
 BACKBONES = ("wide_resnet50_2", "resnet18", "resnet34", "resnet50", "efficientnet_lite0")
+
+
+class WeightsError(RuntimeError):
+    """Weights that cannot be had or do not fit; the message says which file, flag or alternative helps."""

@@ -16,10 +16,11 @@ import torch
 import torchvision.models as tv
 from torch import Tensor, nn
 
+from models import WeightsError
 from models.aand import AAND
 from models.amplification import AmplifiedTeacher
 from models.teacher import build_teacher
-from models.tensor_files import WeightsError, describe_misfit, read_file
+from models.tensor_files import describe_misfit, read_file
 
 Tensors = dict[str, Tensor]
 

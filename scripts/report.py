@@ -34,8 +34,8 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    from utils.execution import keep_freed_memory
     from utils.html_report.build import write_report
+    from utils.memory import keep_freed_memory
     from utils.runs import read_config, seed_folders
     from utils.scoring import Scoring, open_test_data
 

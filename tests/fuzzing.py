@@ -30,7 +30,7 @@ from datasets.base import DataError, load_image, load_mask, read_size
 from datasets.view import View
 from tests.commands import listing
 from tests.trees import make_mvtec, make_visa
-from utils.misc import process_peak
+from utils.memory import process_peak
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = {"images": 900, "lists": 400, "runs": 500, "checkpoints": 400, "commands": 200}
@@ -241,8 +241,10 @@ def fuzz_checkpoints(folder: Path) -> int:
     import torch
     from torch import nn
 
-    from models.tensor_files import WeightsError, read_file
-    from utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+    from models import WeightsError
+    from models.tensor_files import read_file
+    from utils.checkpoint import load_checkpoint, save_checkpoint
+    from utils.runs import CheckpointError
 
     run, path = folder / "run", folder / "run" / "part.pt"
     wanted = {"method": "aand", "backbone": "resnet18", "image_size": 32}

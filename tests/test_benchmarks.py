@@ -22,7 +22,7 @@ from datasets.base import load_image, load_mask
 from datasets.view import WHOLE, View
 from tests.trees import make_folder
 from utils.cli import UsageError
-from utils.misc import process_peak
+from utils.memory import process_peak
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = ("--backbones", "efficientnet_lite0", "--image_size", 64, "--device", "cpu")

@@ -15,7 +15,6 @@ from torch import nn
 from models.teacher import build_teacher
 from tests.commands import decode, maps_of, run_test
 from utils.checkpoint import (
-    CheckpointError,
     build_model,
     load_checkpoint,
     load_model,
@@ -25,7 +24,7 @@ from utils.checkpoint import (
     teacher_path,
 )
 from utils.engine import predict_maps
-from utils.runs import read_config
+from utils.runs import CheckpointError, read_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS = {"method": "aand", "recipe": "published", "backbone": "efficientnet_lite0", "image_size": 32, "seed": 0}

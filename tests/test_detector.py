@@ -7,10 +7,9 @@ import pytest
 from PIL import Image
 
 from datasets.base import DataError
-from datasets.view import View
+from datasets.view import View, enlarge
 from tests.trees import good_image
 from utils.detector import Detector, Region, find_regions, load_detector
-from utils.evaluation import enlarge
 from utils.runs import RunError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -22,10 +22,10 @@ from utils.execution import (
     Optimizer,
     available_memory,
     cpu_has_bf16,
-    glibc,
     near,
     resolve_precision,
 )
+from utils.memory import glibc
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 ADAM = {"lr": 0.01, "betas": (0.5, 0.999)}
@@ -222,7 +222,7 @@ def test_a_prepared_teacher_gives_the_same_features(backbone, how):
 def test_freed_memory_is_kept_until_it_is_released():
     program = """
 import psutil
-from utils.execution import keep_freed_memory, release_freed_memory
+from utils.memory import keep_freed_memory, release_freed_memory
 resident = lambda: psutil.Process().memory_info().rss // 2**20  # MiB
 keep_freed_memory()
 before = resident()

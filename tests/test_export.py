@@ -24,7 +24,7 @@ from utils.engine import predict_maps
 from utils.export import FORMAT_PRECISIONS, SUFFIXES, ExportSource, export
 from utils.exported import ExportedModel, ExportedModelError, Facts, MissingPackage
 from utils.runs import RunError
-from utils.thresholds import GIVEN, Thresholds
+from utils.thresholds import GIVEN, Thresholds, write_thresholds
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -33,7 +33,7 @@ pytest.importorskip("openvino")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CASES = {"published": ("aand", "published"), "robust": ("aand", "robust"), "rd4ad": ("rd4ad", "published")}
-THRESHOLDS = json.loads(json.dumps(Thresholds((0.5, 1.25), ((0, 1.25), (9, 0.75)), 4096, GIVEN, 0.4).to_dict()))
+THRESHOLDS = Thresholds((0.5, 1.25), ((0, 1.25), (9, 0.75)), 4096, GIVEN, 0.4)
 
 class Files:
     """Run folders and what was exported of them, each made when it is first asked for."""
@@ -45,7 +45,7 @@ class Files:
         run = self.folder / case
         if not run.exists():
             make_run(run, *CASES[case])
-            (run / "checkpoints" / "bottle" / "thresholds.json").write_text(json.dumps(THRESHOLDS))
+            write_thresholds(run, "bottle", THRESHOLDS)
         return run
 
     def file(self, case, kind, precision="fp32"):
@@ -150,7 +150,7 @@ def test_the_snippet_of_the_documentation_runs_with_onnxruntime_alone(files, tmp
     score, decision = done.stdout.split()
     expected = files.expected("robust", photographs(1))[1][0]
     assert float(score) == pytest.approx(expected, rel=1e-3)
-    assert decision == str(bool(expected > THRESHOLDS["image_threshold"]))
+    assert decision == str(bool(expected > THRESHOLDS.image_threshold))
 
 
 def foreign_onnx(path):

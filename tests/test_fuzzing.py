@@ -21,8 +21,8 @@ from datasets.base import DataError
 from tests.commands import ROOT, run_train
 from tests.fuzzing import CONFIG, EXAMPLES, KINDS
 from tests.trees import make_visa
-from utils.checkpoint import CheckpointError, load_checkpoint
-from utils.runs import RunError, published_protocol, read_view
+from utils.checkpoint import load_checkpoint
+from utils.runs import CheckpointError, RunError, published_protocol, read_view
 
 FACTOR = os.environ.get("FUZZ_FACTOR")
 MEMORY = 2e9  # bytes, of a process that reads all inputs of a kind, torch included

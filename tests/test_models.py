@@ -12,12 +12,13 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
 
+from models import WeightsError
 from models.aand import AAND, discrepancy_map, gaussian_smooth
 from models.amplification import AmplifiedTeacher, MatchingGuidedResidualGate, sine_position_code
 from models.official import build_official, load_official, split_official, to_official
 from models.student import OneClassBottleneck, ReverseDecoder
 from models.teacher import StudentPlan, build_teacher
-from models.weights import WeightsError, find_weights
+from models.weights import find_weights
 from tests.golden import OFFICIAL_KEYS, array, official_part
 
 PARTS = ("encoder_AT", "bn", "decoder_ss")

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from datasets.loading import image_files
+from models import WeightsError
 from models.aand import gaussian_smooth
 from models.calibration import Calibration, residuals
 from models.official import official_name
 from models.similarity import compare_features
 from models.teacher import build_teacher
-from models.weights import WeightsError
 from tests.commands import TINY, run_test, run_train, same_weights
 from utils.checkpoint import build_model, load_model, stage_parts
 from utils.engine import calibrate

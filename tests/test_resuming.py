@@ -20,12 +20,11 @@ from tests.chaos.kill import torture
 from tests.commands import ROOT, TINY, run_test, run_train, same_weights
 from tests.trees import write_image
 from utils import progress as progress_module
-from utils.checkpoint import CheckpointError
 from utils.interruption import Interrupted
 from utils.progress import Progress
 from utils.resuming import started_with, unfinished_run
 from utils.run_log import RunLog
-from utils.runs import progress_path, read_config
+from utils.runs import CheckpointError, progress_path, read_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FLAGS = [*TINY, "--aux_path", "builtin"]

@@ -15,10 +15,11 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from datasets.base import Sample
+from datasets.view import enlarge
 from tests.commands import maps_of, run_test
 from tests.trees import make_mvtec, write_image
 from utils.environment import code_version, environment
-from utils.evaluation import enlarge, fingerprint
+from utils.evaluation import fingerprint
 from utils.metrics import METRICS, evaluate
 from utils.runs import published_protocol
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.tensor_files import WeightsError, read_file
+from models import WeightsError
+from models.tensor_files import read_file
 from tests.commands import TINY, Result, run_convert, run_process, run_test, run_train
-from utils.checkpoint import CheckpointError
 from utils.progress import Progress
-from utils.runs import stage_path, teacher_path
+from utils.runs import CheckpointError, stage_path, teacher_path
 
 
 class Bomb:

@@ -17,19 +17,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from models import WeightsError
 from models.aand import AAND
 from models.amplification import AmplifiedTeacher
 from models.teacher import PretrainedTeacher, build_teacher
-from models.tensor_files import WeightsError, describe_misfit, read_file
+from models.tensor_files import describe_misfit, read_file
 from utils.misc import atomic_write
 from utils.recipes import recipe_of
-from utils.runs import stage_path, teacher_path
+from utils.runs import CheckpointError, stage_path, teacher_path
 
 MODEL_SETTINGS = ("method", "backbone", "image_size")  # what a checkpoint must share with the model it is loaded into
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint that is missing, unreadable or of another model; the message names the file."""
 
 
 def build_model(pretrained: PretrainedTeacher, method: str, calibrated: bool = False) -> AAND:

@@ -144,13 +144,12 @@ def pick_device(name: str) -> torch.device:
 
 
 def run_model_command(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
-    """Run a program that needs torch: as run_command, with the errors of models and runs as well.
+    """Run a program that uses models: as run_command, with the errors of models and runs as well.
 
     Its flags are read before, and it imports torch itself, late: --help and mistyped flags must not wait seconds.
     """
-    from models.weights import WeightsError
-    from utils.checkpoint import CheckpointError
-    from utils.runs import RunError
+    from models import WeightsError
+    from utils.runs import CheckpointError, RunError
 
     run_command(lambda: main(args), WeightsError, CheckpointError, RunError)
 

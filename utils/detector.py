@@ -1,6 +1,6 @@
 """A trained category as a detector of anomalies: image files, Pillow images or arrays in, scores and maps out.
 
-    detector = load_detector("runs/NAME", "bottle")
+    detector = load_detector("runs/NAME", "bottle")                # or a file of scripts/export.py, without torch
     found = detector.predict("photo.jpg")                          # a list of images: a list of detections
     found.score, found.is_anomalous, found.p_value, found.regions
     found.anomaly_map                                              # float32 (H, W), of the photo's own size
@@ -12,28 +12,29 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from PIL import Image
 
 from datasets.base import as_rgb, load_image
-from datasets.view import WHOLE, View
-from utils.checkpoint import load_model
-from utils.cli import pick_device
-from utils.engine import predict_maps
-from utils.evaluation import enlarge
+from datasets.view import WHOLE, View, enlarge
+from utils.cli import UsageError, pick_device
+from utils.exported import OF_TORCH, RUNNABLE, ExportedModel
 from utils.runs import RunError, read_config, read_view, seed_folders, trained_categories
 from utils.thresholds import LargestPixels, Thresholds, read_thresholds
 
+if TYPE_CHECKING:  # model files are run where there is no torch
+    import torch
+
 AnyImage = str | PathLike | Image.Image | np.ndarray
-Compute = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 (N, S, S, 3) -> maps (N, S, S), scores (N,)
+Compute = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 (N, H, W, 3) -> maps (N, S, S), scores (N,)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What the model is shown of an image, uint8 (S, S, 3), and the image's own height and width."""
+    """What the model is shown of an image, uint8 (H, W, 3), and the image's own height and width."""
 
     pixels: np.ndarray
     size: tuple[int, int]
@@ -77,12 +78,12 @@ class Detection:
 class Detector:
     """How images are shown to a model, and what its scores mean.
 
-    compute: the model, whatever runs it; thresholds: of its good images, or None; `threshold`: one of your own for
-    scores and maps, in place of theirs.
+    compute: the model, whatever runs it; image_size: of what it is shown, None if it takes whole images; thresholds: of
+    its good images, or None; `threshold`: one of your own for scores and maps, in place of theirs.
     """
 
     compute: Compute
-    image_size: int
+    image_size: int | None
     view: View = WHOLE
     thresholds: Thresholds | None = None
     threshold: float | None = None
@@ -116,7 +117,8 @@ class Detector:
     def show(self, image: AnyImage) -> Shown:
         """What the model is to be shown of an image. Raises DataError if it cannot be used."""
         pixels = load_image(Path(image)) if isinstance(image, str | PathLike) else as_rgb(image)
-        return Shown(self.view.show(pixels, self.image_size), pixels.shape[:2])
+        shown = pixels if self.image_size is None else self.view.show(pixels, self.image_size)
+        return Shown(shown, pixels.shape[:2])
 
     def detect(self, shown: Sequence[Shown]) -> list[Detection]:
         """The detections of a batch."""
@@ -124,7 +126,7 @@ class Detector:
         return [self._judge(*one) for one in zip(maps, scores.tolist(), [s.size for s in shown], strict=True)]
 
     def score(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Maps (N, S, S) of the whole images, and scores (N,), of what is shown, uint8 (N, S, S, 3)."""
+        """Maps (N, S, S) of the whole images, and scores (N,), of what is shown, uint8 (N, H, W, 3)."""
         maps, scores = self.compute(pixels)
         return self.view.place(maps), scores
 
@@ -156,20 +158,45 @@ def find_regions(model_map: np.ndarray, threshold: float, size: tuple[int, int])
 
 
 def load_detector(
-    run: str | PathLike, category: str | None = None, seed: int | None = None,
+    model: str | PathLike, category: str | None = None, seed: int | None = None,
     device: torch.device | str = "cpu", batch_size: int = 16,
 ) -> Detector:  # fmt: skip
-    """The detector of a trained category; of a run with several seeds that of `seed`, or the first.
+    """The detector of a trained category: of a run folder, or of an .onnx or .xml file of scripts/export.py.
+
+    Of a run with several seeds it is that of `seed`, or the first. A file is run by onnxruntime or OpenVINO, without
+    torch, on the CPU and one whole image at a time: batches would have to be of one size, and gain little there.
 
     Raises RunError for a run or thresholds that cannot be used, and where a category or seed must be named;
-    CheckpointError for the model's files.
+    CheckpointError for the run's files; ExportedModelError, MissingPackage or UsageError for a model file.
     """
-    run = Path(run)
+    path = Path(model)
+    if path.suffix in (*RUNNABLE, *OF_TORCH) and not path.is_dir():
+        return _of_file(path, category, seed, str(device))
+    return _of_run(path, category, seed, str(device), batch_size)
+
+
+def _of_file(path: Path, category: str | None, seed: int | None, device: str) -> Detector:
+    if seed is not None:
+        raise UsageError(f"--seed {seed}: {path} holds one model; seeds are chosen when it is exported")
+    if device not in ("auto", "cpu"):
+        raise UsageError(f"--device {device}: {path} is run on the CPU; for a GPU give the run folder")
+    model = ExportedModel(path)
+    if category not in (None, model.facts.category):
+        raise UsageError(f"--category {category}: {path} holds {model.facts.category}")
+    return Detector(model.run, None, thresholds=model.facts.thresholds, batch_size=1)
+
+
+def _of_run(run: Path, category: str | None, seed: int | None, device: str, batch_size: int) -> Detector:
+    import torch
+
+    from utils.checkpoint import load_model
+    from utils.engine import predict_maps
+
     category = pick_category(run, category)
     folder = pick_seed(run, seed)
-    config, device = read_config(folder), pick_device(str(device))
+    config, picked = read_config(folder), pick_device(device)
     model, _ = load_model(folder, category, config)
-    model = model.to(device).optimize_for_inference()
+    model = model.to(picked).optimize_for_inference()
 
     def compute(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return predict_maps(model, torch.from_numpy(pixels), len(pixels))

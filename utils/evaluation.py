@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from datasets.base import Sample, load_mask, read_size
 from datasets.loading import image_files, paths_of, spread_masks
-from datasets.view import WHOLE, View
+from datasets.view import WHOLE, View, enlarge
 from models.aand import AAND
 from utils.engine import predict_maps
 from utils.image_store import FileStack, Stack
@@ -74,11 +73,6 @@ class Prediction:
         ]
         maps = [enlarge(anomaly_map, mask.shape) for anomaly_map, mask in zip(self.maps, masks, strict=True)]
         return evaluate(labels, self.scores, masks, maps)
-
-
-def enlarge(anomaly_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A map (H, W) resized bilinearly to `size` (height, width)."""
-    return cv2.resize(anomaly_map, size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def fingerprint(samples: Sequence[Sample], root: Path) -> dict[str, Any]:

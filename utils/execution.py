@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +20,10 @@ from models.aand import AAND
 from models.folding import fold_batch_norms
 from models.teacher import PretrainedTeacher
 from utils.cli import UsageError
+from utils.memory import release_freed_memory
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LARGEST_SHARE = 0.5  # of the memory or disk space free that images, or features, may take
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 @dataclass(frozen=True)
@@ -139,22 +137,3 @@ def near(stack: Tensor, device: torch.device) -> Tensor:
     and on other devices, the stack as it is."""
     fits = device.type == "cuda" and isinstance(stack, Tensor) and stack.nbytes <= 0.1 * available_memory(device)
     return stack.to(device) if fits else stack
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep freed memory: tensors of every step are as large as those of the last, and memory that comes anew
-    from the system must be cleared page by page first. Elsewhere nothing is done."""
-    if libc := glibc():
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        libc.mallopt(M_MMAP_THRESHOLD, 2**30)
-
-
-def release_freed_memory() -> None:
-    """Give kept memory back to the system once, where what is to come does not fit into the holes."""
-    if libc := glibc():
-        libc.malloc_trim(0)
-
-
-def glibc() -> ctypes.CDLL | None:
-    """The process's C library if it is GNU's."""
-    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

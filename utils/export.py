@@ -56,10 +56,12 @@ class ExportSource:
         """Of a run folder. Raises RunError or CheckpointError if one of its files cannot be used."""
         config = read_config(run)
         model, _ = load_model(run, category, config)
-        thresholds = read_thresholds(run, category)
         names = {name: config[name] for name in ("method", "backbone", "recipe", "image_size")}
-        return cls(model, Facts(category, **names, view=read_view(run, category), precision="fp32",
-                                thresholds=thresholds and thresholds.to_dict()))  # fmt: skip
+        facts = Facts(
+            category, **names, view=read_view(run, category), precision="fp32",
+            thresholds=read_thresholds(run, category),
+        )  # fmt: skip
+        return cls(model, facts)
 
     def deployed(self, precision: str) -> DeployedModel:
         """The model made ready, in the arithmetic of `precision` ("int8" starts from float32)."""

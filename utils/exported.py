@@ -3,7 +3,7 @@
     model = ExportedModel("bottle.onnx")                    # or bottle.xml, of OpenVINO, with bottle.bin beside it
     maps, scores = model.run(images)                        # uint8 (N, H, W, 3) -> (N, S, S), (N,)
     scores = model.score(["photo.jpg", "other.png"])
-    model.facts.category, model.facts.thresholds
+    model.facts.category, model.facts.thresholds            # utils/detector.py puts the two together
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from datasets.base import load_image
 from datasets.plain_json import parse_json
 from datasets.view import View
 from utils.cli import UsageError
+from utils.thresholds import Thresholds
 
 VERSION = 1  # of what a file holds
 KEY = "aand"  # of the metadata: one text in JSON
@@ -46,8 +46,8 @@ class MissingPackage(UsageError):
 class Facts:
     """What a model file says of itself.
 
-    view: what the model is shown of an image, done inside the file; thresholds: the content of the run's
-    thresholds.json, None if it had none; opset: of ONNX, None in other formats.
+    view: what the model is shown of an image, done inside the file; thresholds: of the run, None if it had none; opset:
+    of ONNX, None in other formats.
     """
 
     category: str
@@ -57,11 +57,12 @@ class Facts:
     image_size: int
     view: View
     precision: str
-    thresholds: dict[str, Any] | None = None
+    thresholds: Thresholds | None = None
     opset: int | None = None
 
     def to_text(self) -> str:
-        return json.dumps({"version": VERSION, **asdict(self)})
+        thresholds = self.thresholds and self.thresholds.to_dict()
+        return json.dumps({"version": VERSION, **asdict(self), "thresholds": thresholds})
 
     @classmethod
     def from_text(cls, text: str) -> Facts:
@@ -79,9 +80,10 @@ class Facts:
             raise ValueError("image_size in its metadata is not a number of pixels")
         if content["precision"] not in PRECISIONS:
             raise ValueError(f"precision in its metadata is none of {', '.join(PRECISIONS)}")
-        if not isinstance(content["thresholds"], dict | None) or not isinstance(content["opset"], int | None):
-            raise ValueError("thresholds or opset in its metadata are of another kind")
-        return cls(**content | {"view": View.from_dict(content["view"])})
+        if not isinstance(content["opset"], int | None):
+            raise ValueError("opset in its metadata is no number")
+        thresholds = None if content["thresholds"] is None else Thresholds.from_dict(content["thresholds"])
+        return cls(**content | {"view": View.from_dict(content["view"]), "thresholds": thresholds})
 
 
 class ExportedModel:

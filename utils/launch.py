@@ -22,16 +22,18 @@ from datasets.base import DataError
 from datasets.pairing import SPLITS
 from datasets.textures import find_aux_path, list_textures
 from models.teacher import build_teacher
-from utils.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, teacher_path
+from utils.checkpoint import load_checkpoint, save_checkpoint, teacher_path
 from utils.cli import UsageError, pick_device
 from utils.environment import code_version, environment
-from utils.execution import PLAIN, Execution, keep_freed_memory, resolve_precision
+from utils.execution import PLAIN, Execution, resolve_precision
 from utils.interruption import Interrupted
+from utils.memory import keep_freed_memory
 from utils.preflight import Skipped, usable_samples
 from utils.report import format_published_protocol
 from utils.resuming import is_finished, lock_run, unfinished_run
 from utils.run_log import LOG, RunLog
 from utils.runs import (
+    CheckpointError,
     RunError,
     check_settings,
     list_seeds,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import sys
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -95,18 +94,6 @@ def read_ahead(function: Callable, items: Iterable, workers: int, most: int) -> 
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def process_peak(status: Path = Path("/proc/self/status")) -> int:
-    """Bytes that this process took at most, from Linux's status file where it tells."""
-    lines = status.read_text(encoding="utf-8").splitlines() if status.is_file() else []
-    for line in lines:
-        if line.startswith("VmHWM:"):
-            return 1024 * int(line.split()[1])
-    import resource  # Windows has none
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on Linux not below what the parent had taken
 
 
 def _sync_folder(folder: Path) -> None:

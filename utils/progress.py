@@ -22,9 +22,11 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
-from models.tensor_files import WeightsError, first_line, read_file
-from utils.checkpoint import CheckpointError, save_tensors
+from models import WeightsError
+from models.tensor_files import first_line, read_file
+from utils.checkpoint import save_tensors
 from utils.interruption import Interrupted
+from utils.runs import CheckpointError
 
 SAVING_SHARE = 0.05  # of the time, at most: large models on slow disks are not saved after every epoch
 

@@ -44,6 +44,10 @@ class RunError(RuntimeError):
     """A run folder that cannot be used; the message names it and says what helps."""
 
 
+class CheckpointError(RuntimeError):
+    """A checkpoint that is missing, unreadable or of another model; the message names the file."""
+
+
 def teacher_path(run: Path) -> Path:
     return run / "checkpoints" / "teacher.pt"
 

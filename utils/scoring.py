@@ -24,9 +24,10 @@ from tqdm import tqdm
 from datasets import DataSource, open_dataset
 from datasets.base import DataError, Sample, read_size
 from datasets.loading import evaluation_files
+from datasets.view import enlarge
 from utils.checkpoint import load_model
 from utils.environment import code_version, environment
-from utils.evaluation import Prediction, TestSet, enlarge, fingerprint
+from utils.evaluation import Prediction, TestSet, fingerprint
 from utils.image_store import ImageStore, Stack
 from utils.misc import atomic_write
 from utils.preflight import Skipped, usable_samples
