@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from datasets.base import resize
+
 if TYPE_CHECKING:  # what only reads runs needs no torch
     from torch import Tensor
 
@@ -71,12 +73,13 @@ class View:
 
     def show(self, image: np.ndarray, size: int) -> np.ndarray:
         """An image uint8 (H, W, 3) as the model sees it: uint8 (size, size, 3)."""
-        shown = np.asarray(self._resize(image, size, Image.Resampling.BICUBIC))
+        shown = np.asarray(resize(Image.fromarray(image), size, self._box_in(image)))
         return shown if (self.black, self.white) == (0, 255) else self._table()[shown]
 
     def show_mask(self, mask: np.ndarray, size: int) -> np.ndarray:
         """A mask uint8 (H, W) of the image, resized with nearest neighbour: uint8 (size, size)."""
-        return np.asarray(self._resize(mask, size, Image.Resampling.NEAREST))
+        box = self._box_in(mask)
+        return np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST, box=box))
 
     def place(self, maps: np.ndarray) -> np.ndarray:
         """Maps float32 (N, S, S) of what is shown, as maps (N, S, S) of the whole images; beside the box each has its
@@ -96,10 +99,10 @@ class View:
         top, bottom, left, right = (round(edge * size) for edge in (self.top, self.bottom, self.left, self.right))
         return top, max(bottom, top + 1), left, max(right, left + 1)  # both may round to the same
 
-    def _resize(self, array: np.ndarray, size: int, method: Image.Resampling) -> Image.Image:
+    def _box_in(self, array: np.ndarray) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom in pixels of an image or mask."""
         height, width = array.shape[:2]
-        box = (self.left * width, self.top * height, self.right * width, self.bottom * height)
-        return Image.fromarray(array).resize((size, size), method, box=box)
+        return self.left * width, self.top * height, self.right * width, self.bottom * height
 
     def _table(self) -> np.ndarray:
         """What each grey level is shown as."""

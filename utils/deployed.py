@@ -42,8 +42,7 @@ class DeployedModel(nn.Module):
 class ShownImage(nn.Module):
     """`View.show` for a batch: images (N, H, W, 3) to (N, 3, size, size), float32 holding whole numbers of 0..255.
 
-    The horizontal pass comes first, as in Pillow; from version 13 on, Pillow turns them round for images that are much
-    taller than wide, with other roundings: docs/deployment.md has what that does to scores.
+    The horizontal pass comes first, as in datasets/base.py.
     """
 
     def __init__(self, view: View, size: int):

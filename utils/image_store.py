@@ -29,6 +29,8 @@ from datasets.problems import MOST_SHOWN
 from utils.execution import LARGEST_SHARE, available_memory
 from utils.misc import atomic_write, in_parallel, reserve
 
+DECODER = 2  # of cache files: another number when the code makes other pixels of the same file
+
 
 class FileStack:
     """Files that are decoded each time they are asked for: the stand-in for a tensor where nothing is kept."""
@@ -149,7 +151,7 @@ class ImageStore:
 
 
 def _key(part: Files) -> str:
-    """What the decoded files depend on, as a name: paths, sizes, times of change, and the library that decodes."""
+    """What the decoded files depend on, as a name: paths, sizes, times of change, and what decodes them."""
 
     def state(path: Path) -> list:
         try:
@@ -158,5 +160,5 @@ def _key(part: Files) -> str:
             return [str(path), None, None]
         return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
 
-    content = [Image.__version__, part.depends_on, *(state(path) for path in (*part.paths, *part.other_paths))]
+    content = [DECODER, Image.__version__, part.depends_on, *(state(path) for path in (*part.paths, *part.other_paths))]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
