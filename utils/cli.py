@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,15 +144,30 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Nothing that is printed is seen."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+@contextmanager
+def first_alone_heard() -> Iterator[None]:
+    """Of the processes that torchrun starts on a machine one says what is wrong with the flags that all have."""
+    with nullcontext() if os.environ.get("LOCAL_RANK", "0") == "0" else silenced():
+        yield
+
+
 def run_model_command(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
     """Run a program that uses models: as run_command, with the errors of models and runs as well.
 
     Its flags are read before, and it imports torch itself, late: --help and mistyped flags must not wait seconds.
     """
     from models import WeightsError
+    from utils.distributed import ProcessError, ProcessLost
     from utils.runs import CheckpointError, RunError
 
-    run_command(lambda: main(args), WeightsError, CheckpointError, RunError)
+    run_command(lambda: main(args), WeightsError, CheckpointError, RunError, ProcessError, ProcessLost)
 
 
 def run_command(main: Callable[[], None], *errors: type[Exception]) -> None:
