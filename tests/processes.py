@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import runpy
@@ -24,7 +25,7 @@ from tests.commands import ROOT
 from utils.progress import Progress
 
 PRELOADED = ["tests.processes", "utils.launch", "utils.scoring"]
-PATIENCE = 120  # seconds
+PATIENCE = 300  # seconds without anything ending
 
 
 class Processes:
@@ -72,7 +73,7 @@ class Processes:
             failed = any(running.pop(sentinel).exitcode for sentinel in ended)
             for process in running.values():
                 if not ended:
-                    process.kill()
+                    os.kill(process.pid, signal.SIGABRT)  # which shows where it hangs
                 elif failed:
                     process.terminate()
         return [process.exitcode for process in started]
@@ -82,6 +83,7 @@ def _start(folder: Path, rank: int, count: int, port: int, work: Callable, *argu
     log = os.open(folder / f"{rank}.out", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    faulthandler.enable()
     os.chdir(folder)
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

@@ -51,6 +51,7 @@ class World:
     rank: int = 0
     size: int = 1
     control: dist.ProcessGroup | None = field(default=None, compare=False)  # for what is not on a device
+    store: dist.Store | None = field(default=None, compare=False)
 
     @property
     def is_first(self) -> bool:
@@ -144,11 +145,13 @@ class World:
         """Until all are here."""
         self.together(_nothing)
 
-    def all_come(self) -> bool:
-        """Whether all processes make this call within a minute."""
+    def all_come(self, place: str) -> bool:
+        """Whether all processes make this call, of this place, within a minute: some may wait for others elsewhere."""
+        if self.size == 1:
+            return True
+        self.store.set(f"{place}/{self.rank}", "")
         try:
-            if self.size > 1:
-                dist.monitored_barrier(self.control, timeout=PATIENCE)
+            self.store.wait([f"{place}/{rank}" for rank in range(self.size)], PATIENCE)
         except RuntimeError:
             return False
         return True
@@ -174,10 +177,9 @@ def join() -> Iterator[World]:
     store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun's store still has what earlier ones said
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(
-        backend, store=dist.PrefixStore(f"attempt{attempt}", store), rank=rank, world_size=size, timeout=TIMEOUT
-    )
-    world = World(rank, size, dist.new_group(backend="gloo", timeout=TIMEOUT))
+    store = dist.PrefixStore(f"attempt{attempt}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    world = World(rank, size, dist.new_group(backend="gloo", timeout=TIMEOUT), store)
     with nullcontext() if world.is_first else silenced():
         try:
             yield world

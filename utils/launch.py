@@ -213,7 +213,7 @@ def train_run(run: Path, seed: int, plan: Plan, training_set: Callable[[str], Tr
         except (OSError, ProcessLost):  # the next would fail too
             raise
         except Exception as error:  # whatever it is, it must not cost the others hours
-            if not world.all_come():
+            if not world.all_come(f"{run} {category} failed"):
                 RunLog(run).note(traceback.format_exc())
                 raise RunError(f"{category} failed in process {world.rank} alone: {describe(error)}") from error
             failed.append(category)
