@@ -5,24 +5,27 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed import TCPStore
 
 from datasets.base import DataError
 from tests.commands import ROOT, TINY, run_train, same_weights
 from tests.processes import Processes, StopAfter
 from tests.trees import make_mvtec
 from utils import distributed, engine, progress
-from utils.distributed import World, own_device
+from utils.distributed import World, kept_by_launcher, own_device
 from utils.execution import available_memory
 from utils.features import TeacherFeatures
 from utils.misc import WriteError
-from utils.runs import read_config
+from utils.runs import progress_path, read_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 # Five images in batches of two: of the last batch, a single image, one process has nothing. Four checks for a stop an
@@ -96,17 +99,45 @@ def test_torchrun_starts_a_killed_process_again_and_the_run_ends_with_the_same_b
         "    StopAfter(1, 7, signal.SIGKILL)(int(os.environ['RANK']))\n"  # in the second epoch of Stage I
         f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
     )
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launcher, "--max-restarts", "1", script, *FLAGS]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        list(map(str, command)), cwd=farm.folder, env=environment, capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr
+    launcher = launch(farm.folder, "--max-restarts", 1, script, *FLAGS)
+    _, errors = launcher.communicate(timeout=300)
+    assert launcher.returncode == 0, errors
     [run] = (farm.folder / "runs").iterdir()
     assert "bottle: stage 1 goes on in epoch 2, step 1" in (run / "log.txt").read_text()
-    assert "going on with the unfinished" not in done.stderr  # torchrun's store knows it
+    assert "going on with the unfinished" not in errors  # torchrun's store knows it
     assert_same_run(run, farm.folder / "two")
+
+
+def launch(folder: Path, *arguments: object) -> subprocess.Popen:
+    """torchrun with two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(list(map(str, command)), cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_torchrun_stops_all_after_their_step(farm, number):
+    run = farm.folder / number.name
+    launcher = launch(farm.folder, ROOT / "train.py", *FLAGS, "--epochs_stage1", 500, "--output", run.name)
+    deadline = time.monotonic() + 300
+    while not (run / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    launcher.send_signal(number)
+    _, errors = launcher.communicate(timeout=100)
+    assert launcher.returncode != 0
+    assert errors.count(f"go on with: python train.py --resume {run.name}") == 1 and errors.count("\nstopped\n") == 1
+    assert "train.py\", line" not in errors  # no traceback of a process
+    assert progress_path(run, "bottle", 1).is_file()
+
+
+def test_torchruns_store_keeps_the_run_for_the_next_attempt(monkeypatch):
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(store.port))
+    assert kept_by_launcher("run", lambda: "runs/first") == "runs/first"  # without torchrun nothing is kept
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    assert kept_by_launcher("run", lambda: "runs/second") == "runs/second"
+    assert kept_by_launcher("run", lambda: pytest.fail("a run was looked for")) == "runs/second"
 
 
 def fail_to_read(rank: int) -> None:
