@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -154,8 +155,16 @@ def silenced() -> Iterator[None]:
 @contextmanager
 def first_alone_heard() -> Iterator[None]:
     """Of the processes that torchrun starts on a machine one says what is wrong with the flags that all have."""
-    with nullcontext() if os.environ.get("LOCAL_RANK", "0") == "0" else silenced():
+    if os.environ.get("LOCAL_RANK", "0") == "0":
         yield
+        return
+    try:
+        with silenced():
+            yield
+    except SystemExit as end:
+        if end.code:
+            time.sleep(5)  # torchrun ends all when one ends: the first must have spoken
+        raise
 
 
 def run_model_command(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
