@@ -98,7 +98,8 @@ def test_torchrun_starts_a_killed_process_again_and_the_run_ends_with_the_same_b
     script = farm.folder / "dying.py"
     script.write_text(
         f"import os, runpy, signal, sys\nsys.path.insert(0, {str(ROOT)!r})\n"
-        "from tests.processes import StopAfter\n"
+        "from tests.processes import StopAfter, draw_few_positions\n"
+        "draw_few_positions()\n"
         "if os.environ['TORCHELASTIC_RESTART_COUNT'] == '0':\n"
         "    StopAfter(1, 7, signal.SIGKILL)(int(os.environ['RANK']))\n"  # in the second epoch of Stage I
         f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
