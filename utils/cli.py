@@ -173,8 +173,7 @@ def run_model_command(main: Callable[[argparse.Namespace], None], args: argparse
     Its flags are read before, and it imports torch itself, late: --help and mistyped flags must not wait seconds.
     """
     from models import WeightsError
-    from utils.distributed import ProcessError, ProcessLost
-    from utils.runs import CheckpointError, RunError
+    from utils.runs import CheckpointError, ProcessError, ProcessLost, RunError
 
     run_command(lambda: main(args), WeightsError, CheckpointError, RunError, ProcessError, ProcessLost)
 

@@ -28,20 +28,13 @@ from torch import Tensor
 
 from utils.cli import UsageError, silenced
 from utils.interruption import Interrupted, ignore_signals
+from utils.runs import ProcessError, ProcessLost
 
 TIMEOUT = timedelta(minutes=30)  # that a process waits for the others: the first may save, or compute metrics
 PATIENCE = timedelta(seconds=60)  # that a process which failed waits for the others to fail as well
 FAILED = 1000  # above all signals' numbers
 
 Result = TypeVar("Result")
-
-
-class ProcessError(RuntimeError):
-    """What failed in another process, in words; every process knows it."""
-
-
-class ProcessLost(RuntimeError):
-    """Another process does not answer any more, or cannot write: the run cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +162,8 @@ ALONE = World()
 def join() -> Iterator[World]:
     """Join the processes that torchrun started; the first alone is heard.
 
-    Another process's end, and what all know of, ends the others silently. What happens to one alone passes through.
+    Another process's end, and what all know of, ends the others silently, after the first. What happens to one alone
+    passes through.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield ALONE
@@ -183,12 +177,14 @@ def join() -> Iterator[World]:
     with nullcontext() if world.is_first else silenced():
         try:
             yield world
-        except (ProcessError, ProcessLost, Interrupted) as end:
+        except (ProcessError, ProcessLost, Interrupted, SystemExit) as end:
             if world.is_first:
                 raise
             ignore_signals()
             with suppress(ProcessLost):  # torchrun ends all when one ends: the first must have spoken
                 world.wait()
+            if isinstance(end, SystemExit):
+                raise
             sys.exit(end.exit_status if isinstance(end, Interrupted) else 2)
     dist.destroy_process_group()
 

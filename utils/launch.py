@@ -24,7 +24,7 @@ from datasets.textures import find_aux_path, list_textures
 from models.teacher import build_teacher
 from utils.checkpoint import keep_teacher
 from utils.cli import UsageError, pick_device
-from utils.distributed import ProcessError, ProcessLost, World, join, kept_by_launcher, own_device
+from utils.distributed import World, join, kept_by_launcher, own_device
 from utils.environment import code_version, environment
 from utils.execution import PLAIN, Execution, resolve_precision
 from utils.interruption import Interrupted
@@ -35,6 +35,8 @@ from utils.resuming import is_finished, lock_run, unfinished_run
 from utils.run_log import LOG, RunLog
 from utils.runs import (
     CheckpointError,
+    ProcessError,
+    ProcessLost,
     RunError,
     check_settings,
     list_seeds,

@@ -50,6 +50,14 @@ class CheckpointError(RuntimeError):
     """A checkpoint that is missing, unreadable or of another model; the message names the file."""
 
 
+class ProcessError(RuntimeError):
+    """What failed in another of the processes that train together, in words; all know it."""
+
+
+class ProcessLost(RuntimeError):
+    """Another process does not answer any more, or cannot write: the run cannot go on."""
+
+
 def teacher_path(run: Path) -> Path:
     return run / "checkpoints" / "teacher.pt"
 
