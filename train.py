@@ -10,6 +10,10 @@ The result of a run is its last epoch, or with --select synthetic the one that i
 images influence nothing here. Score it with test.py. A run that was stopped, killed or failed goes on where it was:
 
     python train.py --resume runs/NAME                              # or the same command again
+
+Several processes train one model, each a share of every batch (docs/scaling.md):
+
+    torchrun --nproc_per_node 4 train.py --data_root data/mvtec --sync_norms
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from utils.cli import (
     SELECTIONS,
     add_reading_flags,
     at_least,
+    first_alone_heard,
     image_size,
     positive,
     run_model_command,
@@ -74,7 +79,8 @@ def make_parser() -> argparse.ArgumentParser:
         "(efficientnet_lite0 only), random (for tests) or the path of a state dict")  # fmt: skip
     add("--image_size", type=image_size, default=256, metavar="N", help="pixels, a multiple of 32 up to "
         f"{MAX_IMAGE_SIZE} (default 256)")  # fmt: skip
-    add("--batch_size", type=at_least(1), default=16, metavar="N", help="images (default 16)")
+    add("--batch_size", type=at_least(1), default=16, metavar="N", help="images, of all processes together "
+        "(default 16)")  # fmt: skip
     add("--epochs_stage1", type=at_least(1), default=100, metavar="N", help="epochs of the amplification (default 100)")
     add("--epochs_stage2", type=at_least(1), default=120, metavar="N", help="epochs of the student (default 120)")
     add("--lr", type=positive, default=0.005, metavar="X", help="Adam's learning rate in both stages (default 0.005)")
@@ -86,6 +92,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--cache_features", choices=["auto", "on", "off"], default="auto", help="keep the teacher's features for "
         "Stage II, which never change, in memory or, with --cache disk, on disk; auto: where they fit (default auto)")
     add("--compile", action="store_true", help="use torch.compile; needs a C++ compiler, and minutes at first")
+    add("--sync_norms", action="store_true", help="with several processes: let the student's batch norms see whole "
+        "batches, as those of one process do, not each process's share")  # fmt: skip
     add("--deterministic", action="store_true", help="on CUDA the same bits every time, more slowly; on a CPU it is "
         "so anyway")  # fmt: skip
     add("--plain", action="store_true", help="for benchmarks: nothing of what makes training fast (--precision fp32, "
@@ -101,7 +109,8 @@ def make_parser() -> argparse.ArgumentParser:
         "these thresholds, on average (default 0.01)")  # fmt: skip
     add("--eval_every", type=at_least(0), default=0, metavar="K", help="log the test metrics every K epochs of Stage "
         "II; they influence nothing (default 0: never)")  # fmt: skip
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ...; of several processes each takes a "
+        "CUDA device of its own (default auto)")  # fmt: skip
     add("--fg_root", type=user_path, default=Path("fg_mask"), metavar="DIR", help="foreground masks of "
         "scripts/fore_extractor.py (default fg_mask)")  # fmt: skip
     add("--output", type=user_path, metavar="DIR", help="run folder (default: the unfinished run of the same command, "
@@ -119,4 +128,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_model_command(main, parse_args())
+    with first_alone_heard():
+        given = parse_args()
+    run_model_command(main, given)

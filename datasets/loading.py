@@ -142,21 +142,23 @@ class SyntheticAnomalies:
 
     images: uint8 (N, S, S, 4), RGB and the foreground mask of 0 and 1, as of `training_files`; textures: uint8
     (T, 3, S, S); both tensors, or what is indexed like them. What is drawn depends on the seed and the epoch alone; the
-    batch size only cuts it.
+    batch size only cuts it, and `share(B)` says which part of B images to make: by default (`slice(B)`) all of them.
     """
 
     def __init__(
         self, images: Tensor, textures: Tensor, *, batch_size: int, seed: int, device: torch.device | str = "cpu",
-        one_by_one: bool = False,
+        one_by_one: bool = False, share: Callable[[int], slice] = slice,
     ):  # fmt: skip
         self.images, self.textures = images, textures
         self.batch_size, self.seed, self.device, self.one_by_one = batch_size, seed, device, one_by_one
+        self.share = share
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Batches of images uint8 (B, 3, S, S), masks and foregrounds uint8 (B, 1, S, S) of 0 and 1."""
         generator = torch.Generator().manual_seed(epoch_seed(self.seed, epoch))
         for batch in epoch_batches(len(self.images), self.batch_size, self.seed, epoch):
-            draws = draw_anomalies(len(batch), generator)
+            own = self.share(len(batch))
+            batch, draws = batch[own], draw_anomalies(len(batch), generator)[own]
             parts = 1 if self.one_by_one else self.batch_size
             made = [self._make(*part) for part in zip(batch.split(parts), draws.split(parts), strict=True)]
             images, masks, foregrounds = (torch.cat(tensors) for tensors in zip(*made, strict=True))
@@ -176,9 +178,9 @@ def to_device(batch: Tensor, device: torch.device | str) -> Tensor:
     return batch.to(device, non_blocking=True)
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """A generator's seed for one epoch of a run."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+def epoch_seed(seed: int, epoch: int, *part: int) -> int:
+    """A generator's seed for one epoch of a run, or for a part of it."""
+    return int(np.random.SeedSequence([seed, epoch, *part]).generate_state(1)[0])
 
 
 def _load_planes(path: Path, size: int) -> np.ndarray:

@@ -96,6 +96,14 @@ def stage_parts(model: AAND) -> dict[int, dict[str, nn.Module]]:
     return dict(sorted(parts.items()))
 
 
+def keep_teacher(run: Path, pretrained: PretrainedTeacher, settings: Mapping[str, Any]) -> None:
+    """Save the teacher of a run that begins; one that goes on keeps its own."""
+    if teacher_path(run).is_file():
+        load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
+    else:
+        save_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings, seconds=0.0)
+
+
 def load_model(run: Path, category: str, settings: Mapping[str, Any]) -> tuple[AAND, float]:
     """The trained model of a category in eval mode, and the seconds its training took.
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,15 +145,37 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Nothing that is printed is seen."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+@contextmanager
+def first_alone_heard() -> Iterator[None]:
+    """Of the processes that torchrun starts on a machine one says what is wrong with the flags that all have."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        yield
+        return
+    try:
+        with silenced():
+            yield
+    except SystemExit as end:
+        if end.code:
+            time.sleep(5)  # torchrun ends all when one ends: the first must have spoken
+        raise
+
+
 def run_model_command(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
     """Run a program that uses models: as run_command, with the errors of models and runs as well.
 
     Its flags are read before, and it imports torch itself, late: --help and mistyped flags must not wait seconds.
     """
     from models import WeightsError
-    from utils.runs import CheckpointError, RunError
+    from utils.runs import CheckpointError, ProcessError, ProcessLost, RunError
 
-    run_command(lambda: main(args), WeightsError, CheckpointError, RunError)
+    run_command(lambda: main(args), WeightsError, CheckpointError, RunError, ProcessError, ProcessLost)
 
 
 def run_command(main: Callable[[], None], *errors: type[Exception]) -> None:

@@ -1,11 +1,16 @@
 """The two training stages and the prediction of anomaly maps.
 
 A stage trains its model in place and calls `on_epoch(epoch, figures)` after each epoch, `figures` being plain floats.
+
+With several processes (`execution.world`) each works on its share of a batch. Means over images and over positions are
+those of the whole batch, an image's hardest positions are its own; but each process draws the pairs of the
+amplification loss from its share alone, and this loss is the mean over the processes' ones, weighted by their images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 import numpy as np
 import torch
@@ -27,8 +32,10 @@ from models.losses import (
 )
 from models.similarity import compare_features
 from utils.average import Average
+from utils.distributed import ALONE, World
 from utils.execution import Execution, Optimizer
 from utils.features import TeacherFeatures
+from utils.norms import running_statistics
 from utils.progress import GeneratorState, Progress
 from utils.recipes import LR_FACTOR, PUBLISHED, Recipe
 
@@ -54,7 +61,7 @@ def train_stage1(
     Raises NonFiniteLoss at the end of an epoch in which the loss became NaN or infinite.
     """
     progress = progress or Progress()
-    device = teacher.pretrained.mean.device
+    device, world = teacher.pretrained.mean.device, execution.world
     optimizer = Optimizer(teacher.amplification.parameters(), lr, ADAM_BETAS, execution, device)
     scheduler = MultiStepLR(optimizer.adam, PUBLISHED.milestones(epochs), LR_FACTOR)
     generator, figures = torch.Generator(), Average()
@@ -63,11 +70,15 @@ def train_stage1(
         if progress.step == 0:
             generator.manual_seed(epoch_seed(seed, epoch))
         for images, masks, foregrounds in progress.steps(anomalies.epoch(epoch)):
+            if world.size > 1:  # positions are of the share; and only the first process's generator is kept
+                generator.manual_seed(epoch_seed(seed, epoch, progress.step, world.rank))
             focal, amplify, counts = stage1_losses(teacher, images, masks, foregrounds, generator, execution)
             loss = focal + AMPLIFY_WEIGHT * amplify
-            optimizer.step(loss)
-            figures.add(len(images), loss=loss, focal=focal, amplify=amplify)
-            figures.count(counts)
+            whole = world.total(len(images))
+            weight = len(images) / whole
+            optimizer.step(loss, weight)
+            figures.add(whole, **world.means(weight, loss=loss, focal=focal, amplify=amplify))
+            figures.count(world.sum(counts))
         means = figures.finish()
         scheduler.step()
         on_epoch(epoch, means)
@@ -121,8 +132,10 @@ def train_stage2(
     Raises NonFiniteLoss at the end of an epoch in which the loss became NaN or infinite.
     """
     progress = progress or Progress()
+    device, world = model.pretrained.mean.device, execution.world
     parameters = [*model.bottleneck.parameters(), *model.decoder.parameters()]
-    optimizer = Optimizer(parameters, lr, ADAM_BETAS, execution, model.pretrained.mean.device)
+    statistics = running_statistics(model.bottleneck, model.decoder)
+    optimizer = Optimizer(parameters, lr, ADAM_BETAS, execution, device, statistics)
     scheduler = MultiStepLR(optimizer.adam, recipe.milestones(epochs), LR_FACTOR)
     figures = Average()
     progress.track(optimizer=optimizer, scheduler=scheduler, figures=figures)
@@ -130,8 +143,10 @@ def train_stage2(
         model.train()
         for teacher_features in progress.steps(features.epoch(epoch)):
             loss = stage2_loss(model, teacher_features, recipe.hard_positions, execution)
-            optimizer.step(loss)
-            figures.add(len(teacher_features[0]), loss=loss)
+            whole = world.total(len(teacher_features[0]))
+            weight = len(teacher_features[0]) / whole
+            optimizer.step(loss, weight)
+            figures.add(whole, **world.means(weight, loss=loss))
         means = figures.finish()
         scheduler.step()
         model.eval()
@@ -171,6 +186,8 @@ def calibrate(model: AAND, features: TeacherFeatures, execution: Execution) -> N
             totals = [level.flatten(-2).mean(dim=-1).double().sum(dim=0) for level in levels]
             sums = totals if sums is None else [a + b for a, b in zip(sums, totals, strict=True)]
             count += len(levels[0])
+        execution.world.sum_all(sums)
+        count = execution.world.total(count)
         return [total / count for total in sums]
 
     calibration.reset()
@@ -185,13 +202,23 @@ def calibrate(model: AAND, features: TeacherFeatures, execution: Execution) -> N
 
 
 @torch.inference_mode()
-def predict_maps(model: AAND, images: Tensor, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Anomaly maps float32 (N, S, S) and scores (N,) of uint8 images (N, S, S, 3), or what is sliced like them."""
+def predict_maps(
+    model: AAND, images: Tensor, batch_size: int, world: World = ALONE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Anomaly maps float32 (N, S, S) and scores (N,) of uint8 images (N, S, S, 3), or what is sliced like them.
+
+    Several processes share the batches, which are those of a single one, and each gets all maps.
+    """
     model.eval()
-    maps, scores = [], []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size].permute(0, 3, 1, 2)
-        anomaly_map, anomaly_score = model(model.normalise(batch))
-        maps.append(anomaly_map[:, 0].cpu())
-        scores.append(anomaly_score.cpu())
+    starts = range(0, len(images), batch_size)
+
+    def predict() -> list[tuple[Tensor, Tensor]]:
+        found = []
+        for start in starts[world.share(len(starts))]:
+            batch = images[start : start + batch_size].permute(0, 3, 1, 2)
+            anomaly_map, anomaly_score = model(model.normalise(batch))
+            found.append((anomaly_map[:, 0].cpu(), anomaly_score.cpu()))
+        return found
+
+    maps, scores = zip(*chain(*world.gather(world.together(predict))), strict=True)
     return torch.cat(maps).numpy(), torch.cat(scores).numpy()

@@ -14,6 +14,7 @@ from datasets.base import Sample, load_mask, read_size
 from datasets.loading import image_files, paths_of, spread_masks
 from datasets.view import WHOLE, View, enlarge
 from models.aand import AAND
+from utils.distributed import ALONE, World
 from utils.engine import predict_maps
 from utils.image_store import FileStack, Stack
 from utils.metrics import evaluate
@@ -54,13 +55,19 @@ class Prediction:
     scores: np.ndarray
 
     @classmethod
-    def of(cls, model: AAND, test_set: TestSet, batch_size: int) -> Prediction:
-        maps, scores = predict_maps(model, test_set.images, batch_size)
+    def of(cls, model: AAND, test_set: TestSet, batch_size: int, world: World = ALONE) -> Prediction:
+        maps, scores = predict_maps(model, test_set.images, batch_size, world)
         return cls(test_set.view.place(maps), scores)
 
     def evaluate(self, test_set: TestSet) -> dict[str, float]:
         """The metrics that can be computed, as fractions."""
         return evaluate(test_set.labels, self.scores, test_set.masks, self.maps)
+
+    @classmethod
+    def metrics(cls, model: AAND, test_set: TestSet, batch_size: int, world: World) -> dict[str, float]:
+        """The metrics of a model whose maps the processes compute together; the first alone makes metrics of them."""
+        prediction = cls.of(model, test_set, batch_size, world)
+        return world.from_first(lambda: prediction.evaluate(test_set))
 
     def evaluate_native(self, samples: Sequence[Sample]) -> dict[str, float]:
         """The same with each mask as its file has it, and the maps enlarged to it (good images: to the image)."""

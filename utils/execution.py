@@ -1,4 +1,5 @@
-"""How a model is computed: number format, memory layout, optimiser. Speed depends on it, results by rounding alone.
+"""How a model is computed: number format, memory layout, optimiser, processes. Speed depends on it, results by
+rounding alone (with several processes also by what docs/scaling.md says).
 
     execution = Execution(precision=resolve_precision("auto", device))
     with execution.autocast(device): ...
@@ -6,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from models.aand import AAND
 from models.folding import fold_batch_norms
 from models.teacher import PretrainedTeacher
 from utils.cli import UsageError
+from utils.distributed import ALONE, World, processes_here
 from utils.memory import release_freed_memory
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -37,6 +39,7 @@ class Execution:
     compile: bool = False  # torch.compile
     trunk_passes: int = 1  # of the frozen trunk in a step of Stage I
     one_by_one: bool = False  # synthesise and evaluate an image at a time
+    world: World = ALONE  # the processes that train together
 
     @property
     def dtype(self) -> torch.dtype:
@@ -70,12 +73,17 @@ PLAIN = Execution(channels_last=False, fold_norms=False, fused_optimizer=False, 
 
 
 class Optimizer:
-    """Adam and, for float16, a gradient scaler: one call a step."""
+    """Adam and, for float16, a gradient scaler: one call a step.
+
+    With several processes gradients are summed over them, and `statistics`, such as those of batch norms, become means
+    over their shares, in the same message: all processes stay the same.
+    """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float], execution: Execution,
-                 device: torch.device):  # fmt: skip
+                 device: torch.device, statistics: Sequence[Tensor] = ()):  # fmt: skip
+        self.parameters, self.statistics, self.world = list(parameters), statistics, execution.world
         fused = execution.fused_optimizer and device.type in ("cpu", "cuda")
-        self.adam = Adam(parameters, lr, betas=betas, fused=fused)
+        self.adam = Adam(self.parameters, lr, betas=betas, fused=fused)
         self.scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "fp16")
         release_freed_memory()  # of building the model
 
@@ -86,15 +94,27 @@ class Optimizer:
         self.adam.load_state_dict(state["adam"])
         self.scaler.load_state_dict(state["scaler"])
 
-    def step(self, loss: Tensor) -> None:
-        """Go one step down the gradient of `loss`."""
+    def step(self, loss: Tensor, weight: float = 1.0) -> None:
+        """Go one step down the gradient of `loss`, a mean over this process's share of a batch that is `weight` of all
+        of it."""
         first = not self.adam.state
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss * weight).backward()
+        if self.world.size > 1:
+            self._unite(weight)
         self.scaler.step(self.adam)
         self.scaler.update()
         self.adam.zero_grad(set_to_none=True)  # now: the next step's activations need the room
         if first:  # Adam's moments now lie where the next activations would have fitted
             release_freed_memory()
+
+    @torch.no_grad()
+    def _unite(self, weight: float) -> None:
+        for parameter in self.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        for statistic in self.statistics:
+            statistic.mul_(weight)
+        self.world.sum_all([*(parameter.grad for parameter in self.parameters), *self.statistics])
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -120,7 +140,8 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that can be taken now: of a CUDA device's memory, or of the machine's, control groups considered."""
+    """Bytes that can be taken now: of a CUDA device's memory, or this process's part of the machine's, control groups
+    considered."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = psutil.virtual_memory().available
@@ -128,8 +149,8 @@ def available_memory(device: torch.device) -> int:
     try:
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
     except (OSError, ValueError):  # no limit is written as "max"
-        return free
-    return min(free, max(0, limit - used))
+        return free // processes_here()
+    return min(free, max(0, limit - used)) // processes_here()
 
 
 def near(stack: Tensor, device: torch.device) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from datasets.loading import epoch_batches, to_device
 from models.aand import AAND
+from utils.distributed import processes_here
 from utils.execution import LARGEST_SHARE, Execution, available_memory
 from utils.misc import reserve
 
@@ -36,8 +37,9 @@ class TeacherFeatures:
         self.kept: list[Tensor] | None = None  # levels (N, H, W, C)
 
     def epoch(self, epoch: int) -> Iterator[list[Tensor]]:
-        """The batches of an epoch, three levels (B, C, H, W) each."""
+        """The batches of an epoch, three levels (B, C, H, W) each; of several processes' batches this one's share."""
         for batch in epoch_batches(len(self.images), self.batch_size, self.seed, epoch):
+            batch = batch[self.execution.world.share(len(batch))]
             if self.kept is None:
                 yield self.compute(batch)
             else:
@@ -66,7 +68,7 @@ class TeacherFeatures:
         needed = sum(level[0].nbytes for level in first) * len(self.images)
         place, free = self._place(needed, cache, folder)
         size = f"{needed / 1e9:.2f} GB of features"
-        if choice == "auto" and needed > LARGEST_SHARE * free:
+        if choice == "auto" and self.execution.world.total(needed > LARGEST_SHARE * free):  # if only in one process
             return (
                 f"{size} do not fit into half of the {free / 1e9:.2f} GB free {place}: computed anew in each epoch "
                 "(--cache_features on keeps them all the same, --cache disk on disk)"
@@ -82,7 +84,7 @@ class TeacherFeatures:
         """Where to keep so many bytes, in words, and how many are free there."""
         if cache == "disk":
             folder.mkdir(parents=True, exist_ok=True)
-            return "on disk", shutil.disk_usage(folder).free
+            return "on disk", shutil.disk_usage(folder).free // processes_here()
         if self.device.type == "cuda" and needed <= LARGEST_SHARE * available_memory(self.device):
             return "on the device", available_memory(self.device)
         return "in memory", available_memory(torch.device("cpu"))

@@ -33,6 +33,12 @@ def exit_on_signals() -> None:
             signal.signal(number, _raise)
 
 
+def ignore_signals() -> None:
+    """From now on these signals do nothing: the program is about to end."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def stop_between_steps() -> Iterator[Callable[[], None]]:
     """While it is open the first signal only makes the yielded function raise Interrupted; a second one does at once.

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from datasets.base import DataError
 from datasets.pairing import SPLITS
 from datasets.textures import find_aux_path, list_textures
 from models.teacher import build_teacher
-from utils.checkpoint import load_checkpoint, save_checkpoint, teacher_path
+from utils.checkpoint import keep_teacher
 from utils.cli import UsageError, pick_device
+from utils.distributed import World, join, kept_by_launcher, own_device
 from utils.environment import code_version, environment
 from utils.execution import PLAIN, Execution, resolve_precision
 from utils.interruption import Interrupted
@@ -34,6 +35,8 @@ from utils.resuming import is_finished, lock_run, unfinished_run
 from utils.run_log import LOG, RunLog
 from utils.runs import (
     CheckpointError,
+    ProcessError,
+    ProcessLost,
     RunError,
     check_settings,
     list_seeds,
@@ -72,6 +75,7 @@ class Plan:
             "data_root": str(self.source.root.resolve()),
             "dataset": self.source.name,
             "categories": list(self.source.categories),
+            "processes": self.execution.world.size,
             "skipped": self.skipped,
             "command": shlex.join(["python", *sys.argv]),
             "started": datetime.now().isoformat(timespec="seconds"),
@@ -85,30 +89,46 @@ def train(args: argparse.Namespace) -> None:
 
     Exits with status 1 if a category could not be trained.
     """
+    with join() as world, ExitStack() as locks:
+        plan = world.in_turn(lambda: make_plan(args, world))  # the first one leaves what it found of the files
+        run = world.from_first(lambda: args.output or Path(kept_by_launcher("run", lambda: str(choose_folder(plan)))))
+        start = world.in_turn if args.cache == "disk" else world.together
+        seeds, training_set = start(lambda: prepare(run, plan, locks))
+        train_seeds(run, seeds, plan, training_set)
+
+
+def make_plan(args: argparse.Namespace, world: World) -> Plan:
+    """Look at the flags and the data; nothing is written."""
     if args.method != "aand" and args.recipe != "published":
         raise UsageError(f"--recipe {args.recipe} is one of --method aand, not of {args.method}")
-    device = pick_device(args.device)
-    execution = plan_execution(args, device)
+    device = pick_device(own_device(args.device, world))
+    execution = replace(plan_execution(args, device), world=world)
     source = open_dataset(args.data_root, args.dataset, args.categories)
-    synthetic = args.method == "aand" or args.select == "synthetic"
-    if synthetic and not args.aux_path:
+    if needs_textures(args) and not args.aux_path:
         args.aux_path = str(find_aux_path(args.data_root))
     checked, skipped = usable_samples(source, SPLITS, args)
     samples = {category: split_samples(parts, category, args) for category, parts in checked.items()}
-    plan = Plan(args, source, samples, skipped, device, execution)
-    run = args.output or choose_folder(plan)
+    return Plan(args, source, samples, skipped, device, execution)
+
+
+def needs_textures(args: argparse.Namespace) -> bool:
+    """Whether synthetic anomalies are made."""
+    return args.method == "aand" or args.select == "synthetic"
+
+
+def prepare(run: Path, plan: Plan, locks: ExitStack) -> tuple[dict[Path, int], Callable[[str], TrainingSet]]:
+    """Lock the run and read the data: the run folder of each seed, and the training set of each category."""
+    args = plan.args
     seeds = plan_seeds(run, args)
-    with ExitStack() as locks:
-        for folder in dict.fromkeys([run, *seeds]):
-            locks.enter_context(lock_run(folder))
-        for folder, seed in seeds.items():
-            check_settings(folder, plan.settings(seed), other_seeds(folder, args))
-        textures = list_textures(args.aux_path) if synthetic else []
-        build_teacher(args.backbone, args.weights)  # fails early if it cannot
-        check_batches(samples, args)
-        warn_of_shortage(samples, args)
-        training_set = read_data(source, samples, textures, args)  # last: it reads every file
-        train_seeds(run, seeds, plan, training_set)
+    for folder in dict.fromkeys([run, *seeds]) if plan.execution.world.is_first else ():
+        locks.enter_context(lock_run(folder))
+    for folder, seed in seeds.items():
+        check_settings(folder, plan.settings(seed), other_seeds(folder, args))
+    textures = list_textures(args.aux_path) if needs_textures(args) else []
+    build_teacher(args.backbone, args.weights)  # fails early if it cannot
+    check_batches(plan.samples, args, plan.execution.world)
+    warn_of_shortage(plan.samples, args)
+    return seeds, read_data(plan.source, plan.samples, textures, args)  # last: it reads every file
 
 
 def train_seeds(
@@ -123,7 +143,7 @@ def train_seeds(
         print(f"go on with: python train.py --resume {run}", file=sys.stderr)
         raise
     if plan.args.seeds:
-        score_seeds(run, plan)
+        plan.execution.world.from_first(lambda: score_seeds(run, plan))
     elif not failed:
         RunLog(run).say(f"done; score it with: python test.py --data_root {plan.args.data_root} --run {run}")
     if failed:
@@ -174,30 +194,30 @@ def train_run(run: Path, seed: int, plan: Plan, training_set: Callable[[str], Tr
     Raises OSError where the run folder cannot be written.
     """
     args, source = argparse.Namespace(**vars(plan.args) | {"seed": seed}), plan.source
-    settings = plan.settings(seed)
-    open_run(run, settings, other_seeds(run, args))
+    settings, world = plan.settings(seed), plan.execution.world
+    world.from_first(lambda: open_run(run, settings, other_seeds(run, args)))
     torch.manual_seed(seed)  # for --weights random
     pretrained = build_teacher(args.backbone, args.weights).to(plan.device)
-    if teacher_path(run).is_file():  # a run that goes on keeps its teacher
-        load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
-    else:
-        save_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings, seconds=0.0)
+    world.in_turn(lambda: keep_teacher(run, pretrained, settings))
     plan.execution.prepare_teacher(pretrained)
-    log = RunLog(run)
-    log.say(f"{args.method}, {args.backbone}, {source.name} in {source.root}, on {plan.device}; run folder {run}")
+    log = RunLog(run, writes=world.is_first)
+    where = f"{plan.device}, {world.size} processes" if world.size > 1 else plan.device
+    log.say(f"{args.method}, {args.backbone}, {source.name} in {source.root}, on {where}; run folder {run}")
     if source.missing:
         log.say(f"not on disk, skipped: {', '.join(source.missing)}")
     failed = []
     for category in source.categories:
-        remove_finished_progress(run, category)
-        if is_finished(run, category, settings):
+        if world.from_first(lambda category=category: look_at(run, category, settings)):
             log.say(f"{category}: already trained, skipped")
             continue
         try:
             train_category(category, training_set(category), pretrained, args, settings, plan.execution, log)
-        except OSError:  # the next would fail too
+        except (OSError, ProcessLost):  # the next would fail too
             raise
         except Exception as error:  # whatever it is, it must not cost the others hours
+            if not world.all_come(f"{run} {category} failed"):
+                RunLog(run).note(traceback.format_exc())
+                raise RunError(f"{category} failed in process {world.rank} alone: {describe(error)}") from error
             failed.append(category)
             log.note(traceback.format_exc())
             log.say(f"{category} failed: {describe(error)}")
@@ -207,9 +227,15 @@ def train_run(run: Path, seed: int, plan: Plan, training_set: Callable[[str], Tr
     return failed
 
 
+def look_at(run: Path, category: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a category is trained; what is left of its progress is then cleared away."""
+    remove_finished_progress(run, category)
+    return is_finished(run, category, settings)
+
+
 def describe(error: Exception) -> str:
     """An error in words; of one that is not ours with its type, as its traceback in log.txt begins."""
-    expected = isinstance(error, DataError | RunError | CheckpointError | TrainingError)
+    expected = isinstance(error, DataError | RunError | CheckpointError | TrainingError | ProcessError)
     return str(error) if expected else f"{type(error).__name__}: {error} (traceback in {LOG})"
 
 

@@ -25,6 +25,7 @@ from torch import nn
 from models import WeightsError
 from models.tensor_files import first_line, read_file
 from utils.checkpoint import save_tensors
+from utils.distributed import ALONE, World
 from utils.interruption import Interrupted
 from utils.runs import CheckpointError
 
@@ -45,16 +46,17 @@ class Progress:
     """The epoch (from 1) and the step (from 0) that come next in a stage, and everything that they depend on.
 
     path: where it is kept; without one, nowhere. parts: what the stage trains. identity: what must be the same for the
-    file to be used, plain values by name. check: raises Interrupted if the program was asked to stop.
+    file to be used, plain values by name. check: raises Interrupted if the program was asked to stop. world: of several
+    processes all read the file and the first writes it; it does not depend on their number. All stop at the same step.
 
     Raises CheckpointError for a file that cannot be read or is of something else.
     """
 
     def __init__(
         self, path: Path | None = None, parts: Mapping[str, nn.Module] | None = None,
-        identity: Mapping[str, Any] | None = None, check: Callable[[], None] = lambda: None,
+        identity: Mapping[str, Any] | None = None, check: Callable[[], None] = lambda: None, world: World = ALONE,
     ):  # fmt: skip
-        self.path, self.identity, self.check = path, dict(identity or {}), check
+        self.path, self.identity, self.check, self.world = path, dict(identity or {}), check, world
         self.tracked: dict[str, Stateful] = dict(parts or {})
         self.epoch, self.step = 1, 0
         self.notes: dict[str, Any] = {}  # plain values that are kept with it
@@ -93,7 +95,8 @@ class Progress:
 
     def steps(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """What remains of an epoch's batches."""
-        for batch in islice(batches, self.step, None):
+        remaining = islice(batches, self.step, None)
+        while (batch := self.world.together(lambda: next(remaining, None))) is not None:
             self._stop_if_asked()
             yield batch
             self.step += 1
@@ -107,18 +110,20 @@ class Progress:
             "identity": self.identity, "epoch": self.epoch, "step": self.step, "seconds": self.seconds,
             "notes": self.notes, "random": random_states(),
         }  # fmt: skip
-        save_tensors(self.path, content | {name: item.state_dict() for name, item in self.tracked.items()})
+        content |= {name: item.state_dict() for name, item in self.tracked.items()}
+        if self.world.is_first:
+            save_tensors(self.path, content)
         self.saved = time.perf_counter()
         self.cost = self.saved - started
 
     def remove(self) -> None:
         """Delete the file: what it is good for is done."""
-        if self.path:
+        if self.path and self.world.is_first:
             self.path.unlink(missing_ok=True)
 
     def _stop_if_asked(self) -> None:
         try:
-            self.check()
+            self.world.together(self.check)
         except Interrupted:
             self.save()
             raise

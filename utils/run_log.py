@@ -25,10 +25,10 @@ LOG, EPOCHS = "log.txt", "metrics.jsonl"
 
 
 class RunLog:
-    """Of the run in `folder`."""
+    """Of the run in `folder`; `writes`: whether anything is written."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, writes: bool = True):
+        self.folder, self.writes = folder, writes
 
     def say(self, text: str) -> None:
         """Show a line, and keep it."""
@@ -65,7 +65,7 @@ class RunLog:
         """Forget what metrics.jsonl says of a category from an epoch of a stage on, because it is trained again, and a
         last line that was not written to its end. Raises RunError for a line that no epoch leaves."""
         path = self.folder / EPOCHS
-        if not path.is_file():
+        if not self.writes or not path.is_file():
             return
         try:
             text = read_text(path)
@@ -78,6 +78,8 @@ class RunLog:
 
     def _append(self, name: str, line: str) -> None:
         """Flushed to disk: no progress of training may be kept without it."""
+        if not self.writes:
+            return
         with (self.folder / name).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()

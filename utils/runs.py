@@ -30,12 +30,14 @@ CONFIG = "config.json"
 RESULTS = "results.json"
 NEEDED_SETTINGS = ("method", "backbone", "image_size", "dataset", "data_root", "command", "started")
 # What may differ when a run goes on:
-FREE_SETTINGS = ("categories", "device", "workers", "eval_every", "started", "command", "code", "environment")
+FREE_SETTINGS = (
+    "categories", "device", "workers", "eval_every", "started", "command", "code", "environment", "processes",
+)  # fmt: skip
 RATED_BY = ("image_auroc", "aupro")  # metrics that rate an epoch, in the log with the prefix SYNTHETIC
 # Of settings that do not say:
 EARLIER = {
     "recipe": "published", "select": "last", "holdout": 0.1, "calibration": 0.0, "far": 0.01, "skipped": {},
-    "deterministic": False,
+    "deterministic": False, "sync_norms": False, "processes": 1,
 }  # fmt: skip
 SEED_FOLDERS = "seed[0-9]*"
 
@@ -46,6 +48,14 @@ class RunError(RuntimeError):
 
 class CheckpointError(RuntimeError):
     """A checkpoint that is missing, unreadable or of another model; the message names the file."""
+
+
+class ProcessError(RuntimeError):
+    """What failed in another of the processes that train together, in words; all know it."""
+
+
+class ProcessLost(RuntimeError):
+    """Another process does not answer any more, or cannot write: the run cannot go on."""
 
 
 def teacher_path(run: Path) -> Path:

@@ -22,6 +22,7 @@ from torch import Tensor
 from datasets.base import DataError
 from datasets.unseen_anomalies import make_unseen_anomalies
 from models.aand import AAND
+from utils.distributed import ALONE, World
 from utils.evaluation import Prediction, TestSet
 from utils.image_store import Stack
 from utils.runs import RATED_BY, SYNTHETIC
@@ -52,9 +53,9 @@ def rated_epochs(epochs: int) -> set[int]:
     return set(range(epochs, 0, -step))
 
 
-def rate(model: AAND, validation: TestSet, batch_size: int) -> dict[str, float]:
+def rate(model: AAND, validation: TestSet, batch_size: int, world: World = ALONE) -> dict[str, float]:
     """The metrics that rate a model, by their names in the log."""
-    metrics = Prediction.of(model, validation, batch_size).evaluate(validation)
+    metrics = Prediction.metrics(model, validation, batch_size, world)
     return {SYNTHETIC + name: metrics[name] for name in RATED_BY if name in metrics}
 
 

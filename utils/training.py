@@ -25,6 +25,7 @@ from utils.execution import Execution, near
 from utils.features import TeacherFeatures
 from utils.image_store import Stack
 from utils.interruption import stop_between_steps
+from utils.norms import synchronise_norms
 from utils.progress import Progress
 from utils.recipes import recipe_of
 from utils.run_log import RunLog
@@ -73,10 +74,13 @@ def train_category(
     number.
     """
     torch.manual_seed(args.seed)
-    recipe = recipe_of(args.method, args.recipe)
+    recipe, world = recipe_of(args.method, args.recipe), execution.world
     if recipe.own_view:
-        keep_view(log.folder, category, data.view)
+        world.from_first(lambda: keep_view(log.folder, category, data.view))
     model = build_model(pretrained, args.method, recipe.calibrated).to(pretrained.mean.device)
+    if args.sync_norms:
+        synchronise_norms(model.bottleneck, world)
+        synchronise_norms(model.decoder, world)
     execution.prepare(model)
     for stage, parts in stage_parts(model).items():
         path = stage_path(log.folder, category, stage)
@@ -86,11 +90,13 @@ def train_category(
             continue
         with stop_between_steps() as check:
             identity = {"category": category, "stage": stage, "training images": digest(data.paths)}
-            progress = Progress(progress_path(log.folder, category, stage), parts, identity, check)
+            progress = Progress(progress_path(log.folder, category, stage), parts, identity, check, world)
             train_stage(category, stage, model, data, args, execution, log, progress)
-        save_checkpoint(path, parts, settings, progress.seconds, category)
+            world.wait()  # a process may not yet have looked for the files that are about to change
+        if world.is_first:
+            save_checkpoint(path, parts, settings, progress.seconds, category)
         progress.remove()
-    if args.calibration:
+    if args.calibration and world.is_first:
         set_thresholds(category, data.calibration, args, model.pretrained.mean.device, log)
 
 
@@ -143,7 +149,7 @@ def amplify(
     device = model.pretrained.mean.device
     anomalies = SyntheticAnomalies(
         near(data.images, device), near(data.textures, device), batch_size=args.batch_size, seed=args.seed,
-        device=device, one_by_one=execution.one_by_one,
+        device=device, one_by_one=execution.one_by_one, share=execution.world.share,
     )  # fmt: skip
     with log.stage(category, 1, args.epochs_stage1, progress.epoch) as on_epoch:
         train_stage1(
@@ -177,9 +183,9 @@ def distil(
             if recipe.calibrated and (tested or epoch in rated or epoch == epochs):
                 calibrate(model, features, execution)
             if tested:
-                figures = figures | Prediction.of(model, data.test_set, batch_size).evaluate(data.test_set)
+                figures = figures | Prediction.metrics(model, data.test_set, batch_size, execution.world)
             if epoch in rated:
-                figures = figures | rate(model, data.validation, batch_size)
+                figures = figures | rate(model, data.validation, batch_size, execution.world)
                 best.offer(epoch, rating(figures))
             log_epoch(epoch, figures)
 

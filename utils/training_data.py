@@ -23,6 +23,7 @@ from datasets.loading import (
 from datasets.view import WHOLE, View
 from utils.cli import UsageError
 from utils.data_check import Splits
+from utils.distributed import World
 from utils.evaluation import TestSet
 from utils.image_store import ImageStore
 from utils.recipes import recipe_of
@@ -66,15 +67,21 @@ def warn_of_shortage(samples: Samples, args: argparse.Namespace) -> None:
             print(f"warning: {category}: --calibration {args.calibration}: {text}", file=sys.stderr)
 
 
-def check_batches(samples: Samples, args: argparse.Namespace) -> None:
+def check_batches(samples: Samples, args: argparse.Namespace, world: World) -> None:
     """UsageError for a batch of one image of 32 pixels: the student's coarsest level is then a single position, from
-    which batch norm cannot learn."""
-    for category, split in samples.items():
+    which batch norm cannot learn. The same is true of a process's share, unless norms are synchronised."""
+    for category, split in samples.items() if args.image_size == 32 else ():
         count = len(split.train)
-        if args.image_size == 32 and (count - 1) % args.batch_size == 0:
+        if (count - 1) % args.batch_size == 0:
             raise UsageError(
                 f"{category} has {count} images: with --batch_size {args.batch_size} the last batch is a single "
                 "one, too little for --image_size 32; choose another --batch_size or a larger --image_size"
+            )
+        batches = {min(args.batch_size, count), count % args.batch_size}
+        if not args.sync_norms and any(1 in world.shares(batch) for batch in batches):
+            raise UsageError(
+                f"{category} has {count} images: with --batch_size {args.batch_size} a process's share of a batch is a "
+                "single one, too little for --image_size 32; use --sync_norms"
             )
 
 
