@@ -80,7 +80,7 @@ class Detector:
 
     compute: the model, whatever runs it; image_size: of what it is shown, None if it takes whole images; thresholds: of
     its good images, or None; `threshold`: one of your own for scores and maps, in place of theirs; most_pixels: that
-    an image file may have.
+    an image file may have; category: its name, if it has one.
     """
 
     compute: Compute
@@ -90,6 +90,7 @@ class Detector:
     threshold: float | None = None
     batch_size: int = 16
     most_pixels: int = MAX_PIXELS
+    category: str | None = None
 
     @property
     def image_threshold(self) -> float | None:
@@ -187,7 +188,9 @@ def _of_file(path: Path, category: str | None, seed: int | None, device: str) ->
     model = ExportedModel(path)
     if category not in (None, model.facts.category):
         raise UsageError(f"--category {category}: {path} holds {model.facts.category}")
-    return Detector(model.run, None, thresholds=model.facts.thresholds, batch_size=1)
+    return Detector(
+        model.run, None, thresholds=model.facts.thresholds, batch_size=1, category=model.facts.category
+    )
 
 
 def _of_run(run: Path, category: str | None, seed: int | None, device: str, batch_size: int) -> Detector:
@@ -206,7 +209,7 @@ def _of_run(run: Path, category: str | None, seed: int | None, device: str, batc
         return predict_maps(model, torch.from_numpy(pixels), len(pixels))
 
     view, thresholds = read_view(folder, category), read_thresholds(folder, category)
-    return Detector(compute, config["image_size"], view, thresholds, batch_size=batch_size)
+    return Detector(compute, config["image_size"], view, thresholds, batch_size=batch_size, category=category)
 
 
 def pick_category(run: Path, category: str | None) -> str:

@@ -45,9 +45,9 @@ class Record:
     def to_dict(self) -> dict[str, object]:
         """Plain values by COLUMNS; None for what is not known."""
         if self.found is None:
-            return dict.fromkeys(COLUMNS) | {"path": _printable(self.path), "error": self.error}
+            return dict.fromkeys(COLUMNS) | {"path": printable(self.path), "error": self.error}
         regions = [asdict(region) for region in self.found.regions]
-        figures = (_printable(self.path), self.found.score, self.found.p_value, self.found.is_anomalous, regions, None)
+        figures = (printable(self.path), self.found.score, self.found.p_value, self.found.is_anomalous, regions, None)
         return dict(zip(COLUMNS, figures, strict=True))
 
     def line(self) -> str:
@@ -56,7 +56,7 @@ class Record:
             return f"error      {self.error}"
         verdict = {True: "anomalous", False: "good", None: "-"}[self.found.is_anomalous]
         p_value = "" if self.found.p_value is None else f"  p {self.found.p_value:.4f}"
-        return f"{verdict:<9}  {self.found.score:.6f}{p_value}  {_printable(self.path)}"
+        return f"{verdict:<9}  {self.found.score:.6f}{p_value}  {printable(self.path)}"
 
 
     def csv_row(self) -> str:
@@ -242,6 +242,6 @@ def csv_line(values: Iterable[object]) -> str:
     return text.getvalue()
 
 
-def _printable(path: Path) -> str:
+def printable(path: Path) -> str:
     """A path as UTF-8 text, whatever bytes its name has."""
     return str(path).encode("utf-8", "backslashreplace").decode()
