@@ -74,3 +74,15 @@ def own(tmp_path_factory) -> Own:
     result = run_train(cwd, "--data_root", data, *OWN, *ASIDE, "--output", "run")
     assert result.status == 0, result.err
     return Own(cwd, data, cwd / "run")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium with a camera that shows a test pattern."""
+    from tests.browsing import CHROMIUM, playwright  # skips, or fails, where there is none
+
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with playwright.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *camera])
+        yield chromium
+        chromium.close()

@@ -46,6 +46,7 @@ HEADERS = [
     (b"x-content-type-options", b"nosniff"),
 ]  # fmt: skip
 FOREIGN = re.compile(rb"<script\b[^>]*\bsrc=\"https?://[^>]*>\s*</script>|<link\b[^>]*\bhref=\"https?://[^>]*>")
+NO_DOCS = {"docs_url": None, "redoc_url": None, "openapi_url": None}
 OUTWARD = {  # audit events by what they are of: a socket's address, or a host's name
     "socket.connect": "address", "socket.sendto": "address", "socket.sendmsg": "address",
     "socket.getaddrinfo": "name", "socket.gethostbyname": "name",
@@ -152,10 +153,10 @@ def make_server(page: gradio.Blocks, port: Port, limits: Limits, stopping: Event
             stopping.set()
             super().handle_exit(sig, frame)
 
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(**NO_DOCS)
     mount_gradio_app(
-        app, page, path="", footer_links=[], max_file_size=round(limits.megabytes * 1e6), show_error=False,
-        ssr_mode=False, pwa=False, run_history=False, **looks,
+        app, page, path="", app_kwargs=NO_DOCS, footer_links=[], max_file_size=round(limits.megabytes * 2**20),
+        show_error=False, ssr_mode=False, pwa=False, run_history=False, **looks,
     )  # fmt: skip
     names = {"localhost", port.host, port.address} if port.is_local else None
     return Server(uvicorn.Config(
