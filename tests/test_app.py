@@ -95,8 +95,8 @@ def test_bad_files_are_rows_with_their_error_under_the_name_of_the_page(tmp_path
     results = score_all(detector, name_files(paths), 1, lambda *counts: done.append(counts))
     assert done == [(2, 3), (3, 3)]
     [first, bad, last] = table_rows(results)
-    assert first == ["a.png", "60.000000", "0.7500", "good", ""]  # 14 of 19 score as high, and itself: 15 / 20
-    assert last == ["c.png", "195.000000", "0.0500", "anomalous", ""]
+    assert first == ["a.png", "60.0000", "0.7500", "good", ""]  # 14 of 19 score as high, and itself: 15 / 20
+    assert last == ["c.png", "195.0000", "0.0500", "anomalous", ""]
     assert bad[:4] == ["bad.png", "", "", "not scored"] and str(tmp_path) not in bad[4] and "bad.png" in bad[4]
     assert results.index == 2 and results.choose("bad.png").chosen.error == bad[4]
     assert score_all(detector, {}, 1) == Results()

@@ -199,16 +199,17 @@ def test_a_folder_is_a_table_that_opens_images_and_saves_as_predict_does(page, o
     page.get_by_text("there is no folder '..' in app_photos").wait_for()
     folder.fill("lot")
     folder.press("Enter")
-    cells = page.locator("#table tbody tr:visible")
+    cells = page.locator("#table [role=row]:has([role=gridcell])")
     cells.filter(has_text="lot/broken.png").first.wait_for()
-    rows = {row[0]: row for row in ([c.strip() for c in r.locator("td").all_inner_texts()] for r in cells.all())}
+    texts = [[text.strip() for text in row.locator("[role=gridcell]").all_inner_texts()] for row in cells.all()]
+    rows = {row[0]: row for row in texts}
     assert run_predict(photos, own.run, "lot", "--output", tmp_path / "right.csv").status == 1
     right = list(csv.DictReader((tmp_path / "right.csv").open()))
     assert {row["path"] for row in right} <= set(rows)
     for row in right:
         shown = rows[row["path"]]
         assert shown[3] == {"True": "anomalous", "False": "good", "": "not scored"}[row["anomalous"]]
-        assert shown[1] == (f"{float(row['score']):.6f}" if row["score"] else "")
+        assert shown[1] == (f"{float(row['score']):.4f}" if row["score"] else "")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download as CSV").click()
     assert download.value.suggested_filename == "predictions.csv"
@@ -219,7 +220,7 @@ def test_a_folder_is_a_table_that_opens_images_and_saves_as_predict_does(page, o
     highest = max((row for row in right if row["score"]), key=lambda row: float(row["score"]))
     shows(page, highest["path"])
     for name in ("lot/0.png", "lot/broken.png"):
-        cells.filter(has_text=name).locator("td").first.click()
+        cells.filter(has_text=name).locator("[role=gridcell]").first.click()
         shows(page, name)
         assert page.locator(".picture .heat").count() == (name != "lot/broken.png")
 

@@ -151,7 +151,7 @@ def table_rows(results: Results) -> list[list[str]]:
             continue
         found, p_value = record.found, record.found.p_value
         shown = "" if p_value is None else f"{p_value:.4f}"
-        rows.append([str(record.path), f"{found.score:.6f}", shown, VERDICTS[found.is_anomalous], ""])
+        rows.append([str(record.path), f"{found.score:.4f}", shown, VERDICTS[found.is_anomalous], ""])
     return rows
 
 

@@ -105,13 +105,17 @@ def private_folder() -> Iterator[Path]:
     """
     before = tempfile.tempdir
     with tempfile.TemporaryDirectory(prefix="aand-app-") as folder:
-        os.environ.update(QUIET | {"GRADIO_TEMP_DIR": folder})
+        settings = QUIET | {"GRADIO_TEMP_DIR": folder}
+        earlier = {name: os.environ.get(name) for name in settings}
+        os.environ.update(settings)
         tempfile.tempdir = folder
         try:
             yield Path(folder)
         finally:
             tempfile.tempdir = before
-            del os.environ["GRADIO_TEMP_DIR"]
+            for name, value in earlier.items():
+                os.environ.pop(name)
+                os.environ.update({name: value} if value is not None else {})
 
 
 @contextmanager
