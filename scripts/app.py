@@ -77,7 +77,6 @@ def main(args: argparse.Namespace) -> None:
         limits, stopping = Limits(args.max_upload, args.max_pixels), Event()
         page = Page(detector, limits, args.folder, args.workers, stopping)
         server = make_server(page.build(), port, limits, stopping, **looks())
-        print(f"{port.url}    (Ctrl-C ends)", flush=True)
         if not port.is_local:
             print(f"warning: --host {args.host}: whoever reaches this machine can use the app and sees what --folder "
                   "shows; there is no password, and nothing is encrypted", file=sys.stderr)  # fmt: skip

@@ -12,6 +12,7 @@ page, is refused: else any web page that is open in a browser of this machine co
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import re
 import socket
@@ -147,14 +148,20 @@ def _is_here(event: str, arguments: tuple) -> bool:
 
 
 def make_server(page: gradio.Blocks, port: Port, limits: Limits, stopping: Event, **looks: Any):
-    """A uvicorn server of the page; `looks` are Gradio's: theme, css, ... The event is set when it is asked to stop."""
+    """A uvicorn server of the page; `looks` are Gradio's: theme, css, ... It says where it is once it
+    can be stopped; the event is set when it is asked to."""
     import uvicorn
     from fastapi import FastAPI
     from gradio import mount_gradio_app
 
     class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            print(f"{port.url}    (Ctrl-C ends)", flush=True)
+
         def handle_exit(self, sig: int, frame: Any) -> None:
             stopping.set()
+            logging.getLogger("uvicorn.error").disabled = True  # that open pages are cut off is no error
             super().handle_exit(sig, frame)
 
     app = FastAPI(**NO_DOCS)
