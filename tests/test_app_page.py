@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from tests.browsing import contrast
-from tests.commands import ROOT, run_export, run_predict
+from tests.commands import ROOT, run_predict
 from tests.test_predict_models import WITHOUT_TORCH
 from tests.trees import good_image, write_image
 from utils.app.serving import Limits, make_server, open_port, private_folder
@@ -228,6 +228,7 @@ def test_a_folder_is_a_table_that_opens_images_and_saves_as_predict_does(page, o
 def test_a_photograph_is_taken_with_the_camera(page):
     page.get_by_role("tab", name="Camera").click()
     page.get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('#images video')?.videoWidth > 0")
     page.get_by_label("capture photo").click()
     assert "more than 4,096" in shows(page, "photograph")  # the test pattern has 640 x 480
 
@@ -275,12 +276,10 @@ def test_other_names_and_pages_are_refused_and_no_docs_are_served(served):
 
 
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_model_file_is_served_without_torch_until_a_signal(own, photos, browser, tmp_path, number, expected):
-    pytest.importorskip("onnxruntime")
-    model = own.cwd / "app_line/widget.onnx"
-    if not model.exists():
-        done = run_export(own.cwd, own.run, "--category", "widget", "--format", "onnx", "--output", model)
-        assert done.status == 0, done.err
+def test_a_model_file_is_served_without_torch_until_a_signal(request, photos, browser, tmp_path, number, expected):
+    for package in ("onnxruntime", "onnxscript", "openvino"):
+        pytest.importorskip(package)
+    model = request.getfixturevalue("models")["onnx"]
     command = [sys.executable, "-c", WITHOUT_TORCH, "openvino", ROOT / "scripts/app.py", model, "--port", "0"]
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
