@@ -73,15 +73,15 @@ def list_folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def load_image(path: Path, size: int | None = None) -> np.ndarray:
+def load_image(path: Path, size: int | None = None, most_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read an image as RGB.
 
     Grey, palette, RGBA (alpha dropped) and 16-bit images are converted, EXIF orientation is applied; with `size` the
     image is resized (bicubic) to a square.
 
-    Returns uint8 (H, W, 3). Raises DataError naming the file if it cannot be read.
+    Returns uint8 (H, W, 3). Raises DataError naming the file if it cannot be read, or has more than `most_pixels`.
     """
-    image = _open(path, _to_rgb)
+    image = _open(path, _to_rgb, most_pixels)
     if size is not None:
         image = resize(image, size)
     return np.asarray(image)
@@ -139,11 +139,13 @@ def load_mask(path: Path, size: int | None = None) -> np.ndarray:
     return mask
 
 
-def _open(path: Path, convert: Callable[[Image.Image], Image.Image] = lambda image: image) -> Image.Image:
+def _open(
+    path: Path, convert: Callable[[Image.Image], Image.Image] = lambda image: image, most_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """An image, turned as its EXIF orientation says, and converted; of files with several, the first."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            _check_size(image)
+            _check_size(image, most_pixels)
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             return convert(image)
@@ -151,9 +153,9 @@ def _open(path: Path, convert: Callable[[Image.Image], Image.Image] = lambda ima
         raise DataError(f"cannot read image {path}: {error}") from error
 
 
-def _check_size(image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS:,}")
+def _check_size(image: Image.Image, most_pixels: int = MAX_PIXELS) -> None:
+    if image.width * image.height > most_pixels:
+        raise ValueError(f"{image.width} x {image.height} pixels are more than {most_pixels:,}")
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

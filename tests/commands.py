@@ -75,6 +75,10 @@ def run_predict(cwd: Path, *arguments: object) -> Result:
     return _call(cwd, "scripts/predict.py", (*arguments, "--device", "cpu", "--workers", "2"))
 
 
+def run_app(cwd: Path, *arguments: object) -> Result:
+    return _call(cwd, "scripts/app.py", (*arguments, "--device", "cpu", "--workers", "1"))
+
+
 def run_calibrate(cwd: Path, *arguments: object) -> Result:
     return _call(cwd, "scripts/calibrate.py", (*arguments, "--device", "cpu", "--workers", "2"))
 

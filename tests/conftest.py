@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.commands import ASIDE, OWN, TINY, run_train
+from tests.commands import ASIDE, OWN, TINY, run_export, run_train
 from tests.trees import make_mvtec
 
 
@@ -74,3 +74,27 @@ def own(tmp_path_factory) -> Own:
     result = run_train(cwd, "--data_root", data, *OWN, *ASIDE, "--output", "run")
     assert result.status == 0, result.err
     return Own(cwd, data, cwd / "run")
+
+
+@pytest.fixture(scope="session")
+def models(own) -> dict[str, Path]:
+    """Exported files by format, of the run with thresholds."""
+    paths = {}
+    for kind, suffix in (("onnx", ".onnx"), ("openvino", ".xml")):
+        path = own.cwd / f"line/widget{suffix}"
+        result = run_export(own.cwd, own.run, "--category", "widget", "--format", kind, "--output", path)
+        assert result.status == 0, result.err
+        paths[kind] = path
+    return paths
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium with a camera that shows a test pattern."""
+    from tests.browsing import CHROMIUM, playwright  # skips, or fails, where there is none
+
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with playwright.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *camera])
+        yield chromium
+        chromium.close()

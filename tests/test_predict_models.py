@@ -36,18 +36,6 @@ runpy.run_path(program, run_name="__main__")
 
 
 @pytest.fixture(scope="module")
-def models(own) -> dict[str, Path]:
-    """Files by format, of the run with thresholds."""
-    paths = {}
-    for kind, suffix in (("onnx", ".onnx"), ("openvino", ".xml")):
-        path = own.cwd / f"line/widget{suffix}"
-        result = run_export(own.cwd, own.run, "--category", "widget", "--format", kind, "--output", path)
-        assert result.status == 0, result.err
-        paths[kind] = path
-    return paths
-
-
-@pytest.fixture(scope="module")
 def photos(own) -> Path:
     """Six images of three sizes, half of them with a square that good ones lack, and a broken one."""
     rng, folder = np.random.default_rng(3), own.cwd / "line_photos"

@@ -1,31 +1,16 @@
-"""The report in a browser, as a user has it: headless Chromium, no network.
-
-Skipped with a notice where there is no Chromium; with REQUIRE_BROWSER set (as in CI) that is a failure.
-"""
+"""The report in a browser, as a user has it: headless Chromium, no network."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 
 import cv2
 import numpy as np
 import pytest
 
+from tests.browsing import contrast, luminance
 from tests.commands import run_report
 from tests.test_html_report import decode, make_page
-
-playwright = pytest.importorskip("playwright.sync_api") if not os.environ.get("REQUIRE_BROWSER") else None
-if playwright is None:
-    import playwright.sync_api as playwright
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-if not CHROMIUM:
-    notice = "no Chromium to open the report in; install Debian's package chromium"
-    if os.environ.get("REQUIRE_BROWSER"):
-        raise RuntimeError(notice)
-    pytest.skip(notice, allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +20,6 @@ def report(trained, tmp_path_factory):
     result = run_report(trained.cwd, trained.aand, "--output", path)
     assert result.status == 0, result.err
     return path
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -245,17 +222,11 @@ def test_page_is_never_wider_than_the_screen(open_page, width):
 
 
 def test_dark_mode_is_dark_and_readable(open_page):
-    def luminance(page, what: str) -> float:
-        color = page.evaluate(f"getComputedStyle(document.body).{what}")
-        channels = [int(part) / 255 for part in color.removeprefix("rgb(").removesuffix(")").split(",")]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
     for scheme, dark in (("light", False), ("dark", True)):
         page = open_page(color_scheme=scheme)
-        page_color, text = luminance(page, "backgroundColor"), luminance(page, "color")
-        assert (page_color < text) == dark
-        assert (max(page_color, text) + 0.05) / (min(page_color, text) + 0.05) >= 7  # WCAG's enhanced contrast
+        page_color, text = (f"getComputedStyle(document.body).{what}" for what in ("backgroundColor", "color"))
+        assert (luminance(page.evaluate(page_color)) < luminance(page.evaluate(text))) == dark
+        assert contrast(page, text, page_color) >= 7  # WCAG's enhanced contrast
 
 
 def test_a_link_in_the_table_opens_the_category(open_page):

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from datasets.base import as_rgb, load_image
+from datasets.base import MAX_PIXELS, as_rgb, load_image
 from datasets.view import WHOLE, View, enlarge
 from utils.cli import UsageError, pick_device
 from utils.exported import OF_TORCH, RUNNABLE, ExportedModel
@@ -79,7 +79,8 @@ class Detector:
     """How images are shown to a model, and what its scores mean.
 
     compute: the model, whatever runs it; image_size: of what it is shown, None if it takes whole images; thresholds: of
-    its good images, or None; `threshold`: one of your own for scores and maps, in place of theirs.
+    its good images, or None; `threshold`: one of your own for scores and maps, in place of theirs; most_pixels: that
+    an image file may have; category: its name, if it has one.
     """
 
     compute: Compute
@@ -88,6 +89,8 @@ class Detector:
     thresholds: Thresholds | None = None
     threshold: float | None = None
     batch_size: int = 16
+    most_pixels: int = MAX_PIXELS
+    category: str | None = None
 
     @property
     def image_threshold(self) -> float | None:
@@ -116,21 +119,23 @@ class Detector:
 
     def show(self, image: AnyImage) -> Shown:
         """What the model is to be shown of an image. Raises DataError if it cannot be used."""
-        pixels = load_image(Path(image)) if isinstance(image, str | PathLike) else as_rgb(image)
+        from_file = isinstance(image, str | PathLike)
+        pixels = load_image(Path(image), most_pixels=self.most_pixels) if from_file else as_rgb(image)
         shown = pixels if self.image_size is None else self.view.show(pixels, self.image_size)
         return Shown(shown, pixels.shape[:2])
 
     def detect(self, shown: Sequence[Shown]) -> list[Detection]:
         """The detections of a batch."""
         maps, scores = self.score(np.stack([image.pixels for image in shown]))
-        return [self._judge(*one) for one in zip(maps, scores.tolist(), [s.size for s in shown], strict=True)]
+        return [self.judge(*one) for one in zip(maps, scores.tolist(), [s.size for s in shown], strict=True)]
 
     def score(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Maps (N, S, S) of the whole images, and scores (N,), of what is shown, uint8 (N, H, W, 3)."""
         maps, scores = self.compute(pixels)
         return self.view.place(maps), scores
 
-    def _judge(self, model_map: np.ndarray, score: float, size: tuple[int, int]) -> Detection:
+    def judge(self, model_map: np.ndarray, score: float, size: tuple[int, int]) -> Detection:
+        """What the map (S, S) of a whole image of `size` (height, width), and its score, mean by the thresholds."""
         threshold = self.image_threshold
         anomalous = None if threshold is None else score > threshold
         regions = find_regions(model_map, self.pixel_threshold, size) if anomalous else []
@@ -183,7 +188,9 @@ def _of_file(path: Path, category: str | None, seed: int | None, device: str) ->
     model = ExportedModel(path)
     if category not in (None, model.facts.category):
         raise UsageError(f"--category {category}: {path} holds {model.facts.category}")
-    return Detector(model.run, None, thresholds=model.facts.thresholds, batch_size=1)
+    return Detector(
+        model.run, None, thresholds=model.facts.thresholds, batch_size=1, category=model.facts.category
+    )
 
 
 def _of_run(run: Path, category: str | None, seed: int | None, device: str, batch_size: int) -> Detector:
@@ -202,7 +209,7 @@ def _of_run(run: Path, category: str | None, seed: int | None, device: str, batc
         return predict_maps(model, torch.from_numpy(pixels), len(pixels))
 
     view, thresholds = read_view(folder, category), read_thresholds(folder, category)
-    return Detector(compute, config["image_size"], view, thresholds, batch_size=batch_size)
+    return Detector(compute, config["image_size"], view, thresholds, batch_size=batch_size, category=category)
 
 
 def pick_category(run: Path, category: str | None) -> str:

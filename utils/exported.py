@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib import import_module
@@ -124,6 +125,7 @@ class ExportedModel:
 
 def require(package: str, purpose: str) -> ModuleType:
     """A package that requirements-deploy.txt has. Raises MissingPackage if it is not there."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else onnxruntime reports its use to its makers
     try:
         return import_module(package)
     except ImportError as error:

@@ -45,9 +45,9 @@ class Record:
     def to_dict(self) -> dict[str, object]:
         """Plain values by COLUMNS; None for what is not known."""
         if self.found is None:
-            return dict.fromkeys(COLUMNS) | {"path": _printable(self.path), "error": self.error}
+            return dict.fromkeys(COLUMNS) | {"path": printable(self.path), "error": self.error}
         regions = [asdict(region) for region in self.found.regions]
-        figures = (_printable(self.path), self.found.score, self.found.p_value, self.found.is_anomalous, regions, None)
+        figures = (printable(self.path), self.found.score, self.found.p_value, self.found.is_anomalous, regions, None)
         return dict(zip(COLUMNS, figures, strict=True))
 
     def line(self) -> str:
@@ -56,7 +56,14 @@ class Record:
             return f"error      {self.error}"
         verdict = {True: "anomalous", False: "good", None: "-"}[self.found.is_anomalous]
         p_value = "" if self.found.p_value is None else f"  p {self.found.p_value:.4f}"
-        return f"{verdict:<9}  {self.found.score:.6f}{p_value}  {_printable(self.path)}"
+        return f"{verdict:<9}  {self.found.score:.6f}{p_value}  {printable(self.path)}"
+
+
+    def csv_row(self) -> str:
+        """The values of COLUMNS as a line of a CSV file; regions are JSON."""
+        values = self.to_dict()
+        regions = None if values["regions"] is None else json.dumps(values["regions"])
+        return csv_line((values | {"regions": regions}).values())
 
 
 @dataclass
@@ -142,6 +149,17 @@ def read_batches(
         yield batch
 
 
+def predict_batches(detector: Detector, paths: Sequence[Path], workers: int) -> Iterator[list[Record]]:
+    """The records of files, a batch at a time."""
+    for batch in read_batches(detector, paths, workers):
+        shown = [content for _, content in batch if isinstance(content, Shown)]
+        found = iter(detector.detect(shown) if shown else ())
+        yield [
+            Record(path, next(found)) if isinstance(content, Shown) else Record(path, None, str(content))
+            for path, content in batch
+        ]
+
+
 def predict_files(
     detector: Detector, paths: Sequence[Path], writer: Writer, maps: Path | None, workers: int
 ) -> Summary:
@@ -149,20 +167,14 @@ def predict_files(
     summary, started, limits = Summary(), time.perf_counter(), None
     names = map_names(paths, maps) if maps else {}
     with writer as write, tqdm(total=len(paths), desc="predicting", unit="image", disable=None) as bar:
-        for batch in read_batches(detector, paths, workers):
-            shown = [content for _, content in batch if isinstance(content, Shown)]
-            found = iter(detector.detect(shown) if shown else ())
-            records = [
-                Record(path, next(found)) if isinstance(content, Shown) else Record(path, None, str(content))
-                for path, content in batch
-            ]
-            if maps and shown:
+        for records in predict_batches(detector, paths, workers):
+            if maps and any(record.found for record in records):
                 limits = limits or colour_limits(detector, records)
                 save_maps(detector, records, names, limits, workers)
             for record in records:
                 write(record)
                 summary.add(record)
-            bar.update(len(batch))
+            bar.update(len(records))
     summary.seconds = time.perf_counter() - started
     return summary
 
@@ -215,25 +227,21 @@ def _write_file(path: Path) -> Iterator[Write]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="", buffering=1) as file:
         if path.suffix == ".csv":
-            file.write(_csv_line(COLUMNS))
+            file.write(csv_line(COLUMNS))
 
         def write(record: Record) -> None:
-            values = record.to_dict()
-            if path.suffix == ".jsonl":
-                file.write(json.dumps(values) + "\n")
-                return
-            regions = None if values["regions"] is None else json.dumps(values["regions"])
-            file.write(_csv_line((values | {"regions": regions}).values()))
+            file.write(record.csv_row() if path.suffix == ".csv" else json.dumps(record.to_dict()) + "\n")
 
         yield write
 
 
-def _csv_line(values: Iterable[object]) -> str:
+def csv_line(values: Iterable[object]) -> str:
+    """Values as a line of a CSV file, quoted where it must be."""
     text = io.StringIO()
     csv.writer(text).writerow(values)
     return text.getvalue()
 
 
-def _printable(path: Path) -> str:
+def printable(path: Path) -> str:
     """A path as UTF-8 text, whatever bytes its name has."""
     return str(path).encode("utf-8", "backslashreplace").decode()

@@ -86,6 +86,31 @@ def score_histogram(good: np.ndarray, anomalous: np.ndarray, bins: int = 40) -> 
     return f'<figure class="chart">{_svg(alt, parts)}<ul class="legend">{legend}</ul></figure>'
 
 
+def score_position(reference: np.ndarray, kind: str, score: float | None, threshold: float | None) -> str:
+    """Where an image's score and the threshold lie among the scores of other images, which `kind` names: e.g. "good
+    images kept aside"."""
+    marks = [value for value in (score, threshold) if value is not None]
+    low, high = score_range(np.concatenate([reference, marks]))
+    counts, edges = np.histogram(reference, bins=min(30, max(5, len(reference) // 4)))
+    most = int(counts.max())
+    axes = Axes((low, high), (0, most), "image score", "images", whole_y=True)
+    parts = [_frame(axes)]
+    for left, right, number in zip(edges[:-1], edges[1:], counts.tolist(), strict=True):
+        if number:
+            (x0, y0), (x1, y1) = axes.at(left, 0), axes.at(right, number)
+            parts.append(_rect("bar good", x0, y1, max(1.5, x1 - x0 - 0.5), y0 - y1))
+    top, bottom = axes.at(low, most)[1], axes.at(low, 0)[1]
+    legend = [f'<li><span class="key good"></span>{escape(kind)}</li>']
+    alt = [f"Histogram of the image scores of {len(reference)} {kind}."]
+    for style, name, value in (("threshold", "threshold", threshold), ("score", "this image", score)):
+        if value is not None:
+            x = axes.at(value, 0)[0]
+            parts.append(f'<line class="{style}" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>')
+            legend.append(f'<li><span class="key {style}"></span>{name}, {value:.4g}</li>')
+            alt.append(f"{name.capitalize()}: {value:.4g}.")
+    return f'<figure class="chart">{_svg(" ".join(alt), parts)}<ul class="legend">{"".join(legend)}</ul></figure>'
+
+
 def score_range(scores: np.ndarray) -> tuple[float, float]:
     """The ends of the score axis: a little wider than the scores, so that a threshold can pass all or none."""
     low, high = float(scores.min()), float(scores.max())

@@ -1,0 +1,87 @@
+"""Look at images of your own in a browser, with a trained category: heat map, score, verdict, a threshold to move.
+
+    python scripts/app.py runs/NAME                                 # http://127.0.0.1:7860, on this machine alone
+    python scripts/app.py bottle.onnx --far 0.05                    # of scripts/export.py: runs without torch
+    python scripts/app.py runs/NAME --category bottle --folder photos/
+
+Needs Gradio: pip install -r requirements-deploy.txt. Images come from files, from a camera and, with --folder, from
+folders of this machine. Nothing is asked of other hosts, and what is uploaded is deleted when the app ends (Ctrl-C).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from datasets.base import MAX_PIXELS
+from utils.cli import (
+    MAX_SEED,
+    UsageError,
+    add_computing_flags,
+    add_workers_flag,
+    at_least,
+    number,
+    positive,
+    run_model_command,
+    share,
+    user_path,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("model", type=user_path, metavar="RUN_OR_MODEL", help="run folder of train.py, or an .onnx or .xml file of "
+        "scripts/export.py")  # fmt: skip
+    add("--category", metavar="NAME", help="category whose model is used (default: the run's only one)")
+    add("--seed", type=at_least(0, MAX_SEED), metavar="N", help="of a run with several seeds (default: the first)")
+    threshold = parser.add_mutually_exclusive_group()
+    threshold.add_argument("--far", type=share, metavar="X", help="share of good images that may be called anomalous, "
+                           "to begin with (default: what the thresholds were set for)")  # fmt: skip
+    threshold.add_argument("--threshold", type=number, metavar="T", help="a threshold of your own to begin with")
+    add("--folder", type=user_path, metavar="DIR", help="let visitors score the images below DIR, by path; without, "
+        "the app reads no image of this machine")  # fmt: skip
+    add("--host", default="127.0.0.1", help="address to serve on; any but this machine's own lets others in, without "
+        "a password (default 127.0.0.1)")  # fmt: skip
+    add("--port", type=at_least(0, 65535), default=7860, metavar="N", help="0: any that is free (default 7860)")
+    add("--max_upload", type=positive, default=50, metavar="MB", help="megabytes that a file may have (default 50)")
+    add("--max_pixels", type=at_least(1, MAX_PIXELS), default=MAX_PIXELS, metavar="N", help="pixels that an image may "
+        f"have (default {MAX_PIXELS}, the most)")  # fmt: skip
+    add_computing_flags(parser)
+    add_workers_flag(parser)
+    return parser.parse_args()
+
+
+def main(args: argparse.Namespace) -> None:
+    from dataclasses import replace
+    from threading import Event
+
+    from utils.app.serving import Limits, make_server, no_connections, open_port, private_folder
+    from utils.detector import load_detector
+    from utils.exported import require
+
+    if args.folder and not args.folder.is_dir():
+        raise UsageError(f"--folder {args.folder}: there is no such folder")
+    with open_port(args.host, args.port) as port, private_folder(), no_connections():
+        require("gradio", "the app")
+        from utils.app.page import Page, looks
+
+        detector = load_detector(args.model, args.category, args.seed, args.device, args.batch_size)
+        detector = detector.at(args.far) if args.far is not None else detector
+        detector = replace(detector, threshold=args.threshold, most_pixels=args.max_pixels)
+        limits, stopping = Limits(args.max_upload, args.max_pixels), Event()
+        page = Page(detector, limits, args.folder, args.workers, stopping)
+        server = make_server(page.build(), port, limits, stopping, **looks())
+        if not port.is_local:
+            print(f"warning: --host {args.host}: whoever reaches this machine can use the app and sees what --folder "
+                  "shows; there is no password, and nothing is encrypted", file=sys.stderr)  # fmt: skip
+        server.run(sockets=[port.socket])
+
+
+if __name__ == "__main__":
+    run_model_command(main, parse_args())

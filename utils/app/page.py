@@ -1,0 +1,259 @@
+"""The app's page, with Gradio: images come in by drop, camera or folder; a threshold moves; what is found is shown.
+
+    page = Page(detector, Limits(), folder=None, workers=2, stopping=Event())
+    blocks = page.build()
+
+Import it in `serving.private_folder`. The detector runs once an image; a moved threshold judges its map and score anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+from threading import Event
+
+import gradio as gr
+
+from datasets.base import DataError
+from utils.app.results import (
+    FALSE_ALARMS,
+    HEADINGS,
+    MOST_IMAGES,
+    NONE,
+    SCORE,
+    Results,
+    csv_of,
+    explain_threshold,
+    images_below,
+    judge_again,
+    name_files,
+    score_all,
+    score_span,
+    table_rows,
+    with_threshold,
+)
+from utils.app.serving import Limits
+from utils.app.views import Picture, download_link, histogram_panel, picture_panel, verdict_panel
+from utils.cli import UsageError
+from utils.detector import Detector
+from utils.predicting import colour_limits
+
+HERE = Path(__file__).parent
+PERCENT = (0.1, 50.0)  # ends of the slider of false alarms
+SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
+MONO_FONTS = ["ui-monospace", "Consolas", "monospace"]
+COLUMN_WIDTHS = ["170px", "95px", "80px", "105px", "400px"]
+KEPT_SECONDS, LOOKED_AT_EVERY = 3600, 300  # of uploads
+MOST_SESSIONS = 8  # pages whose results are kept
+
+
+@dataclass(frozen=True)
+class Start:
+    """How the page's threshold is set at first: the kind, the rate of false alarms in percent, and a score."""
+
+    kind: str
+    percent: float
+    score: float
+
+    @classmethod
+    def of(cls, detector: Detector) -> Start:
+        thresholds = detector.thresholds
+        kind = SCORE if detector.threshold is not None else FALSE_ALARMS if thresholds else NONE
+        percent = round(100 * thresholds.wanted_far, 6) if thresholds else PERCENT[0]
+        return cls(kind, percent, detector.image_threshold or 0.0)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a visitor has on the page."""
+
+    results: Results = Results()
+    picture: Picture | None = None
+    problem: str | None = None  # why there is no picture
+
+
+class Page:
+    """The page of one detector. folder: below which images may be scored by path, None: nowhere; stopping: set when the
+    server is asked to end."""
+
+    def __init__(
+        self, detector: Detector, limits: Limits, folder: Path | None, workers: int, stopping: Event
+    ):
+        self.detector, self.limits, self.folder = detector, limits, folder
+        self.workers, self.stopping, self.start = workers, stopping, Start.of(detector)
+
+    def build(self) -> gr.Blocks:
+        title = f"Anomaly detection: {self.detector.category}"
+        with gr.Blocks(
+            title=title, analytics_enabled=False,
+            delete_cache=(LOOKED_AT_EVERY, KEPT_SECONDS),
+        ) as blocks:  # fmt: skip
+            blocks.state_session_capacity = MOST_SESSIONS
+            self.shown = gr.State(Shown())
+            gr.HTML(f"<h1>{escape(title)}</h1>")
+            with gr.Row(elem_id="columns"):
+                with gr.Column(elem_id="images"):
+                    self._build_sources()
+                with gr.Column(elem_id="found"):
+                    self.verdict, self.picture = gr.HTML(), gr.HTML()
+                with gr.Column(elem_id="threshold"):
+                    self.histogram = gr.HTML()
+                    self._build_threshold()
+            self._connect(blocks)
+        return blocks
+
+    def _build_sources(self) -> None:
+        gr.HTML(f'<p class="soft">At most {self.limits.megabytes:g} MB and {self.limits.pixels / 1e6:.3g} megapixels '
+                f"an image, {MOST_IMAGES} images at a time.</p>")  # fmt: skip
+        with gr.Tabs():
+            with gr.Tab("Files"):
+                self.files = gr.File(file_count="multiple", label="Drop one image or several", height=190)
+            with gr.Tab("Camera"):
+                self.camera = gr.Image(
+                    sources=["webcam"], type="filepath", image_mode=None, label="Camera", height=320, buttons=[],
+                    webcam_options=gr.WebcamOptions(mirror=False),  # a mirrored part is another one
+                )  # fmt: skip
+            if self.folder:
+                with gr.Tab("Folder"):
+                    self.path = gr.Textbox(".", label=f"Folder below {self.folder.resolve().name}")
+                    self.score_button = gr.Button("Score the folder", variant="primary")
+        with gr.Column(visible=False, elem_id="table") as self.several:
+            self.table = gr.Dataframe(
+                headers=list(HEADINGS), datatype="str", interactive=False, label="Images: choose a row to look at one",
+                column_widths=COLUMN_WIDTHS, buttons=[], max_height=320,
+            )  # fmt: skip
+            self.download = gr.HTML()
+
+    def _build_threshold(self) -> None:
+        start, (low, high, step) = self.start, self._span(())
+        lowest, highest = min(PERCENT[0], start.percent), max(PERCENT[1], start.percent)
+        kinds = [FALSE_ALARMS if self.detector.thresholds else NONE, SCORE]
+        self.kind = gr.Radio(kinds, value=start.kind, label="Threshold by", elem_id="kind")
+        self.percent = gr.Slider(
+            lowest, highest, start.percent, step=PERCENT[0], label="Good images that may be called anomalous, %",
+            visible=start.kind == FALSE_ALARMS, elem_id="percent", buttons=[],
+        )  # fmt: skip
+        self.score = gr.Slider(
+            low, high, start.score, step=step, label="Score above which an image is anomalous",
+            visible=start.kind != FALSE_ALARMS, elem_id="score", buttons=[],
+        )  # fmt: skip
+        self.explanation = gr.HTML()
+
+    def _connect(self, blocks: gr.Blocks) -> None:
+        """What happens at each event. The model takes one visitor at a time; a dragged slider skips values."""
+        setting = [self.kind, self.percent, self.score]
+        views = [self.shown, self.verdict, self.picture, self.histogram, self.explanation]
+        table = [self.several, self.table, self.download]
+        model = {
+            "outputs": [*views, *table, self.score], "show_progress_on": self.verdict, "concurrency_id": "model",
+            "api_visibility": "private",
+        }  # fmt: skip
+        light = {"show_progress": "hidden", "api_visibility": "private"}
+        self.files.upload(self.score_files, [self.files, *setting], **model)
+        self.files.clear(self.reset, setting, **model)
+        self.camera.input(self.score_photograph, [self.camera, *setting], **model)
+        if self.folder:
+            gr.on([self.score_button.click, self.path.submit], self.score_folder, [self.path, *setting], **model)
+        self.table.select(self.look_at, [self.shown, *setting], views, **light)
+        gr.on(
+            [self.percent.input, self.score.input], self.judge, [self.shown, *setting], [*views, *table],
+            trigger_mode="always_last", **light,
+        )  # fmt: skip
+        self.kind.input(self.change_kind, setting, [self.percent, self.score], **light).then(
+            self.judge, [self.shown, *setting], [*views, *table], **light
+        )
+        blocks.load(self.judge, [self.shown, *setting], [*views, *table], **light)
+
+    # What the page calls
+
+    def score_files(self, files: list[str] | None, *setting, progress=gr.Progress()):  # noqa: B008
+        return self._score(name_files(map(Path, files or [])), setting, progress)
+
+    def score_photograph(self, path: str | None, *setting, progress=gr.Progress()):  # noqa: B008
+        return self._score({"photograph": Path(path)} if path else {}, setting, progress)
+
+    def score_folder(self, folder: str, *setting, progress=gr.Progress()):  # noqa: B008
+        try:
+            named = images_below(self.folder, folder)
+        except UsageError as error:
+            raise gr.Error(escape(str(error)), print_exception=False) from error
+        return self._score(named, setting, progress)
+
+    def reset(self, *setting):
+        return self._score({}, setting, None)
+
+    def look_at(self, event: gr.SelectData, shown: Shown, *setting):
+        return self._views(self._look(shown.results.choose(event.row_value[0])), self._detector(setting))
+
+    def judge(self, shown: Shown, *setting):
+        detector = self._detector(setting)
+        shown = replace(shown, results=judge_again(shown.results, detector))
+        return *self._views(shown, detector), *self._rows(shown.results)
+
+    def change_kind(self, kind: str, percent: float, score: float):
+        """Show the slider of this kind; that of scores begins at the threshold that there is."""
+        start = self._detector((FALSE_ALARMS, percent, score)).image_threshold if self.detector.thresholds else score
+        by_rate = kind == FALSE_ALARMS
+        return gr.Slider(visible=by_rate), gr.Slider(visible=not by_rate, value=start)
+
+    # What they are made of
+
+    def _detector(self, setting: Sequence) -> Detector:
+        return with_threshold(self.detector, *setting)
+
+    def _score(self, named: Mapping[str, Path], setting: Sequence, progress: gr.Progress | None) -> tuple:
+        detector = self._detector(setting)
+
+        def report(done: int, of: int) -> None:
+            if self.stopping.is_set():
+                raise UsageError("The server is being stopped.")
+            progress((done, of), unit="images")
+
+        try:
+            results = score_all(detector, named, self.workers, report)
+        except UsageError as error:
+            raise gr.Error(escape(str(error)), print_exception=False) from error
+        low, high, step = self._span(results.scores)
+        slider = gr.Slider(minimum=low, maximum=high, step=step)
+        return *self._views(self._look(results), detector), *self._rows(results), slider
+
+    def _span(self, scores: Sequence[float]) -> tuple[float, float, float]:
+        thresholds = self.detector.thresholds
+        return score_span([*(thresholds.scores if thresholds else ()), self.start.score, *scores])
+
+    def _look(self, results: Results) -> Shown:
+        """The results with the picture of the chosen image, whose file is read again."""
+        if not results.records or results.chosen.found is None:
+            return Shown(results)
+        limits = colour_limits(self.detector, results.records)
+        try:
+            picture = Picture.of(
+                results.paths[results.index], results.chosen.found, limits, self.detector.most_pixels
+            )
+        except DataError:
+            return Shown(results, problem="The image is no longer here to be shown; add it again.")
+        return Shown(results, picture)
+
+    def _views(self, shown: Shown, detector: Detector) -> tuple:
+        chosen, results = shown.results.chosen, shown.results
+        score = chosen.found.score if chosen and chosen.found else None
+        return (
+            shown,
+            verdict_panel(chosen, detector.image_threshold),
+            f'<p role="alert">{shown.problem}</p>' if shown.problem else picture_panel(chosen, shown.picture),
+            histogram_panel(detector, score, results.scores),
+            f'<p class="soft" id="explanation">{escape(explain_threshold(detector))}</p>',
+        )
+
+    def _rows(self, results: Results) -> tuple:
+        several = len(results.records) > 1
+        link = download_link(csv_of(results)) if several else ""
+        return gr.Column(visible=several), table_rows(results) if several else [], link
+
+
+def looks() -> dict[str, object]:
+    """Theme and style sheet, for Gradio to serve the page with."""
+    theme = gr.themes.Base(font=list(SYSTEM_FONTS), font_mono=list(MONO_FONTS))
+    return {"theme": theme, "css_paths": [HERE / "app.css"]}
