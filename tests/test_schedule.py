@@ -105,12 +105,12 @@ def test_a_tasks_time_by_hand():
 
 
 def test_splitting_by_hand():
-    """Tasks of 9 and 4 on four: whole they end after 9; the first on two, after 9 / 1.8 = 5; on four, and then the other
-    on two, after 9 / 3.4 + 4 / 1.8 = 4.87."""
+    """Tasks of 9 and 4 on four: whole they end after 9; the first on two, after 9 / 1.8 = 5; on four, and then the
+    other on two, after 9 / 3.4 + 4 / 1.8 = 4.87."""
     tasks = [Work(9, 0), Work(4, 0)]
     assert list_schedule([task.on(1, 0.8) for task in tasks], 4).makespan == 9
     split = split_schedule(tasks, 4, efficiency=0.8)
-    assert [(job.width, job.seconds) for job in split.jobs] == [(4, pytest.approx(9 / 3.4)), (2, pytest.approx(4 / 1.8))]
+    assert split.jobs == [tasks[0].on(4, 0.8), tasks[1].on(2, 0.8)]
     assert split.makespan == pytest.approx(9 / 3.4 + 4 / 1.8)
     assert split_schedule([Work(9, 0)], 4, 0.8).makespan == pytest.approx(9 / 3.4)
     assert split_schedule([Work(9, 0)], 1, 0.8).makespan == 9
