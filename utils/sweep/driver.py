@@ -64,6 +64,7 @@ class Sweep:
     retries: int = 3
     entries: dict[Task, Entry] = field(init=False)
     drawn: int = 0  # lines of the table on the screen
+    said: str = ""  # the counts, where there is no table
 
     def __post_init__(self) -> None:
         self.entries = {task: Entry(task) for task in self.tasks}
@@ -136,8 +137,8 @@ class Sweep:
         summary = self.summary(slots)
         if not self.out.isatty():
             counts = summary.partition(";")[0]
-            if counts != getattr(self, "_said", None):
-                self._said = counts
+            if counts != self.said:
+                self.said = counts
                 print(summary, file=self.out, flush=True)
             return
         running = [entry for entry in self.entries.values() if entry.state == RUNNING]
