@@ -135,7 +135,7 @@ def do_all(
         return []
     if store.protocol == "memory":
         raise UsageError(f"--store {args.store}: the workers of Ray are other processes, which do not see it")
-    with RayCluster(args.address, args.cpus, args.gpus, args.store, place) as cluster:
+    with RayCluster(args.address, args.cpus, args.gpus, store.url, place) as cluster:
         return [entry.error for entry in Sweep(tasks, estimate, retries=args.retries).run(cluster)]
 
 

@@ -243,31 +243,23 @@ def test_a_program_that_is_killed_makes_a_lost_task_whose_folder_is_saved(progra
 
 
 def test_a_running_tasks_folder_is_saved_now_and_then_and_a_deaf_store_costs_nothing(programs, tmp_path, capsys):
-    """While the program waits for a file that only a push can bring."""
-    waiting = "os.mkdir(run); open(run + '/a', 'w').write('A')\nwhile not os.path.exists('pushed'): time.sleep(0.05)"
-    slow, store = programs(waiting)
-    (tmp_path / "x").mkdir()
-    pushes = []
-
-    def push():
-        pushes.append(None)
-        if len(pushes) == 3:
-            (tmp_path / "pushed").touch()
-
-    attempt = Attempt.begin(store, slow.key)
-    assert run_program(["train.py", str(tmp_path / "x/run")], tmp_path / "x", place(tmp_path, 0.05), push) == 0
-    assert len(pushes) >= 3
+    """The program waits for a file that only a push brings."""
+    _, store = programs("for _ in range(200): os.path.exists('pushed') or time.sleep(0.05)\n"
+                        "sys.exit(not os.path.exists('pushed'))")  # fmt: skip
+    folder = tmp_path / "x"
+    (folder / "run").mkdir(parents=True)
+    command, workplace = ["train.py", str(folder / "run")], place(tmp_path, 0.05)
+    assert run_program(command, folder, workplace, (tmp_path / "pushed").touch) == 0
+    attempt = Attempt.begin(store, "data/aand/seed0/bottle")
     store.url = store.root = "/proc/no/store"
-    work_module.push(attempt, tmp_path / "x")
+    work_module.push(attempt, folder)
     assert "not saved now: cannot write /proc/no/store" in capsys.readouterr().err
 
 
-def test_two_pushes_of_nothing_new_are_one_and_dead_folders_are_cleared(tmp_path):
+def test_folders_of_dead_attempts_are_cleared_and_of_living_ones_are_not(tmp_path):
     with own_folder(tmp_path, "task", "0001-a") as alive, own_folder(tmp_path, "task", "0002-b") as second:
         assert alive.is_dir()  # its lock is held
         assert second != alive
-    dead = tmp_path / "aand-sweep" / "x"
-    assert not dead.exists()
     with own_folder(tmp_path, "task", "0003-c") as folder:
         parent = folder.parent
         (parent / "0000-dead").mkdir()
