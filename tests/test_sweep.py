@@ -290,7 +290,7 @@ def test_an_array_job_does_one_task_after_another(trained, tmp_path):
     command, store = ["bash", script, *map(str, flags)], Store(str(tmp_path / "store"))
     key = "data/aand/seed0/tile"
     first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    while not [name for name in store.names() if name.endswith(SNAPSHOT)]:
+    while not any("stage1" in str(store.read_json(name)) for name in store.names() if name.endswith(SNAPSHOT)):
         assert first.poll() is None, first.stderr.read()
         time.sleep(0.05)
     first.send_signal(signal.SIGKILL)
@@ -303,6 +303,7 @@ def test_an_array_job_does_one_task_after_another(trained, tmp_path):
     assert f"{key}: done, attempt 0002-" in again.stdout
     [run] = gather(store, tmp_path / "runs")
     assert same_weights(run / "seed0", trained.aand, "tile")
+    assert re.search("tile: (already trained|stage 1 (goes on|already trained))", (run / "seed0/log.txt").read_text())
     assert not list((tmp_path / "scratch").rglob("*.pt"))
     missing = {name: value for name, value in environment.items() if name != "SLURM_ARRAY_TASK_ID"}
     refused = subprocess.run(command, env=missing, capture_output=True, text=True)

@@ -38,6 +38,7 @@ class Machines:
         from ray.cluster_utils import Cluster
 
         head = {"num_cpus": 0, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
+        self.drivers: list[subprocess.Popen] = []
         self.cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
 
     def add(self):
@@ -61,6 +62,9 @@ def patiently(start):
 def machines(monkeypatch):
     found = Machines(monkeypatch)
     yield found
+    for driver in found.drivers:
+        driver.kill()
+        driver.wait()
     found.cluster.shutdown()
 
 
@@ -95,6 +99,7 @@ def test_a_sweep_survives_a_machine_and_its_driver(machines, trained, seeded, tm
     at_cluster = (*arguments, "--address", machines.cluster.address)
 
     driver = start(tmp_path, *at_cluster)
+    machines.drivers.append(driver)
     wait_for(tmp_path, driver, lambda: len(store.names("tasks")) > 2 and len(completed_keys(store)) >= 1)
     machines.kill(first)
     wait_for(tmp_path, driver, lambda: "lost (" in log.read_text() and len(completed_keys(store)) >= 3)
