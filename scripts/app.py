@@ -63,7 +63,7 @@ def main(args: argparse.Namespace) -> None:
 
     from utils.app.serving import Limits, make_server, no_connections, open_port, private_folder
     from utils.detector import load_detector
-    from utils.exported import require
+    from utils.packages import require
 
     if args.folder and not args.folder.is_dir():
         raise UsageError(f"--folder {args.folder}: there is no such folder")

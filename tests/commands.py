@@ -87,6 +87,10 @@ def run_export(cwd: Path, *arguments: object) -> Result:
     return _call(cwd, "scripts/export.py", arguments)
 
 
+def run_sweep(cwd: Path, *arguments: object) -> Result:
+    return _call(cwd, "scripts/sweep.py", arguments)
+
+
 def run_process(cwd: Path, program: str, *arguments: object) -> Result:
     """Run a program of the repository in a process of its own."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

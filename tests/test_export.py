@@ -18,11 +18,12 @@ from datasets.view import WHOLE
 from tests.commands import ROOT, run_export
 from tests.trees import make_folder, write_image
 from tests.untrained import CROPPED, make_run, photographs
-from utils import exported as module
+from utils import packages as module
 from utils.cli import UsageError
 from utils.engine import predict_maps
 from utils.export import FORMAT_PRECISIONS, SUFFIXES, ExportSource, export
-from utils.exported import ExportedModel, ExportedModelError, Facts, MissingPackage
+from utils.exported import ExportedModel, ExportedModelError, Facts
+from utils.packages import MissingPackage
 from utils.runs import RunError
 from utils.thresholds import GIVEN, Thresholds, write_thresholds
 

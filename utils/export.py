@@ -25,8 +25,9 @@ from utils.checkpoint import load_model
 from utils.cli import UsageError
 from utils.deployed import DeployedModel
 from utils.execution import DTYPES
-from utils.exported import INPUT, KEY, OUTPUTS, Facts, require
+from utils.exported import INPUT, KEY, OUTPUTS, Facts
 from utils.misc import atomic_write
+from utils.packages import require
 from utils.quantization import quantize
 from utils.runs import read_config, read_view
 from utils.thresholds import read_thresholds

@@ -9,10 +9,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +21,7 @@ from datasets.base import load_image
 from datasets.plain_json import parse_json
 from datasets.view import View
 from utils.cli import UsageError
+from utils.packages import require
 from utils.thresholds import Thresholds
 
 VERSION = 1  # of what a file holds
@@ -37,10 +36,6 @@ Compute = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 class ExportedModelError(UsageError):
     """A model file that cannot be used; the message names it."""
-
-
-class MissingPackage(UsageError):
-    """A package that the core requirements do not have; the message says how to get it."""
 
 
 @dataclass(frozen=True)
@@ -121,17 +116,6 @@ class ExportedModel:
         """Scores (N,) of image files, which may differ in size. Raises DataError for one that cannot be read."""
         scores = [self.run(load_image(Path(path))[None])[1] for path in paths]
         return np.concatenate(scores) if scores else np.zeros(0, np.float32)
-
-
-def require(package: str, purpose: str) -> ModuleType:
-    """A package that requirements-deploy.txt has. Raises MissingPackage if it is not there."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else onnxruntime reports its use to its makers
-    try:
-        return import_module(package)
-    except ImportError as error:
-        raise MissingPackage(
-            f"{purpose} needs the package {package}: pip install -r requirements-deploy.txt ({error})"
-        ) from error
 
 
 def _load_onnx(onnxruntime: ModuleType, path: Path, threads: int | None) -> tuple[Facts, Compute]:

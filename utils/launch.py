@@ -34,6 +34,7 @@ from utils.report import format_published_protocol
 from utils.resuming import is_finished, lock_run, unfinished_run
 from utils.run_log import LOG, RunLog
 from utils.runs import (
+    NOT_SETTINGS,
     CheckpointError,
     ProcessError,
     ProcessLost,
@@ -49,9 +50,6 @@ from utils.runs import (
 from utils.scoring import Scoring, score_run
 from utils.training import TrainingError, TrainingSet, train_category
 from utils.training_data import Samples, check_batches, read_data, split_samples, warn_of_shortage
-
-# Flags that change no result:
-NOT_SETTINGS = ("output", "resume", "fg_root", "seeds", "cache", "cache_dir", "cache_features", "skip_bad")
 
 
 @dataclass(frozen=True)

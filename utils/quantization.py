@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from utils.cli import UsageError
-from utils.exported import INPUT, require
+from utils.exported import INPUT
+from utils.packages import require
 
 if TYPE_CHECKING:
     from onnx import ModelProto

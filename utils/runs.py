@@ -33,6 +33,8 @@ NEEDED_SETTINGS = ("method", "backbone", "image_size", "dataset", "data_root", "
 FREE_SETTINGS = (
     "categories", "device", "workers", "eval_every", "started", "command", "code", "environment", "processes",
 )  # fmt: skip
+# Flags of train.py that config.json does not keep, because they change no result:
+NOT_SETTINGS = ("output", "resume", "fg_root", "seeds", "cache", "cache_dir", "cache_features", "skip_bad")
 RATED_BY = ("image_auroc", "aupro")  # metrics that rate an epoch, in the log with the prefix SYNTHETIC
 # Of settings that do not say:
 EARLIER = {

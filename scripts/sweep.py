@@ -1,0 +1,144 @@
+"""Train and score many categories with several methods and seeds, on a Ray cluster or, task by task, on anything else.
+
+    python scripts/sweep.py --data_root data/mvtec data/visa --categories all --methods rd4ad aand --seeds 0 1 2 \\
+        --store s3://bucket/sweep --address ray://head:10001 --cpus 8 --gpus 1 --epochs_stage1 100
+    python scripts/sweep.py ... --dry_run              # the plan, the expected time; starts nothing
+    python scripts/sweep.py ... --list                 # the tasks with their numbers
+    python scripts/sweep.py ... --task 3               # one of them, here, without Ray: scripts/slurm.sbatch
+    python scripts/fetch_runs.py --store s3://bucket/sweep --output runs      # what is finished, to disk
+
+One task is one data set, category, method and seed: train.py and test.py, called with the flags that this program does
+not know. Without --address a Ray of this machine is started. --store is where run folders are kept: a path, s3://, or
+what else fsspec opens; credentials come from the environment. Run the same command again to go on: finished tasks are
+not done again, others go on from what they last saved. Exit status 1 if a task failed; the others are done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from models import METHODS
+from train import make_parser as train_parser
+from utils.cli import MAX_SEED, UsageError, at_least, number, positive, run_command, user_path
+from utils.remote_runs import Superseded, completed, completed_keys
+from utils.runs import RunError
+from utils.store import Store, StoreError
+from utils.sweep.driver import Sweep
+from utils.sweep.plan import Estimate, Plan, check_settings, format_plan, make_plan
+from utils.sweep.ray_cluster import RayCluster
+from utils.sweep.results import tabulate
+from utils.sweep.work import TaskFailed, TaskLost, Workplace, work
+
+
+def parse_args() -> tuple[argparse.Namespace, list[str]]:
+    """The flags of this program, and those of train.py."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+        epilog="all other flags are those of train.py, and the same for every task",
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--data_root", type=user_path, nargs="+", required=True, metavar="DIR", help="folders that hold categories")
+    add("--categories", nargs="+", default=["all"], metavar="NAME", help="of any of them (default: all)")
+    add("--methods", nargs="+", choices=METHODS, default=["aand"], help="the first is what others are compared with "
+        "(default aand)")  # fmt: skip
+    add("--seeds", type=at_least(0, MAX_SEED), nargs="+", default=[0], metavar="N", help="default 0")
+    add("--store", required=True, metavar="URL", help="path or URL where the runs of this sweep are kept")
+    add("--address", metavar="URL", help="of a Ray cluster: ray://HOST:PORT, HOST:PORT or auto (default: a new one on "
+        "this machine)")  # fmt: skip
+    add("--cpus", type=at_least(1), default=1, metavar="N", help="cores of a task, and its threads (default 1)")
+    add("--gpus", type=share_of_gpus, default=0.0, metavar="X", help="GPUs of a task; 0.5: two share one (default 0)")
+    add("--retries", type=at_least(0), default=3, metavar="N", help="of a task that was lost (default 3)")
+    add("--push_every", type=positive, default=120.0, metavar="S", help="seconds between two savings of a running "
+        "task's folder to the store (default 120)")  # fmt: skip
+    add("--scratch", type=user_path, default=Path(tempfile.gettempdir()), metavar="DIR", help="folder of "
+        "running tasks, on each machine's own disk (default: the system's for temporary files)")  # fmt: skip
+    add("--seconds_per_image_epoch", type=positive, metavar="S", help="what a training image takes in an epoch, for "
+        "the expected time (default: as finished tasks took)")  # fmt: skip
+    add("--slots", type=at_least(1), metavar="N", help="tasks at the same time, for --dry_run (default: this machine's "
+        "cores / --cpus)")  # fmt: skip
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--dry_run", action="store_true", help="print the plan and start nothing")
+    instead.add_argument("--list", action="store_true", help="print number and name of each task, and start nothing")
+    instead.add_argument("--task", type=at_least(0), metavar="N", help="do this one alone, here, without Ray")
+    return parser.parse_known_args()
+
+
+def share_of_gpus(text: str) -> float:
+    """An argparse type: 0 or more GPUs, below 1 a share of one."""
+    value = number(text)
+    if value < 0 or (value > 1 and value % 1):
+        raise argparse.ArgumentTypeError(f"{value:g} is neither a whole number nor a share of one")
+    return value
+
+
+def main(args: argparse.Namespace, others: list[str]) -> None:
+    store = Store(args.store)
+    categories = None if args.categories == ["all"] else args.categories
+    plan = make_plan(train_parser(), others, args.data_root, categories, args.methods, args.seeds)
+    if args.list:
+        print(*(f"{number}\t{task.key}" for number, task in enumerate(plan.tasks)), sep="\n")
+        return
+    check_settings(store, plan, keep=not args.dry_run)
+    place = Workplace(args.cpus, args.push_every, args.scratch.resolve())
+    if args.task is not None:
+        do_one(args.task, plan, store, place)
+        return
+    finished, estimate = look(plan, store, args.seconds_per_image_epoch)
+    if args.dry_run:
+        slots = args.slots or max(1, (os.cpu_count() or 1) // args.cpus)
+        print(format_plan(plan, finished, estimate, slots))
+        return
+    failed = do_all(args, plan, store, place, finished, estimate)
+    if not failed or completed_keys(store):
+        print(tabulate(store, plan))
+    for line in failed:
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(bool(failed))
+
+
+def look(plan: Plan, store: Store, given: float | None) -> tuple[set[str], Estimate]:
+    """Which of the plan's tasks are finished, and what tasks are expected to take."""
+    done, estimate = set(completed_keys(store)), Estimate(given)
+    for task in plan.tasks:
+        content = completed(store, task.key) if task.key in done else None
+        if content:
+            estimate.add(task.method, content["seconds"], task.image_epochs)
+    return done, estimate
+
+
+def do_one(number: int, plan: Plan, store: Store, place: Workplace) -> None:
+    """The task of a number in this process; SystemExit if it failed."""
+    if number >= len(plan.tasks):
+        raise UsageError(f"--task {number}: there are {len(plan.tasks)} tasks, numbered from 0")
+    task = plan.tasks[number]
+    try:
+        content = work(task, store, place)
+    except (TaskFailed, TaskLost, Superseded) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    print(f"{task.key}: done, attempt {content['attempt']}")
+
+
+def do_all(
+    args: argparse.Namespace, plan: Plan, store: Store, place: Workplace, finished: set[str], estimate: Estimate
+) -> list[str]:
+    """What is not finished, on Ray; returns a line for each task that failed."""
+    tasks = [task for task in plan.tasks if task.key not in finished]
+    print(f"{len(plan.tasks)} tasks, {len(plan.tasks) - len(tasks)} of them finished", file=sys.stderr)
+    if not tasks:
+        return []
+    if store.protocol == "memory":
+        raise UsageError(f"--store {args.store}: the workers of Ray are other processes, which do not see it")
+    with RayCluster(args.address, args.cpus, args.gpus, store.url, place) as cluster:
+        return [entry.error for entry in Sweep(tasks, estimate, retries=args.retries).run(cluster)]
+
+
+if __name__ == "__main__":
+    flags, flags_of_train = parse_args()
+    run_command(lambda: main(flags, flags_of_train), StoreError, RunError)

@@ -1,0 +1,77 @@
+"""List scheduling: tasks of known length on equal slots, each as soon as there is room, the longest first.
+
+    schedule = list_schedule(longest_first([Job(7), Job(5), Job(4)]), slots=2)
+    schedule.makespan, schedule.idle_share
+
+With jobs of one slot each the makespan is at most 4/3 - 1/(3 * slots) times the best possible one (Graham, 1969).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Job:
+    seconds: float
+    width: int = 1  # slots that it takes at the same time
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When each job starts, in the order of the jobs."""
+
+    jobs: Sequence[Job]
+    starts: Sequence[float]
+    slots: int
+
+    @property
+    def makespan(self) -> float:
+        """When the last job ends, in seconds from the start."""
+        ends = (start + job.seconds for job, start in zip(self.jobs, self.starts, strict=True))
+        return max(ends, default=0.0)
+
+    @property
+    def idle_share(self) -> float:
+        """Of all slots until the last job ends, 0..1."""
+        busy = sum(job.seconds * job.width for job in self.jobs)
+        return 1 - busy / (self.slots * self.makespan) if self.makespan else 0.0
+
+
+def longest_first(jobs: Iterable[Job]) -> list[Job]:
+    return sorted(jobs, key=lambda job: job.seconds, reverse=True)
+
+
+def list_schedule(jobs: Sequence[Job], slots: int) -> Schedule:
+    """Start the jobs in their order, each as soon as it has its slots; none overtakes one before it.
+
+    Raises ValueError for a job that is wider than all slots.
+    """
+    free = [0.0] * slots  # when each slot is free, as a heap
+    starts, earliest = [], 0.0
+    for job in jobs:
+        if not 1 <= job.width <= slots:
+            raise ValueError(f"a job of {job.width} slots does not fit on {slots}")
+        taken = [heapq.heappop(free) for _ in range(job.width)]  # the last of them is free last
+        earliest = max(earliest, taken[-1])
+        starts.append(earliest)
+        for _ in taken:
+            heapq.heappush(free, earliest + job.seconds)
+    return Schedule(jobs, starts, slots)
+
+
+def lower_bound(jobs: Sequence[Job], slots: int) -> float:
+    """No schedule ends before: the longest job, and all work spread evenly."""
+    longest = max((job.seconds for job in jobs), default=0.0)
+    return max(longest, sum(job.seconds * job.width for job in jobs) / slots)
+
+
+def duration(seconds: float) -> str:
+    """In words, to two places: "3 h 20 min", "45 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
