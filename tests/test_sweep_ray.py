@@ -1,5 +1,5 @@
-"""A sweep on a Ray cluster of two machines (of this one), of which one dies, and then the driver: all results are there
-once, and they have the bits of runs that nothing disturbed."""
+"""A sweep on a Ray cluster of two machines (of this one), of which one dies, then the driver, then head and all: on
+a new cluster it goes on, all results are there once, and they have the bits of runs that nothing disturbed."""
 
 from __future__ import annotations
 
@@ -35,11 +35,20 @@ class Machines:
     def __init__(self, patch: pytest.MonkeyPatch):
         for name, value in QUIET.items():
             patch.setenv(name, value)
+        self.drivers: list[subprocess.Popen] = []
+        self.cluster = self.new_cluster()
+
+    @staticmethod
+    def new_cluster():
         from ray.cluster_utils import Cluster
 
         head = {"num_cpus": 0, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
-        self.drivers: list[subprocess.Popen] = []
-        self.cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
+        return patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
+
+    def restart(self) -> None:
+        """End head and machines, and start another head."""
+        self.cluster.shutdown()
+        self.cluster = self.new_cluster()
 
     def add(self):
         return patiently(lambda: self.cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1"))
@@ -92,13 +101,12 @@ def wait_for(cwd: Path, process: subprocess.Popen, condition) -> None:
         time.sleep(0.2)
 
 
-def test_a_sweep_survives_a_machine_and_its_driver(machines, trained, seeded, tmp_path):
+def test_a_sweep_survives_a_machine_its_driver_and_its_cluster(machines, trained, seeded, tmp_path):
     store, log = Store(str(tmp_path / "store")), tmp_path / "sweep.log"
     first, _ = machines.add(), machines.add()
     arguments = ("--data_root", trained.data, "--store", "store", *FLAGS)
-    at_cluster = (*arguments, "--address", machines.cluster.address)
 
-    driver = start(tmp_path, *at_cluster)
+    driver = start(tmp_path, *arguments, "--address", machines.cluster.address)
     machines.drivers.append(driver)
     wait_for(tmp_path, driver, lambda: len(store.names("tasks")) > 2 and len(completed_keys(store)) >= 1)
     machines.kill(first)
@@ -108,8 +116,10 @@ def test_a_sweep_survives_a_machine_and_its_driver(machines, trained, seeded, tm
     before = {key: completed(store, key) for key in completed_keys(store)}
     assert 3 <= len(before) < 8
 
+    machines.restart()
     machines.add()
-    printed = call(tmp_path, *at_cluster)
+    machines.add()
+    printed = call(tmp_path, *arguments, "--address", machines.cluster.address)
     assert f"8 tasks, {len(before)} of them finished" in printed
     keys = {f"data/{m}/seed{s}/{c}" for m in ("aand", "rd4ad") for s in (0, 1) for c in ("bottle", "tile")}
     assert set(re.findall(r"^(\S+): running", printed, re.M)) == keys - set(before)  # nothing twice
