@@ -1,6 +1,6 @@
 """What the app has scored, and what that means by the threshold that is set. Nothing here knows of the page.
 
-    results = score_all(detector, {"photo.png": Path("/tmp/.../photo.png")}, workers=2)
+    results = score_all(detector, {"photo.png": Path("uploads/photo.png")}, workers=2)
     results = judge_again(results, detector.at(0.05))                # the network does not run again
     table_rows(results), csv_of(results), results.chosen.record
 """
