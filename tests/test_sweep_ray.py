@@ -11,8 +11,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.commands import ROOT, TINY, run_process, run_test, run_train, same_weights
@@ -54,6 +56,12 @@ class Machines:
         return patiently(lambda: self.cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1"))
 
     def kill(self, machine) -> None:
+        """All of its processes at once, as when its power fails; Ray kills its daemon alone, and workers may finish."""
+        [daemon] = machine.all_processes["raylet"]
+        process = psutil.Process(daemon.process.pid)
+        for victim in [process, *process.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                victim.kill()
         self.cluster.remove_node(machine, allow_graceful=False)
 
 
