@@ -22,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.base import IMAGE_SUFFIXES, DataError, load_image
+from datasets.names import printable
 from datasets.problems import MOST_SHOWN, count
 from utils.cli import UsageError
 from utils.detector import Detection, Detector, Shown
@@ -240,8 +241,3 @@ def csv_line(values: Iterable[object]) -> str:
     text = io.StringIO()
     csv.writer(text).writerow(values)
     return text.getvalue()
-
-
-def printable(path: Path) -> str:
-    """A path as UTF-8 text, whatever bytes its name has."""
-    return str(path).encode("utf-8", "backslashreplace").decode()

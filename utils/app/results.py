@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from datasets.names import printable
 from datasets.problems import count
 from utils.cli import UsageError
 from utils.detector import Detector
-from utils.predicting import COLUMNS, Record, csv_line, find_images, predict_batches, printable
+from utils.predicting import COLUMNS, Record, csv_line, find_images, predict_batches
 from utils.thresholds import images_needed, shortage
 
 MOST_IMAGES = 500  # in one table: their maps are kept, 256 KB each at 256 px
