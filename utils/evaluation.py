@@ -42,9 +42,10 @@ class TestSet:
 
     def pictures(self, samples: Sequence[Sample], workers: int) -> Stack:
         """The whole images (N, S, S, 3) to be looked at, whatever the model is shown of them."""
-        if self.view == WHOLE:
+        whole = View(levels=self.view.levels)
+        if self.view == whole:
             return self.images
-        return FileStack(image_files(paths_of(samples)), self.images.shape[1], workers)
+        return FileStack(image_files(paths_of(samples), whole), self.images.shape[1], workers)
 
 
 @dataclass(frozen=True)

@@ -102,12 +102,14 @@ def open_test_data(
     if source.missing:
         print(f"trained, but not in {data_root}: {', '.join(source.missing)}", file=sys.stderr)
     # The training images are not looked at: scoring needs none, and a copy among them was refused in training.
-    checked, skipped = usable_samples(source, ["test"], args)
-    samples = {category: parts["test"] for category, parts in checked.items()}
+    folder = seed_folders(run)[0]
+    levels = {category: read_view(folder, category).levels for category in source.categories}
+    usable = usable_samples(source, ["test"], args, levels)
+    samples = {category: parts["test"] for category, parts in usable.samples.items()}
     empty = [category for category, found in samples.items() if not found]
     if empty:
         raise DataError(f"no test images of {', '.join(empty)} in {source.root}; there is nothing to score")
-    return source, samples, skipped
+    return source, samples, usable.skipped
 
 
 def read_test_sets(

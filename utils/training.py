@@ -75,8 +75,7 @@ def train_category(
     """
     torch.manual_seed(args.seed)
     recipe, world = recipe_of(args.method, args.recipe), execution.world
-    if recipe.own_view:
-        world.from_first(lambda: keep_view(log.folder, category, data.view))
+    world.from_first(lambda: keep_view(log.folder, category, data.view))
     model = build_model(pretrained, args.method, recipe.calibrated).to(pretrained.mean.device)
     if args.sync_norms:
         synchronise_norms(model.bottleneck, world)
