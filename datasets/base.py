@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -23,9 +24,10 @@ IMAGE_SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif",
 )  # fmt: skip
 MAX_PIXELS = 89_478_485  # of an image: from here on Pillow warns of decompression bombs; decoded, it takes 1.3 GB
-WIDEST = 2  # times its width that an image may grow to while it is resized
+LARGEST_PASS = 2**24  # pixels between the passes of a resize, or twice those of the image where these are more
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # what it warns of is an error here
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged metadata, without a file's name
 
 
 class DataError(ValueError):
@@ -115,12 +117,12 @@ def read_values(path: Path) -> tuple[np.ndarray, Range]:
 def resize(image: Image.Image, size: int, box: tuple[float, float, float, float] | None = None) -> Image.Image:
     """An image, or its part in a box (left, top, right, bottom), at size x size pixels: Pillow's bicubic filter.
 
-    Width first, then height; of an image so narrow that the first pass would more than double it, height first. Both
-    passes round, so their order matters, and Pillow chooses it by the image's shape from version 13 on, otherwise than
-    before: called for one pass at a time, every version gives the same pixels.
+    Width first, then height; height first of an image so high and narrow that the first pass would make a far larger
+    one of it. Both passes round, so their order matters, and Pillow chooses it by the image's shape from version 13 on,
+    otherwise than before: called for one pass at a time, every version gives the same pixels.
     """
     left, top, right, bottom = box or (0, 0, image.width, image.height)
-    if size > WIDEST * image.width:
+    if size * image.height > max(LARGEST_PASS, 2 * image.width * image.height):
         low = image.resize((image.width, size), Image.Resampling.BICUBIC, box=(0, top, image.width, bottom))
         return low.resize((size, size), Image.Resampling.BICUBIC, box=(left, 0, right, size))
     narrow = image.resize((size, image.height), Image.Resampling.BICUBIC, box=(left, 0, right, image.height))
@@ -165,6 +167,13 @@ def load_mask(path: Path, size: int | None = None) -> np.ndarray:
 def shrink_mask(mask: np.ndarray, size: int) -> np.ndarray:
     """A mask uint8 (H, W) at size x size pixels, nearest neighbour: regions between the pixels taken are lost."""
     return np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
+
+
+def lost_regions(mask: np.ndarray, size: int) -> int:
+    """How many 8-connected regions of a mask uint8 (H, W) have no pixel left once `shrink_mask` has made it smaller."""
+    regions, labels = cv2.connectedComponents(mask, connectivity=8)
+    left = np.unique(Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST))
+    return int(regions - 1 - np.count_nonzero(left))
 
 
 def describe(error: BaseException) -> str:

@@ -78,8 +78,8 @@ class View:
 
     @classmethod
     def from_dict(cls, content: Any) -> View:
-        """The inverse of dataclasses.asdict; views from before there were levels get EARLIER_LEVELS. Raises ValueError for
-        anything else."""
+        """The inverse of dataclasses.asdict; views from before there were levels get EARLIER_LEVELS. Raises ValueError
+        for anything else."""
         names = [field.name for field in fields(cls)]
         if not isinstance(content, dict) or sorted({*content, "levels"}) != sorted(names):
             raise ValueError(f"a view has {', '.join(names)}")

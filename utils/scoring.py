@@ -27,7 +27,7 @@ from datasets.loading import evaluation_files
 from datasets.view import enlarge
 from utils.checkpoint import load_model
 from utils.environment import code_version, environment
-from utils.evaluation import Prediction, TestSet, fingerprint
+from utils.evaluation import Prediction, TestSet, find_lost_regions, fingerprint, warn_of_lost_regions
 from utils.image_store import ImageStore, Stack
 from utils.misc import atomic_write
 from utils.preflight import Skipped, usable_samples
@@ -79,6 +79,7 @@ class Scores:
     rows: dict[str, dict[str, float]] = field(default_factory=dict)
     native: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
+    lost: dict[str, dict[str, int]] = field(default_factory=dict)  # regions without a pixel, by image
 
 
 def open_test_data(
@@ -146,6 +147,7 @@ def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, ho
         for folder in folders:
             maps_folder = how.mvtec_maps and (how.mvtec_maps / folder.relative_to(run) / category / "test")
             score_category(category, folder, found, test_set, settings[folder], scores[folder], how, maps_folder)
+    warn_of_lost_regions(scores[folders[0]].lost, settings[folders[0]]["image_size"])
     test_files = {category: fingerprint(found, root) for category, found in samples.items()}
     for folder in folders:
         write_results(folder, [scores[folder]], run_info(folder, settings[folder], scores[folder], test_files, how))
@@ -166,6 +168,8 @@ def score_category(
     model = model.to(how.device).optimize_for_inference()
     prediction = Prediction.of(model, test_set, how.batch_size)
     scores.rows[category] = prediction.evaluate(test_set)
+    if lost := find_lost_regions(samples, settings["image_size"], how.workers):
+        scores.lost[category] = lost
     if how.native:
         scores.native[category] = prediction.evaluate_native(samples)
     scores.seconds[category] = {"training": training_seconds, "testing": time.perf_counter() - started}
@@ -216,6 +220,7 @@ def run_info(
         "seconds": scores.seconds,
         "test_files": test_files,
         "skipped": how.skipped,
+        "lost_regions": scores.lost,
     }
 
 
