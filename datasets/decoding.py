@@ -109,7 +109,7 @@ class ImageFile:
         values = np.asarray(self.image)
         if self.image.mode == "I" and self.format == "PNG":
             values = values.astype(np.uint16)  # of older versions of Pillow
-        elif self.image.mode == "I" and self.sample_format != SIGNED:
+        elif self.image.mode == "I" and self.format == "TIFF" and self.sample_format != SIGNED:
             values = values.view(np.uint32)
         return _upright(values, self.turned)
 
