@@ -12,8 +12,8 @@ from PIL import Image
 
 from datasets import open_dataset
 from datasets.base import load_image
-from datasets.loading import hold_out
 from datasets.levels import Levels
+from datasets.loading import hold_out
 from datasets.view import WHOLE, View
 from tests.commands import TINY, run_report, run_test, run_train
 from utils.html_report.page import build_section
