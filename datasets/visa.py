@@ -19,10 +19,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-from datasets.base import DataError, Sample, list_folders
+from datasets.base import DataError, Sample
+from datasets.folders import walk
 from datasets.pairing import SPLITS, check_request, check_unique, order_categories
 from datasets.plain_json import read_json, read_text
 from datasets.problems import Problem, count, error, warning
+from datasets.unused import find_outside
 
 CATEGORIES = (
     "candle",
@@ -58,20 +60,30 @@ class Entry:
 
 
 def matches(root: Path) -> bool:
-    """Whether `root` has split_csv/1cls.csv or VisA's meta.json.
+    """Whether `root` has meta.json or split_csv/1cls.csv."""
+    return (root / CSV).is_file() or (root / META).is_file()
 
-    Other data sets get a meta.json beside their train/good folders too: there it must name a category of VisA.
+
+def compare_with(root: Path, other: str) -> tuple[bool | None, str]:
+    """Whether a list in `root` is what to go by where folders of the layout `other` lie beside it, None where that
+    cannot be decided, and why.
+
+    It is not where it cannot be read or none of its images is there, nor is a meta.json that names no category of VisA:
+    other data sets have one too. It is where it lists the images in these folders.
     """
-    if (root / CSV).is_file():
-        return True
-    if not (root / META).is_file():
-        return False
-    if not any((folder / "train" / "good").is_dir() for folder in list_folders(root)):
-        return True
+    path = _list_path(root)
+    shown = path.relative_to(root).as_posix()
     try:
-        return any(entry.category in CATEGORIES for entry in read_meta(root / META))
-    except DataError:
-        return False
+        entries = read_entries(root)
+    except DataError as reason:
+        return False, str(reason)
+    if not _on_disk(root, entries):
+        return False, f"none of the images that {shown} lists is there"
+    if path.name == META.name and not any(entry.category in CATEGORIES for entry in entries):
+        return False, f"{shown} names no category of VisA"
+    if any(Path(entry.image).parts[1:2] == ("train",) for entry in entries):
+        return True, f"{shown} lists the images in them"
+    return None, f"{shown} lists images that are there, and beside it are folders of the layout {other!r}"
 
 
 def find_categories(root: Path) -> list[str]:
@@ -109,6 +121,23 @@ def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], l
         problems += wrong
         samples += [] if wrong else [_sample(root, entry)]
     return check_unique(samples), problems
+
+
+def list_unused(root: Path) -> list[Problem]:
+    """Warnings for images that the list does not name, in folders where it names some, and in others."""
+    entries = read_entries(root)
+    listed = {root / file for entry in entries for file in (entry.image, entry.mask) if file}
+    places = {path.parent for path in listed}
+    categories = {path.relative_to(root).parts[0] for path in listed}
+    problems = []
+    for folder, contents in (seen for name in sorted(categories) for seen in walk(root / name)):
+        if isinstance(contents, DataError):
+            problems.append(error("folder cannot be used", folder, details=str(contents)))
+        elif unlisted := [path for path in contents.images if path not in listed]:
+            where = "beside listed ones" if folder in places else "in a folder of which it names none"
+            message = f"images that {_list_path(root).name} does not list are never used"
+            problems.append(warning(message, folder, details=f"{count(len(unlisted), 'image')} {where}"))
+    return problems + find_outside(root, categories, LAYOUT)
 
 
 def read_entries(root: Path) -> list[Entry]:

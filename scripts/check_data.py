@@ -46,6 +46,8 @@ def main() -> None:
         for problem in found:
             print(f"{severity}: {problem}")
     print(f"{source.root} ({source.name}: {', '.join(source.categories)}): {' and '.join(counts)}")
+    if source.note:
+        print(f"note: {source.note}")
     if source.missing:
         print(f"not on disk, not checked: {', '.join(source.missing)}")
     if any(problem.severity == ERROR for problem in problems):

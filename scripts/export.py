@@ -59,13 +59,12 @@ def main(args: argparse.Namespace) -> None:
 def _good_images(args: argparse.Namespace) -> list:
     """Decoded images of good parts, evenly from all there are."""
     from datasets import open_dataset
-    from datasets.base import find_images, load_image
+    from datasets.base import load_image
+    from utils.finding import find_images
     from utils.runs import read_config
 
     if args.images:
-        paths = find_images(args.images)
-        if not paths:
-            raise UsageError(f"--images {args.images}: there are no images in it")
+        paths = find_images([str(args.images)]).all_paths()
     else:
         config = read_config(args.run)
         source = open_dataset(Path(config["data_root"]), config["dataset"], [args.category])

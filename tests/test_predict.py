@@ -15,7 +15,8 @@ from datasets.base import load_image
 from tests.commands import Result, run_predict, scores_of
 from tests.trees import good_image, write_image
 from utils.misc import read_ahead
-from utils.predicting import find_images, map_names
+from utils.finding import find_images
+from utils.predicting import map_names
 from utils.thresholds import read_thresholds
 
 pytestmark = pytest.mark.usefixtures("one_thread")

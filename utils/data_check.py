@@ -17,6 +17,7 @@ from datasets import DataSource
 from datasets.base import DataError, Sample
 from datasets.pairing import SPLITS
 from datasets.problems import Problem, error, warning
+from datasets.unused import warn_of_mixed
 from utils.file_facts import Facts, FactStore
 from utils.misc import in_parallel
 
@@ -44,7 +45,8 @@ def check_source(source: DataSource, splits: Sequence[str] = SPLITS, *, workers:
     """Check all files of the source's categories, opened in `workers` threads; those that the cache knows are not.
 
     Problems come category by category: those of the lists, of the files in the samples' order, then images that are
-    both in training and test. Nothing is raised for a category that cannot be listed: that is a problem too.
+    both in training and test; at the end of what belongs to none. Nothing is raised for a category that cannot be
+    listed: that is a problem too.
     """
     samples: dict[str, Splits] = {}
     problems: dict[str, list[Problem]] = {}
@@ -55,7 +57,7 @@ def check_source(source: DataSource, splits: Sequence[str] = SPLITS, *, workers:
         for part in parts.values():
             problems[category] += [problem for sample in part for problem in _check_sample(sample, known)]
         problems[category] += _find_copies(parts, known)
-    return Checked(samples, [problem for found in problems.values() for problem in found])
+    return Checked(samples, [problem for found in problems.values() for problem in found] + source.list_unused())
 
 
 def _list_category(source: DataSource, category: str, splits: Sequence[str]) -> tuple[Splits, list[Problem]]:
@@ -66,13 +68,14 @@ def _list_category(source: DataSource, category: str, splits: Sequence[str]) -> 
         except DataError as reason:
             found = [error("category cannot be used", source.root / category, details=str(reason))]
         problems += found
-    return samples, problems
+    everything = [sample for part in samples.values() for sample in part]
+    return samples, problems + warn_of_mixed(source.root / category, everything)
 
 
 def _see_files(samples: Sequence[Sample], workers: int, cache_dir: Path) -> Known:
     store = FactStore(cache_dir)
     images = list(dict.fromkeys(sample.image_path for sample in samples))
-    masks = list(dict.fromkeys(sample.mask_path for sample in samples if sample.mask_path))
+    masks = list(dict.fromkeys(mask for s in samples for mask in (s.mask_path, s.blank_mask) if mask))
     jobs = [(store.of_image, path) for path in images] + [(store.of_mask, path) for path in masks]
     found = in_parallel(lambda job: job[0](job[1]), jobs, workers)
     try:
@@ -88,6 +91,8 @@ def _check_sample(sample: Sample, known: Known) -> Iterator[Problem]:
     image, path = known.images[sample.image_path], sample.image_path
     if image.unreadable:
         yield error("image cannot be read", path, skips=path, details=image.unreadable)
+    if sample.blank_mask and known.masks[sample.blank_mask].anomalous:
+        yield error("good image has a mask with anomalous pixels", path, sample.blank_mask, skips=path)
     if sample.mask_path is None:
         return
     mask = known.masks[sample.mask_path]
