@@ -66,6 +66,18 @@ def find_outside(root: Path, categories: Collection[str], layout: str) -> list[P
     return problems
 
 
+def find_unlisted(root: Path, listed: Collection[Path], list_name: str, layout: str) -> list[Problem]:
+    """Warnings for images of a data set that are not among those `listed`, in the folders of these and in others."""
+    message, problems = f"images that {list_name} does not list are never used", []
+    categories = {path.relative_to(root).parts[0] for path in listed}
+    for folder, contents in (seen for name in sorted(categories) for seen in walk(root / name)):
+        if isinstance(contents, DataError):
+            problems.append(error("folder cannot be used", folder, details=str(contents)))
+        elif unlisted := [path for path in _images_of(contents) if path not in listed]:
+            problems.append(warning(message, folder, details=count(len(unlisted), "image")))
+    return problems + find_outside(root, categories, layout)
+
+
 def warn_of_mixed(category: Path, samples: Iterable[Sample]) -> list[Problem]:
     """A warning where some images of a category are JPEG and others are not: their compression tells them apart."""
     suffixes = Counter(sample.image_path.suffix.lower() for sample in samples)

@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from datasets.base import DataError, Sample
-from datasets.folders import walk
 from datasets.pairing import SPLITS, check_request, check_unique, order_categories
 from datasets.plain_json import read_json, read_text
 from datasets.problems import Problem, count, error, warning
-from datasets.unused import find_outside
+from datasets.unused import find_unlisted
 
 CATEGORIES = (
     "candle",
@@ -56,7 +55,7 @@ class Entry:
     split: str  # "train" or "test"
     label: int  # 1 = anomalous
     image: str
-    mask: str  # "" for normal images
+    mask: str  # "" for most normal images; that of one must be blank
 
 
 def matches(root: Path) -> bool:
@@ -124,20 +123,9 @@ def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], l
 
 
 def list_unused(root: Path) -> list[Problem]:
-    """Warnings for images that the list does not name, in folders where it names some, and in others."""
-    entries = read_entries(root)
-    listed = {root / file for entry in entries for file in (entry.image, entry.mask) if file}
-    places = {path.parent for path in listed}
-    categories = {path.relative_to(root).parts[0] for path in listed}
-    problems = []
-    for folder, contents in (seen for name in sorted(categories) for seen in walk(root / name)):
-        if isinstance(contents, DataError):
-            problems.append(error("folder cannot be used", folder, details=str(contents)))
-        elif unlisted := [path for path in contents.images if path not in listed]:
-            where = "beside listed ones" if folder in places else "in a folder of which it names none"
-            message = f"images that {_list_path(root).name} does not list are never used"
-            problems.append(warning(message, folder, details=f"{count(len(unlisted), 'image')} {where}"))
-    return problems + find_outside(root, categories, LAYOUT)
+    """Warnings for images that the list does not name, beside those that it does and elsewhere."""
+    files = [file for entry in read_entries(root) for file in (entry.image, entry.mask) if file]
+    return find_unlisted(root, {root / file for file in files}, _list_path(root).name, LAYOUT)
 
 
 def read_entries(root: Path) -> list[Entry]:
@@ -189,7 +177,8 @@ def build_meta(entries: Sequence[Entry]) -> dict[str, dict[str, list[dict]]]:
     """The entries as the content of meta.json; every category is in both splits."""
     meta = {split: {entry.category: [] for entry in entries} for split in SPLITS}
     for entry in entries:
-        item = {"img_path": entry.image, "mask_path": entry.mask, "cls_name": entry.category}
+        mask = entry.mask if entry.label else ""
+        item = {"img_path": entry.image, "mask_path": mask, "cls_name": entry.category}
         meta[entry.split][entry.category].append(item | {"specie_name": "", "anomaly": entry.label})
     return meta
 
@@ -209,7 +198,7 @@ def _on_disk(root: Path, entries: Sequence[Entry]) -> list[str]:
 def _missing_files(root: Path, entry: Entry) -> list[Problem]:
     image = root / entry.image
     problems = []
-    for what, file in {"image": entry.image, "mask": entry.mask}.items():
+    for what, file in {"image": entry.image, "mask": entry.mask if entry.label else ""}.items():
         path = root / file
         if file and not path.is_file():
             problems.append(error(f"listed {what} is not on disk", path, skips=image))
@@ -223,7 +212,9 @@ def _missing_files(root: Path, entry: Entry) -> list[Problem]:
 
 def _sample(root: Path, entry: Entry) -> Sample:
     if entry.label == 0:
-        return Sample(root / entry.image, label=0, defect="good")
+        mask = root / entry.mask if entry.mask else None
+        is_there = mask and mask.is_file() and mask.resolve().is_relative_to(root.resolve())
+        return Sample(root / entry.image, label=0, defect="good", blank_mask=mask if is_there else None)
     return Sample(root / entry.image, label=1, defect="anomaly", mask_path=root / entry.mask)
 
 
@@ -247,7 +238,7 @@ def _entry(where: str, category: str | None, split: str | None, label: int, imag
     alone = category and category != ".." and PureWindowsPath(category).parts == (category,)
     if not alone or not category.isprintable() or not _is_name(category):
         raise DataError(f"{where}: {_shown(category)} is not a category name")  # run folders are named by it
-    return Entry(category, split, label, _relative(where, image), _relative(where, mask) if label and mask else "")
+    return Entry(category, split, label, _relative(where, image), _relative(where, mask) if mask else "")
 
 
 def _relative(where: str, text: object) -> str:

@@ -5,8 +5,10 @@
 
 Errors (train.py and test.py refuse them, or with --skip_bad go on without the images): files that cannot be read or are
 not there, masks of another size than their image or without an image, images without their mask, anomalous test images
-that are training images too, categories that cannot be used. Warnings: masks without an anomalous pixel, good test
-images that are training images too, images that are never used, defects without masks where the layout allows them.
+that are training images too, good images whose mask is not blank, folders whose names may mean good or a defect,
+folders and categories that cannot be used. Warnings: masks without an anomalous pixel, good test images that are
+training images too, images and other files that are never used, JPEG images beside others, defects without masks where
+the layout allows them. On stderr: what is not certain about the layout, and the flag that decides.
 
 Exit status: 0 without errors, 1 with errors, 2 for a wrong call. A file that has not changed is opened once only.
 """
@@ -47,7 +49,7 @@ def main() -> None:
             print(f"{severity}: {problem}")
     print(f"{source.root} ({source.name}: {', '.join(source.categories)}): {' and '.join(counts)}")
     if source.note:
-        print(f"note: {source.note}")
+        print(f"note: {source.note}", file=sys.stderr)
     if source.missing:
         print(f"not on disk, not checked: {', '.join(source.missing)}")
     if any(problem.severity == ERROR for problem in problems):

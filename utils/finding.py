@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from datasets.base import IMAGE_SUFFIXES, DataError
-from datasets.folders import is_passed_over, look_into, walk
+from datasets.folders import is_passed_over, walk
 from datasets.formats import NO_IMAGES
 from datasets.names import printable
 from datasets.problems import MOST_SHOWN, count
@@ -54,18 +54,20 @@ def find_images(arguments: Iterable[str], within: Path | None = None) -> Found:
 
     Those are files, what is in folders and those below, and what patterns match; links to folders are followed, each
     real folder once for each argument. A file that is named is taken whatever it is called, and whether or not it is
-    there; in a folder all are but hidden ones and those that are certainly no images. With `within`, links that lead out
-    of it are not followed. Raises UsageError if there is no image.
+    there; in a folder all are but hidden ones and those that are certainly no images. With `within`, links that lead
+    out of it are not followed. Raises UsageError if there is no image.
     """
-    arguments, found, paths = list(arguments), Found(), {}
+    arguments, found, paths, empty = list(arguments), Found(), {}, []
     for argument in arguments:
         for path in _matches(argument, found):
-            for image in _images_in(path, found, within):
-                paths.setdefault(os.path.abspath(image), image)
+            images = list(_images_in(path, found, within))
+            paths |= {os.path.abspath(image): image for image in images if os.path.abspath(image) not in paths}
+            empty += [] if images else [path]
     found.paths = list(paths.values())
     if not found.paths:
         reasons = "; ".join(["", *list(found.unread.values())[:MOST_SHOWN]])
         raise UsageError(f"no images in {', '.join(map(printable, arguments))} ({', '.join(IMAGE_SUFFIXES)}){reasons}")
+    found.unread |= {path: f"no images in the folder {printable(path)}" for path in empty if path not in found.unread}
     return found
 
 
@@ -92,7 +94,9 @@ def _expand(folder: Path, names: tuple[str, ...], found: Found) -> Iterator[Path
         yield folder
         return
     name, rest = names[0], names[1:]
-    if name == "**":
+    if name == "**" and not rest:
+        yield folder
+    elif name == "**":
         for below, contents in walk(folder):
             if isinstance(contents, DataError):
                 found.unread[below] = str(contents)
@@ -118,22 +122,19 @@ def _children(folder: Path, found: Found) -> list[Path]:
 
 
 def _images_in(path: Path, found: Found, within: Path | None) -> Iterator[Path]:
-    """A file itself, or the images in a folder and those below."""
+    """A file itself, or the images in a folder and those below; an empty folder named like an image, too."""
     if not os.path.isdir(path):
         yield path
         return
-    is_empty = True
     for folder, contents in walk(path, _staying(within)):
         if isinstance(contents, DataError):
-            is_empty, found.unread[folder] = False, str(contents)
+            found.unread[folder] = str(contents)
             continue
         files = [file for file in contents.images if not file.is_dir()] + contents.others
-        images = sorted(filter(may_be_image, files))
         found.no_images += [file for file in files if not may_be_image(file)]
-        is_empty = is_empty and not images
-        yield from images
-    if is_empty:
-        found.unread[path] = f"no images in the folder {printable(path)}"
+        yield from sorted(filter(may_be_image, files))
+        if not any(contents) and folder.suffix.lower() in IMAGE_SUFFIXES:
+            yield folder
 
 
 def _staying(within: Path | None) -> Callable[[Path], bool]:
