@@ -17,6 +17,7 @@ from datasets.base import DataError, Sample
 from datasets.folders import list_folders
 from datasets.names import printable
 from datasets.problems import Problem, raise_errors
+from datasets.unused import find_outside
 
 DATASETS: dict[str, ModuleType] = {"mvtec": mvtec, "visa": visa, "mvtec3d": mvtec3d, "folder": folder}
 AUTO_ORDER = ("visa", "mvtec3d", "mvtec", "folder")  # the most particular layout first
@@ -68,7 +69,10 @@ def open_dataset(root: str | Path, name: str = "auto", categories: Sequence[str]
         raise DataError(f"unknown data set {name!r}; use one of: auto, {', '.join(DATASETS)}")
     _check_root(root)
     name, note = _decide(root) if name == "auto" else (name, "")
-    found = DATASETS[name].find_categories(root)
+    try:
+        found = DATASETS[name].find_categories(root)
+    except DataError as error:
+        raise DataError(f"{error}{_other_layouts(root, name)}") from error
     if not found:
         looked_for = _looked_for(name)
         raise DataError(f"no category of the layout {name!r} in {root} (looked for {looked_for}){_hint(root, name)}")
@@ -137,15 +141,26 @@ def _looked_for(name: str) -> str:
 
 
 def _hint(root: Path, name: str | None = None) -> str:
-    """The end of an error message: what other layout than `name` is in `root`, or which data set is near it."""
-    others = [other for other in _fitting(root) if other != name]
-    if others:
-        return f"; it looks like the layout {others[0]!r}: give --dataset {' or '.join(others)}"
+    """The end of an error message: what other layout than `name` is in `root`, or which data set is near it, or where
+    there are images."""
+    if others := _other_layouts(root, name):
+        return others
     inside = [str(path) for path in list_folders(root) if _is_dataset(path)]
-    root = root.resolve()
-    above = [str(path) for path in root.parents[:3] if _is_dataset(path, root.relative_to(path).parts[0])]
-    options = inside or above
-    return f"; did you mean {' or '.join(options[:3])}?" if options else ""
+    resolved = root.resolve()
+    above = [str(path) for path in resolved.parents[:3] if _is_dataset(path, resolved.relative_to(path).parts[0])]
+    if options := inside or above:
+        return f"; did you mean {' or '.join(options[:3])}?"
+    places = [printable(path) for problem in find_outside(root, (), "") for path in problem.paths]
+    return f"; images are in {', '.join(places[:3])}: good ones belong in <category>/train/good" if places else ""
+
+
+def _other_layouts(root: Path, name: str | None) -> str:
+    """The end of an error message: the layouts that fit, other than `name`."""
+    try:
+        others = [other for other in _fitting(root) if other != name]
+    except DataError:
+        return ""
+    return f"; it looks like the layout {others[0]!r}: give --dataset {' or '.join(others)}" if others else ""
 
 
 def _other_layout_of(root: Path, name: str, category: str) -> str:

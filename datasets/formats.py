@@ -1,6 +1,6 @@
 """What a file is, by its name and its first bytes: an image that is read, one of a format that is not, or no image.
 
-    why_unread(Path("photo.heic"))          # "HEIC images are not read; convert it ..."
+    why_unread(Path("photo.heic"))          # "HEIC images are not read: convert ..."
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def why_unread(path: Path) -> str:
     if not found:
         return ""
     name, package = found
-    return f"{name} images are not read; convert it to PNG or JPEG, e.g. with the Python package {package}"
+    return f"{name} images are not read: convert to PNG or JPEG, e.g. with the Python package {package}"
 
 
 def holds_image(path: Path) -> bool:

@@ -14,8 +14,7 @@ from PIL import Image
 from datasets.base import DataError, load_image
 from datasets.formats import holds_image, why_unread
 from tests.commands import run_calibrate, run_predict
-from tests.test_folders import closed, touch  # noqa: F401
-from tests.trees import good_image, write_image
+from tests.trees import good_image, touch, write_image
 from utils.cli import UsageError
 from utils.finding import find_images
 
@@ -33,11 +32,11 @@ def here(tmp_path, monkeypatch):
 
 
 def test_all_files_in_a_folder_are_taken_but_those_that_are_no_images(tmp_path):
-    touch(tmp_path, "in/a.PNG", "in/b.jfif", "in/c.dat", "in/d", "in/e.heic", "in/notes.txt", "in/f.JSON", "in/Thumbs.db",
-          "in/.hidden.png", "in/.cache/x.png")  # fmt: skip
+    touch(tmp_path, "in/a.PNG", "in/b.jfif", "in/c.dat", "in/d", "in/e.heic", "in/notes.txt", "in/f.JSON",
+          "in/Thumbs.db", "in/.hidden.png", "in/.cache/x.png")  # fmt: skip
     found = find_images(["in"])
     assert names(found.paths) == ["in/a.PNG", "in/b.jfif", "in/c.dat", "in/d", "in/e.heic"]
-    assert found.unread == {} and found.note() == "passed over 2 files that are no images: in/f.JSON, in/notes.txt"
+    assert found.unread == {} and found.note() == "passed over as no images: 2 files (in/f.JSON, in/notes.txt)"
     assert names(find_images(["in/notes.txt"]).paths) == ["in/notes.txt"]  # named
 
 
@@ -59,13 +58,13 @@ def test_patterns_end_in_loops_of_links(tmp_path):
         (tmp_path / name).symlink_to(tmp_path / "in")  # 2 ** 40 ways for one that follows every link
     assert names(find_images(["in/**/*.png"]).paths) == ["in/a/1.png", "in/c/5.png"]
     assert names(find_images(["**/[ab]/*.[pP][nN][gG]"]).paths) == ["in/a/1.png", "in/b/2.PNG"]
-    assert names(find_images(["in/?/1.png"]).paths) == ["in/a/1.png", "in/x/a/1.png"][:1]
+    assert names(find_images(["in/?/1.png"]).paths) == ["in/a/1.png"]
     assert names(find_images(["in/b/.*.png"]).paths) == ["in/b/.4.png"]
     assert names(find_images([f"{tmp_path}/in/c/**"]).paths) == [f"{tmp_path}/in/c/5.png"]
     assert names(find_images(["in/**/gone*.png"]).paths) == ["in/**/gone*.png"]  # an error when it is read
 
 
-def test_what_cannot_be_looked_into_is_told(tmp_path, closed):  # noqa: F811
+def test_what_cannot_be_looked_into_is_told(tmp_path, closed):
     touch(tmp_path, "in/a.png", "in/secret/b.png", "empty/notes.txt")
     (tmp_path / "in/c.png").mkdir()
     closed("in/secret")
@@ -73,7 +72,7 @@ def test_what_cannot_be_looked_into_is_told(tmp_path, closed):  # noqa: F811
         found = find_images([argument, "empty"])
         assert names(found.paths) == ["in/a.png", "in/c.png"]  # the folder: an error when it is read
         assert names(found.unread) == ["in/secret", "empty"]
-        with pytest.raises(DataError, match="2 .*cannot be used:\ncannot look into the folder in/secret: Perm.*\nno imag"):
+        with pytest.raises(DataError, match="2 .*:\ncannot look into the folder in/secret: Permission.*\nno images in"):
             found.all_paths()
     with pytest.raises(UsageError, match=r"no images in in/secret .*; cannot look into the folder in/secret"):
         find_images(["in/secret"])
@@ -82,7 +81,7 @@ def test_what_cannot_be_looked_into_is_told(tmp_path, closed):  # noqa: F811
 
 def test_names_are_printable_and_may_be_too_long(tmp_path):
     touch(tmp_path, "in/a\nb.txt", "in/x.png")
-    assert find_images(["in"]).note() == "passed over 1 file that are no images: in/a\\nb.txt"
+    assert find_images(["in"]).note() == "passed over as no images: 1 file (in/a\\nb.txt)"
     assert len(find_images(["in", "x" * 5000]).paths) == 2  # an error when it is read
 
 
@@ -93,7 +92,7 @@ def test_formats_that_are_not_read_are_named_with_what_helps(tmp_path):
     (tmp_path / "phone.jpg").write_bytes(HEIC)
     (tmp_path / "a.avif").touch()
     write_image(tmp_path / "shot.tif", np.zeros((4, 4), np.uint8)).rename(tmp_path / "shot.dng")  # would open as TIFF
-    expected = {"phone.jpg": "HEIC images .* pillow-heif", "a.avif": "AVIF images .* pillow-avif", "shot.dng": "raw.* rawpy"}
+    expected = {"phone.jpg": "HEIC .* pillow-heif", "a.avif": "AVIF .* pillow-avif-plugin", "shot.dng": "raw .* rawpy"}
     for name, message in expected.items():
         with pytest.raises(DataError, match=f"cannot read image {name}: {message}"):
             load_image(Path(name))
@@ -127,18 +126,18 @@ def photos(own, tmp_path) -> Path:
     return tmp_path
 
 
-def test_predict_passes_over_nothing(own, photos, closed):  # noqa: F811
+def test_predict_passes_over_nothing(own, photos, closed):
     closed("in/secret")
     result = run_predict(photos, own.run, "in", "--output", "out.csv")
     assert result.status == 1 and "4 images scored" in result.err and "4 could not be used" in result.err
-    assert "passed over 1 file that are no images: in/notes.txt" in result.err
+    assert "passed over as no images: 1 file (in/notes.txt)" in result.err
     rows = {row["path"]: row["error"] for row in csv.DictReader((photos / "out.csv").open(newline=""))}
     assert [path for path, error in rows.items() if not error] == ["in/a.png", "in/b.JPE", "in/d", "in/linked/c.bmp"]
     assert "pillow-heif" in rows["in/e.heic"] and "Permission denied" in rows["in/secret"]
     assert len(result.errors) == 4 and all(any(path in line for line in result.errors) for path, e in rows.items() if e)
 
 
-def test_calibrate_refuses_what_it_cannot_use(own, photos, closed):  # noqa: F811
+def test_calibrate_refuses_what_it_cannot_use(own, photos, closed):
     run = shutil.copytree(own.run, photos / "run")
     before = (run / "checkpoints/widget/thresholds.json").read_bytes()
     closed("in/secret")

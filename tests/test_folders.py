@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from datasets.base import DataError
 from datasets.folders import find_place, list_folders, list_images, look_into, walk
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-
-
-@pytest.fixture
-def closed(monkeypatch):
-    """A function that makes a folder one that may not be looked into, whoever runs the test."""
-    names, scan = set(), os.scandir
-
-    def refuse(folder):
-        if str(folder) in names:
-            raise PermissionError(13, "Permission denied", str(folder))
-        return scan(folder)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    return lambda folder: names.add(str(folder))
+from tests.trees import touch
 
 
 def walked(top: Path) -> dict[str, list[str] | str]:
     """What `walk` finds: the names of the images in each folder, or what is wrong with it."""
+    found = {folder.relative_to(top).as_posix(): contents for folder, contents in walk(top)}
     return {
-        folder.relative_to(top).as_posix(): str(found) if isinstance(found, DataError) else [p.name for p in found.images]
-        for folder, found in walk(top)
+        name: str(contents) if isinstance(contents, DataError) else [path.name for path in contents.images]
+        for name, contents in found.items()
     }
 
 
@@ -86,8 +67,8 @@ def test_a_place_is_found_whatever_the_case_of_its_name(tmp_path):
 
 def test_walks_follow_links_and_end(tmp_path):
     touch(tmp_path, "in/a.png", "in/lot/b.png", "elsewhere/c.png", "elsewhere/deep/d.png")
-    links = {"in/again": "lot", "in/lot/up": "..", "in/self": ".", "in/linked": "../elsewhere", "elsewhere/back": "../in",
-             "elsewhere/deep/loop": "../.."}  # fmt: skip
+    links = {"in/again": "lot", "in/lot/up": "..", "in/self": ".", "in/linked": "../elsewhere",
+             "elsewhere/back": "../in", "elsewhere/deep/loop": "../.."}  # fmt: skip
     for name, target in links.items():
         (tmp_path / name).symlink_to(target)
     found = walked(tmp_path / "in")

@@ -11,8 +11,8 @@ from datasets.good import DEFECT, GOOD, UNCLEAR, kind_of
 @pytest.mark.parametrize(
     "name",
     ["good", "Good", "GOOD", "ok", "OK", "Okay", "normal", "Normal", "pass", "PASSED", "non_defective", "Non-Defective",
-     "no defect", "no_defects", "Defect-Free", "defect_free", "defectfree", "anomaly free", "non-anomalous", "io", "i.O.",
-     "flawless", "undamaged", "ｇｏｏｄ"],
+     "no defect", "no_defects", "Defect-Free", "defect_free", "defectfree", "anomaly free", "non-anomalous", "io",
+     "i.O.", "flawless", "undamaged", "ｇｏｏｄ"],
 )  # fmt: skip
 def test_usual_names_of_good(name):
     assert kind_of(name) == GOOD
@@ -20,10 +20,10 @@ def test_usual_names_of_good(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["gut", "clean", "perfect", "reference", "golden", "negative", "positive", "good_1", "good2", "ok2", "OK_3", "goods",
-     "good images", "goodParts", "ok_parts", "normal_light", "very good", "clean_2", "healthy", "pass_1", "MT_Free",
-     "scratch_free", "0", "00", "class_0", "none", "no visible defects", "no_anomaly_1", "without damage", "images",
-     "all_images", "unknown", "unlabelled", "良品", "正常"],
+    ["gut", "clean", "perfect", "reference", "golden", "negative", "positive", "good_1", "good2", "ok2", "OK_3",
+     "goods", "good images", "goodParts", "ok_parts", "normal_light", "very good", "clean_2", "healthy", "pass_1",
+     "MT_Free", "scratch_free", "0", "00", "class_0", "none", "no visible defects", "no_anomaly_1", "without damage",
+     "images", "all_images", "unknown", "unlabelled", "良品", "正常"],
 )  # fmt: skip
 def test_names_that_may_mean_good(name):
     assert kind_of(name) == UNCLEAR

@@ -14,8 +14,8 @@ from PIL import Image
 from datasets.base import load_image
 from tests.commands import Result, run_predict, scores_of
 from tests.trees import good_image, write_image
-from utils.misc import read_ahead
 from utils.finding import find_images
+from utils.misc import read_ahead
 from utils.predicting import map_names
 from utils.thresholds import read_thresholds
 

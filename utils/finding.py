@@ -46,7 +46,7 @@ class Found:
             return ""
         names = ", ".join(map(printable, self.no_images[:EXAMPLES]))
         more = ", ..." if len(self.no_images) > EXAMPLES else ""
-        return f"passed over {count(len(self.no_images), 'file')} that are no images: {names}{more}"
+        return f"passed over as no images: {count(len(self.no_images), 'file')} ({names}{more})"
 
 
 def find_images(arguments: Iterable[str], within: Path | None = None) -> Found:
