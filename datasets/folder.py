@@ -11,7 +11,7 @@ from pathlib import Path
 
 from datasets.base import Sample
 from datasets.folders import find_place, list_folders
-from datasets.pairing import Layout, check_request, read_test, read_train, train_folders
+from datasets.pairing import Layout, check_request, is_folder_of, read_test, read_train, train_folders
 from datasets.problems import Problem
 from datasets.unused import find_outside
 
@@ -41,7 +41,7 @@ def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], l
     Without a test folder the test split is empty. Raises DataError for an unknown category or split, no training
     images, and a test folder without images.
     """
-    check_request(root, category, split, find_categories(root))
+    check_request(root, category, split, is_folder_of(root, category, is_category), find_categories)
     folder = root / category
     if split == "train":
         return read_train(folder, PLACES)

@@ -89,12 +89,14 @@ def find_place(folder: Path, *names: str) -> Path:
     Raises DataError where one name could mean two folders.
     """
     for name in names:
+        if os.path.isdir(folder / name):
+            folder = folder / name
+            continue
         alike = [path for path in list_folders(folder) if simplify(path.name) == simplify(name)]
-        exact = [path for path in alike if path.name == name]
-        if len(alike) > 1 and not exact:
+        if len(alike) > 1:
             listed = " and ".join(printable(path) for path in alike)
             raise DataError(f"{listed} could both be meant by {name}; join them, or rename one")
-        folder = next(iter(exact or alike), folder / name)
+        folder = next(iter(alike), folder / name)
     return folder
 
 

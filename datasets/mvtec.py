@@ -15,7 +15,7 @@ from datasets.base import Sample
 from datasets.folders import find_place, list_folders
 from datasets.good import DEFECT, kind_of
 from datasets.names import printable
-from datasets.pairing import check_request, order_categories, read_test, read_train
+from datasets.pairing import check_request, is_folder_of, order_categories, read_test, read_train
 from datasets.problems import Problem
 from datasets.unused import find_outside
 
@@ -96,13 +96,14 @@ def _is_other(category: Path) -> bool:
 
 
 def find_categories(root: Path) -> list[str]:
-    """The categories in `root`, in the data set's order; an MVTec name counts with a train or a test folder alone."""
-
-    def is_category(folder: Path) -> bool:
-        has_split = any(find_place(folder, split).is_dir() for split in ("train", "test"))
-        return (folder.name in CATEGORIES and has_split) or plain.is_category(folder)
-
+    """The categories in `root`, in the data set's order."""
     return order_categories([folder.name for folder in list_folders(root) if is_category(folder)], CATEGORIES)
+
+
+def is_category(folder: Path) -> bool:
+    """Whether `folder` has train/good; one with a name of MVTec's counts with a train or a test folder alone."""
+    has_split = any(find_place(folder, split).is_dir() for split in ("train", "test"))
+    return (folder.name in CATEGORIES and has_split) or plain.is_category(folder)
 
 
 def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], list[Problem]]:
@@ -110,7 +111,7 @@ def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], l
 
     Raises DataError for an unknown category or split, and a split without images.
     """
-    check_request(root, category, split, find_categories(root))
+    check_request(root, category, split, is_folder_of(root, category, is_category), find_categories)
     if split == "train":
         return read_train(root / category, plain.PLACES)
     return read_test(root / category, plain.PLACES)

@@ -13,7 +13,7 @@ from pathlib import Path
 from datasets.base import Sample
 from datasets.folders import find_place, list_folders
 from datasets.mvtec import name_foreign
-from datasets.pairing import Layout, check_request, order_categories, read_test, read_train, train_folders
+from datasets.pairing import Layout, check_request, is_folder_of, order_categories, read_test, read_train, train_folders
 from datasets.problems import Problem
 from datasets.unused import find_outside
 
@@ -37,22 +37,19 @@ PLACES = Layout(images="rgb", masks="gt", ignored=("xyz", "validation"), own=OWN
 
 def matches(root: Path) -> bool:
     """Whether any folder in `root` has train/good/rgb."""
-    return any(is_category(folder) for folder in list_folders(root))
-
-
-def is_category(folder: Path) -> bool:
-    """Whether `folder` has train/good/rgb."""
-    return any(find_place(good, "rgb").is_dir() for good in train_folders(folder))
+    return any(map(_has_rgb, list_folders(root)))
 
 
 def find_categories(root: Path) -> list[str]:
-    """The categories in `root`, in the data set's order; a known name counts with a train or a test folder alone."""
+    """The categories in `root`, in the data set's order."""
+    return order_categories([folder.name for folder in list_folders(root) if is_category(folder)], CATEGORIES)
 
-    def is_known(folder: Path) -> bool:
-        return folder.name in CATEGORIES and any(find_place(folder, split).is_dir() for split in ("train", "test"))
 
-    found = [folder.name for folder in list_folders(root) if is_known(folder) or is_category(folder)]
-    return order_categories(found, CATEGORIES)
+def is_category(folder: Path) -> bool:
+    """Whether `folder` has train/good/rgb; one with a name of the data set's counts with a train or a test folder
+    alone."""
+    has_split = any(find_place(folder, split).is_dir() for split in ("train", "test"))
+    return (folder.name in CATEGORIES and has_split) or _has_rgb(folder)
 
 
 def explain_doubt(root: Path) -> str:
@@ -71,7 +68,7 @@ def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], l
 
     Raises DataError for an unknown category or split, and a split without images.
     """
-    check_request(root, category, split, find_categories(root))
+    check_request(root, category, split, is_folder_of(root, category, is_category), find_categories)
     if split == "train":
         return read_train(root / category, PLACES)
     return read_test(root / category, PLACES, masks_optional=category not in CATEGORIES)
@@ -80,3 +77,7 @@ def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], l
 def list_unused(root: Path) -> list[Problem]:
     """Warnings for images outside the categories."""
     return find_outside(root, find_categories(root), LAYOUT)
+
+
+def _has_rgb(folder: Path) -> bool:
+    return any(find_place(good, "rgb").is_dir() for good in train_folders(folder))

@@ -7,7 +7,7 @@ with the problems that were seen: files without their partner are in no sample.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,12 +42,19 @@ class Layout(NamedTuple):
         return find_place(category, "ground_truth", kind)
 
 
-def check_request(root: Path, category: str, split: str, found: Sequence[str]) -> None:
-    """Raise DataError for a split that is neither "train" nor "test", or a category that is not among `found`."""
+def check_request(root: Path, category: str, split: str, known: bool, find: Callable[[Path], list[str]]) -> None:
+    """Raise DataError for a split that is neither "train" nor "test", or a category that is not `known`, with those
+    that `find` finds in `root`."""
     if split not in SPLITS:
         raise DataError(f"unknown split {split!r}; use one of: {', '.join(SPLITS)}")
-    if category not in found:
-        raise DataError(f"no category {category!r} in {root}; there are: {', '.join(found) or 'none'}")
+    if not known:
+        there = ", ".join(map(printable, find(root))) or "none"
+        raise DataError(f"no category {category!r} in {root}; there are: {there}")
+
+
+def is_folder_of(root: Path, name: str, is_category: Callable[[Path], bool]) -> bool:
+    """Whether `name` is a category in `root`; the others, of which there may be many, are not looked into."""
+    return any(folder.name == name and is_category(folder) for folder in list_folders(root))
 
 
 def order_categories(names: Sequence[str], known: Sequence[str]) -> list[str]:

@@ -106,7 +106,8 @@ def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], l
     without images.
     """
     entries = read_entries(root)
-    check_request(root, category, split, _on_disk(root, entries))
+    found = _on_disk(root, entries)
+    check_request(root, category, split, category in found, lambda _: found)
     entries = [e for e in entries if (e.category, e.split) == (category, split)]
     used = [e for e in entries if split == "test" or e.label == 0]
     if not used:

@@ -66,6 +66,8 @@ def extract(jobs: list[tuple[Path, Path, Rule]], workers: int) -> None:
 def main() -> None:
     options = parse_args()
     source = open_dataset(options.data_path, options.dataset, options.categories)
+    if source.note:
+        print(f"note: {source.note}", file=sys.stderr)
     jobs = [
         (sample.image_path, fg_mask_path(options.output, source.name, category, sample.image_path), rule)
         for category in source.categories
