@@ -21,6 +21,8 @@ from datasets.base import load_image
 from tests.commands import run_app, run_predict
 from tests.trees import write_image
 from utils.app import results as module
+from utils.app.guard import without_foreign
+from utils.app.hosts import is_own
 from utils.app.results import (
     FALSE_ALARMS,
     NONE,
@@ -36,7 +38,7 @@ from utils.app.results import (
     table_rows,
     with_threshold,
 )
-from utils.app.serving import is_own, no_connections, open_port, private_folder, without_foreign
+from utils.app.serving import no_connections, open_port, private_folder
 from utils.app.views import Picture, download_link, picture_panel, region_boxes, shrink, verdict_panel
 from utils.cli import UsageError
 from utils.detector import Detection, Detector, Region, load_detector
@@ -245,11 +247,6 @@ def test_the_download_is_the_text():
 )
 def test_requests_under_other_names_or_from_other_pages_are_not_own(host, origin, expected):
     assert is_own(host, origin, {"localhost", "127.0.0.1"}) == expected
-
-
-def test_where_others_are_let_in_any_name_is_taken_but_no_other_page():
-    assert is_own("line7.example:80", "http://line7.example:80", None)
-    assert not is_own("line7.example:80", "http://evil.example", None)
 
 
 def test_foreign_addresses_are_taken_out_of_a_page():
