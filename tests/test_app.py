@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from datasets.base import load_image
+from tests.apps import brightness
 from tests.commands import run_app, run_predict
 from tests.trees import write_image
 from utils.app import results as module
@@ -41,23 +42,13 @@ from utils.app.results import (
 from utils.app.serving import no_connections, open_port, private_folder
 from utils.app.views import Picture, download_link, picture_panel, region_boxes, shrink, verdict_panel
 from utils.cli import UsageError
-from utils.detector import Detection, Detector, Region, load_detector
+from utils.detector import Detection, Region, load_detector
 from utils.html_report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, score_position
 from utils.predicting import Record
 from utils.thresholds import GIVEN, Thresholds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 GOOD = Thresholds(tuple(range(10, 200, 10)), ((0, 190.0), (50, 100.0)), 100, GIVEN, 0.1)  # 19 scores: 10 ... 190
-
-
-def brightness(**options) -> Detector:
-    """A detector of 4 x 4 images whose map is the red channel."""
-
-    def compute(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        maps = pixels[..., 0].astype(np.float32)
-        return maps, maps.max(axis=(1, 2))
-
-    return Detector(compute, 4, **options)
 
 
 def flat(path: Path, value: int) -> Path:
