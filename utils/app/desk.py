@@ -19,6 +19,7 @@ from typing import Any
 from utils.cli import UsageError
 
 MOST_WAITING = 64  # requests; each may hold 2 MB
+LOOK_EVERY = 0.2  # seconds, for the end of the server
 
 
 class Desk:
@@ -30,17 +31,17 @@ class Desk:
         self.job = threading.local()
 
     async def run(self, work: Callable, *values: object) -> Any:
-        """What `work` returns. Raises what it raises, and UsageError if too much waits or it takes too long; it ends
-        at its next `check` then."""
+        """What `work` returns. Raises what it raises, and UsageError if too much waits, it takes too long or the server
+        ends; then it ends at its next `check`."""
         if self.open >= MOST_WAITING:
             raise UsageError("Too many requests wait; try again later.")
         deadline, context = time.monotonic() + self.seconds, copy_context()
         future = asyncio.get_running_loop().run_in_executor(self.pool, context.run, self._do, deadline, work, *values)
         self.open += 1
         try:
-            done, _ = await asyncio.wait([future], timeout=self.seconds)
-            if not done:
-                raise UsageError(self._too_long)
+            while not future.done():
+                self._check(deadline)
+                await asyncio.wait([future], timeout=min(LOOK_EVERY, self.seconds))
             return future.result()
         finally:
             self.open -= 1
@@ -48,15 +49,14 @@ class Desk:
 
     def check(self) -> None:
         """Raises UsageError in a thread whose work is to end."""
+        self._check(self.job.deadline)
+
+    def _check(self, deadline: float) -> None:
         if self.stopping.is_set():
             raise UsageError("The server is being stopped.")
-        if time.monotonic() > self.job.deadline:
-            raise UsageError(self._too_long)
+        if time.monotonic() > deadline:
+            raise UsageError(f"This took longer than {self.seconds:g} seconds and was given up.")
 
     def _do(self, deadline: float, work: Callable, *values: object) -> Any:
         self.job.deadline = deadline
         return work(*values)
-
-    @property
-    def _too_long(self) -> str:
-        return f"This took longer than {self.seconds:g} seconds and was given up."

@@ -161,7 +161,7 @@ def make_server(
 
     app = FastAPI(**NO_DOCS)
     mount_gradio_app(
-        app, page, path="", app_kwargs=NO_DOCS, footer_links=[], max_file_size=round(limits.megabytes * 2**20),
+        app, page, path="", app_kwargs=dict(NO_DOCS), footer_links=[], max_file_size=round(limits.megabytes * 2**20),
         show_error=False, ssr_mode=False, pwa=False, run_history=False, **looks,
     )  # fmt: skip
     page.has_launched = True  # or Gradio's own look at paths is left out, which is the second one here
