@@ -12,58 +12,23 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from threading import Event, Thread
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
 
+from tests.apps import Served, serve
 from tests.browsing import contrast
 from tests.commands import ROOT, run_predict
 from tests.test_predict_models import WITHOUT_TORCH
 from tests.trees import good_image, write_image
-from utils.app.serving import Limits, make_server, open_port, private_folder
-from utils.detector import Detector, load_detector
+from utils.detector import load_detector
 
 pytest.importorskip("gradio")
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@dataclass(frozen=True)
-class Served:
-    url: str
-    detector: Detector
-    runs: list[int]  # of the network: images of each
-
-
-@contextmanager
-def serve(detector: Detector, folder: Path, **limits) -> Iterator[Served]:
-    """The app in a thread, with images below `folder`; it may ask no other host."""
-    runs: list[int] = []
-
-    def compute(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        runs.append(len(pixels))
-        return detector.compute(pixels)
-
-    limits, stopping = Limits(**limits), Event()
-    with open_port("127.0.0.1", 0) as port, private_folder() as uploads:
-        from utils.app.page import Page, looks
-
-        counted = replace(detector, compute=compute, most_pixels=limits.pixels)
-        page = Page(counted, limits, folder, workers=1, stopping=stopping)
-        server = make_server(page.build(), port, limits, stopping, **looks())
-        thread = Thread(target=server.run, kwargs={"sockets": [port.socket]}, daemon=True)
-        thread.start()
-        try:
-            yield Served(port.url, detector, runs)
-        finally:
-            server.should_exit = True
-            thread.join(30)
-        assert not thread.is_alive()
-    assert not uploads.exists()
 
 
 @contextmanager
