@@ -143,7 +143,7 @@ def test_what_is_no_image_or_too_large_is_refused_with_a_message(page, photos, t
     (tmp_path / "notes.txt").write_text("no image")
     upload(page, tmp_path / "notes.txt")
     text = shows(page, "Not scored")
-    assert "notes.txt" in text and "cannot identify image file" in text and "PNG, JPEG" in text
+    assert "notes.txt" in text and "no image that can be read" in text and "PNG, JPEG" in text
     page.get_by_label("Clear").click()
     shows(page, "Add an image")
     large = write_image(tmp_path / "large.png", np.zeros((64, 65, 3), np.uint8))

@@ -233,7 +233,7 @@ class Page:
         limits, path = colour_limits(self.detector, results.records), results.paths[results.index]
         with suppress(DataError):
             if is_regular(path):
-                return Shown(results, Picture.of(path, results.chosen.found, limits, self.detector.most_pixels))
+                return Shown(results, Picture.of(path, results.chosen.found, limits, self.detector))
         return Shown(results, problem="The image is no longer here to be shown; add it again.")
 
     def _views(self, shown: Shown, detector: Detector) -> tuple:
