@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils.missing  # noqa: F401
 from datasets import DATASETS, open_dataset
 from datasets.problems import ERROR, WARNING, count
 from utils.cli import add_file_flags, run_command, user_path

@@ -13,12 +13,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import utils.missing  # noqa: F401
+
+# isort: split
 import cv2
 import numpy as np
 import skimage.data
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import at_least, run_command, user_path
 

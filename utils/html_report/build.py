@@ -23,7 +23,7 @@ from utils.image_store import FileStack
 from utils.misc import write_text
 from utils.report import Statistic
 from utils.runs import RESULTS, published_protocol, read_config, read_metrics, seed_folders
-from utils.scoring import EPOCHS, Scoring, read_test_sets, score_run
+from utils.scoring import EPOCHS, Scoring, read_test_sets, score_run, which_epoch
 
 STAGE1_EXAMPLES = 4
 
@@ -113,7 +113,7 @@ def facts_of(settings: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, 
         facts["Epochs"] = " + ".join(map(str, [*stages, settings["epochs_stage2"]]))
     if settings["method"] == "aand":
         facts["Recipe"] = settings["recipe"]
-    facts["Result"] = EPOCHS[settings["select"]]
+    facts["Result"] = EPOCHS[which_epoch(settings)]
     facts["Seeds" if len(folders) > 1 else "Seed"] = seeds
     if len(folders) > 1:
         facts["Charts and pictures"] = f"of seed {seeds.split(',')[0]}"
