@@ -161,7 +161,8 @@ def main() -> None:
             rng=np.random.default_rng([options.seed, number]),
         )
     }  # fmt: skip
-    others = [path for path in options.output.rglob("*") if path.is_file() and path not in images]
+    found = (path for path in options.output.rglob("*") if not path.name.startswith("."))
+    others = [path for path in found if path.is_file() and path not in images]
     if others:
         raise FileExistsError(f"{options.output} holds other files, such as {others[0]}; choose another --output")
     for path, image in images.items():
