@@ -59,6 +59,7 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
+    from utils.advice import command
     from utils.detector import load_detector
     from utils.given_runs import run_of_category
     from utils.memory import keep_freed_memory
@@ -77,8 +78,9 @@ def main(args: argparse.Namespace) -> None:
     print(summary.text(), file=sys.stderr)
     if detector.image_threshold is None:
         run, then = (args.model, "") if args.model.is_dir() else ("RUN", ", and export it again")
-        print(f"no thresholds, scores only; set them with: python scripts/calibrate.py {run} --images DIR{then}",
-              file=sys.stderr)  # fmt: skip
+        which = ["--categories", category] if category else []
+        setting = command("scripts/calibrate.py", run, "--images", "DIR", *which)
+        print(f"no thresholds, scores only; set them with: {setting}{then}", file=sys.stderr)
     if summary.errors:
         print("\n".join(f"error: {error}" for error in summary.errors), file=sys.stderr)
         sys.exit(1)

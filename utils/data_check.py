@@ -8,6 +8,7 @@ scripts/check_data.py lists the problems; train.py and test.py refuse errors, or
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,8 +53,9 @@ def check_source(source: DataSource, splits: Sequence[str] = SPLITS, *, workers:
         samples[category], problems[category] = _list_category(source, category, splits)
     known = _see_files([s for parts in samples.values() for part in parts.values() for s in part], workers, cache_dir)
     for category, parts in samples.items():
-        for part in parts.values():
-            problems[category] += [problem for sample in part for problem in _check_sample(sample, known)]
+        for split, part in parts.items():
+            found = [problem for sample in part for problem in _check_sample(sample, known)]
+            problems[category] += [replace(problem, split=split) for problem in found]
         problems[category] += _find_copies(parts, known)
     return Checked(samples, [problem for found in problems.values() for problem in found])
 
@@ -63,6 +65,7 @@ def _list_category(source: DataSource, category: str, splits: Sequence[str]) -> 
     for split in splits:
         try:
             samples[split], found = source.list_samples(category, split)
+            found = [replace(problem, split=split) for problem in found]
         except DataError as reason:
             found = [error("category cannot be used", source.root / category, details=str(reason))]
         problems += found

@@ -111,7 +111,7 @@ def open_test_data(
     if source.missing:
         print(f"trained, but not in {data_root}: {', '.join(source.missing)}", file=sys.stderr)
     # The training images are not looked at: scoring needs none, and a copy among them was refused in training.
-    checked, skipped = usable_samples(source, ["test"], args)
+    checked, skipped, _ = usable_samples(source, ["test"], args)
     samples = {category: parts["test"] for category, parts in checked.items()}
     empty = [category for category, found in samples.items() if not found]
     if empty:

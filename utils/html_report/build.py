@@ -14,6 +14,7 @@ from datasets.loading import texture_files, training_files
 from datasets.textures import list_textures
 from datasets.view import View
 from models.aand import AAND
+from utils.advice import command
 from utils.checkpoint import load_model
 from utils.comparison import read_results
 from utils.evaluation import Prediction, TestSet
@@ -52,7 +53,7 @@ def write_report(
         runs=runs,
         gains=published_gains(folders, samples),
         sections=sections,
-        commands=[settings["command"], f"python test.py --data_root {root} --run {run}"],
+        commands=[settings["command"], command("test.py", "--data_root", root, "--run", run)],
     )
     write_text(path, page)
 
