@@ -3,7 +3,8 @@
     python scripts/check_data.py --data_root data/mvtec
     python scripts/check_data.py --data_root data/mvtec --categories bottle cable
 
-Errors (train.py and test.py refuse them, or with --skip_bad go on without the images): files that cannot be read or are
+Errors (train.py and test.py refuse them, or with --skip_bad go on without the images; train.py only warns of those in
+test files alone, unless it needs these): files that cannot be read or are
 not there, masks of another size than their image or without an image, images without their mask, anomalous test images
 that are training images too, categories that cannot be used. Warnings: masks without an anomalous pixel, good test
 images that are training images too, images that are never used, defects without masks where the layout allows them.
