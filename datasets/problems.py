@@ -17,7 +17,8 @@ class Problem:
     """One thing that is wrong: an "error", or a "warning" about what can be used all the same.
 
     `message` is the kind of problem, by which problems are counted; `details` are those of this one. `skips` is the
-    file without which --skip_bad goes on; None where leaving a file out does not help.
+    file without which --skip_bad goes on; None where leaving a file out does not help. `split` is that of the files, if
+    they are of one.
     """
 
     severity: str
@@ -25,6 +26,7 @@ class Problem:
     paths: tuple[Path, ...]
     details: str = ""
     skips: Path | None = None
+    split: str | None = None
 
     def __str__(self) -> str:
         """One line, e.g. "mask has no image: data/bottle/ground_truth/crack/007_mask.png"."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils.missing  # noqa: F401
 from datasets.base import MAX_PIXELS
 from utils.app.hosts import host_name
 from utils.cli import (
@@ -67,6 +68,7 @@ def main(args: argparse.Namespace) -> None:
 
     from utils.app.serving import Limits, ended_in_time, make_server, no_connections, open_port, private_folder
     from utils.detector import load_detector
+    from utils.given_runs import run_of_category
     from utils.packages import require
 
     if args.folder and not args.folder.is_dir():
@@ -75,7 +77,8 @@ def main(args: argparse.Namespace) -> None:
         require("gradio", "the app")
         from utils.app.page import Page, looks
 
-        detector = load_detector(args.model, args.category, args.seed, args.device, args.batch_size)
+        model, category = run_of_category(args.model, args.category, None)
+        detector = load_detector(model, category, args.seed, args.device, args.batch_size)
         detector = detector.at(args.far) if args.far is not None else detector
         detector = replace(detector, threshold=args.threshold, most_pixels=args.max_pixels)
         limits, stopping = Limits(args.max_upload, args.max_pixels), Event()

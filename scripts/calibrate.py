@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils.missing  # noqa: F401
 from utils.cli import add_computing_flags, add_workers_flag, run_model_command, share, user_path
 
 

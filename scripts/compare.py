@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils.missing  # noqa: F401
 from utils.cli import UsageError, run_command, user_path
 from utils.comparison import compare, read_runs
 from utils.comparison_report import format_text, writer_for

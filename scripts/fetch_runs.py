@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils.missing  # noqa: F401
 from utils.cli import run_command, user_path
 from utils.runs import RunError
 from utils.store import Store, StoreError

@@ -13,12 +13,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import utils.missing  # noqa: F401
+
+# isort: split
 import cv2
 import numpy as np
 import skimage.data
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import at_least, run_command, user_path
 
@@ -158,7 +161,8 @@ def main() -> None:
             rng=np.random.default_rng([options.seed, number]),
         )
     }  # fmt: skip
-    others = [path for path in options.output.rglob("*") if path.is_file() and path not in images]
+    found = (path for path in options.output.rglob("*") if not path.name.startswith("."))
+    others = [path for path in found if path.is_file() and path not in images]
     if others:
         raise FileExistsError(f"{options.output} holds other files, such as {others[0]}; choose another --output")
     for path, image in images.items():

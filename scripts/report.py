@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils.missing  # noqa: F401
 from utils.cli import add_inference_flags, at_least, pick_device, run_model_command, user_path
 
 

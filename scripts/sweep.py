@@ -23,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils.missing  # noqa: F401
 from models import METHODS
 from train import make_parser as train_parser
 from utils.cli import MAX_SEED, UsageError, at_least, number, positive, run_command, user_path

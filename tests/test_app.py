@@ -43,7 +43,7 @@ from utils.app.results import (
 from utils.app.serving import no_connections, open_port, private_folder
 from utils.app.views import Picture, download_link, picture_panel, region_boxes, shrink, verdict_panel
 from utils.cli import UsageError
-from utils.detector import Detection, Region, load_detector
+from utils.detector import Detection, Detector, Region, load_detector
 from utils.html_report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, score_position
 from utils.predicting import Record
 from utils.thresholds import GIVEN, Thresholds
@@ -195,7 +195,7 @@ def test_boxes_lie_around_the_regions_in_the_images_pixels():
 def test_the_heat_map_has_the_images_shape_and_its_name(tmp_path):
     path = write_image(tmp_path / "a.png", np.full((100, 3000, 3), 80, np.uint8))
     found = detection(size=(100, 3000))
-    picture = Picture.of(path, found, (0.0, 1.0), most_pixels=10**6)
+    picture = Picture.of(path, found, (0.0, 1.0), Detector(brightness, 32))
     for uri in (picture.photograph, picture.heat_map):
         content = np.frombuffer(base64.b64decode(uri.partition("base64,")[2]), np.uint8)
         assert cv2.imdecode(content, cv2.IMREAD_COLOR).shape == (43, 1280, 3)  # 100 * 1280 / 3000 = 42.7

@@ -110,7 +110,10 @@ def load_model(run: Path, category: str, settings: Mapping[str, Any]) -> tuple[A
     Raises CheckpointError if one of its files is missing or does not fit.
     """
     pretrained = build_teacher(settings["backbone"], weights="random")
-    load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
+    own_teacher = teacher_path(run, category)
+    load_checkpoint(
+        own_teacher if own_teacher.is_file() else teacher_path(run), {"trunk": pretrained.trunk}, settings
+    )
     model = build_model(pretrained, settings["method"], recipe_of(settings["method"], settings["recipe"]).calibrated)
     seconds = sum(
         load_checkpoint(stage_path(run, category, stage), parts, settings, category)

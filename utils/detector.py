@@ -22,6 +22,8 @@ from datasets.base import MAX_PIXELS, as_rgb
 from datasets.view import WHOLE, View, enlarge
 from utils.cli import UsageError, pick_device
 from utils.exported import OF_TORCH, RUNNABLE, ExportedModel
+from utils.missing import CORE
+from utils.packages import require
 from utils.runs import RunError, read_config, read_view, seed_folders, trained_categories
 from utils.thresholds import LargestPixels, Thresholds, read_thresholds
 
@@ -194,14 +196,15 @@ def _of_file(path: Path, category: str | None, seed: int | None, device: str) ->
 
 
 def _of_run(run: Path, category: str | None, seed: int | None, device: str, batch_size: int) -> Detector:
-    import torch
-
+    category = pick_category(run, category)
+    folder = pick_seed(run, seed)
+    config = read_config(folder)
+    instead = f"{CORE}, or give an .onnx or .xml file that scripts/export.py made of it elsewhere"
+    torch = require("torch", f"{run}, a run folder,", instead)
     from utils.checkpoint import load_model
     from utils.engine import predict_maps
 
-    category = pick_category(run, category)
-    folder = pick_seed(run, seed)
-    config, picked = read_config(folder), pick_device(device)
+    picked = pick_device(device)
     model, _ = load_model(folder, category, config)
     model = model.to(picked).optimize_for_inference()
 

@@ -19,9 +19,11 @@ import torch
 
 from datasets import DataSource, open_dataset
 from datasets.base import DataError
+from datasets.names import printable
 from datasets.pairing import SPLITS
 from datasets.textures import find_aux_path, list_textures
 from models.teacher import build_teacher
+from utils.advice import command, what_next
 from utils.checkpoint import keep_teacher
 from utils.cli import UsageError, pick_device
 from utils.data_check import KnownLevels, levels_given
@@ -62,6 +64,7 @@ class Plan:
     samples: Samples
     skipped: Skipped
     levels: KnownLevels  # of each category
+    test_errors: bool  # files of the test set that test.py will refuse
     device: torch.device
     execution: Execution
 
@@ -82,6 +85,11 @@ class Plan:
             "code": code_version(),
             "environment": environment(),
         }
+
+    def what_next(self, run: Path) -> str:
+        """How to go on with what was trained."""
+        tested = [category for category, split in self.samples.items() if split.test]
+        return what_next(run, self.args.data_root, list(self.samples), tested, self.test_errors)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -106,9 +114,10 @@ def make_plan(args: argparse.Namespace, world: World) -> Plan:
     source = open_dataset(args.data_root, args.dataset, args.categories)
     if needs_textures(args) and not args.aux_path:
         args.aux_path = str(find_aux_path(args.data_root))
-    usable = usable_samples(source, SPLITS, args, levels_given(args.white_level, source.categories))
+    test_needed = bool(args.eval_every or args.seeds)  # several seeds are scored at the end
+    usable = usable_samples(source, SPLITS, args, levels_given(args.white_level, source.categories), test_needed)
     samples = {category: split_samples(parts, category, args) for category, parts in usable.samples.items()}
-    return Plan(args, source, samples, usable.skipped, usable.levels, device, execution)
+    return Plan(args, source, samples, usable.skipped, usable.levels, usable.test_errors, device, execution)
 
 
 def needs_textures(args: argparse.Namespace) -> bool:
@@ -140,12 +149,12 @@ def train_seeds(
         for folder, seed in seeds.items():
             failed += train_run(folder, seed, plan, training_set)
     except Interrupted:
-        print(f"go on with: python train.py --resume {run}", file=sys.stderr)
+        print(f"go on with: {command('train.py', '--resume', run)}", file=sys.stderr)
         raise
     if plan.args.seeds:
         plan.execution.world.from_first(lambda: score_seeds(run, plan))
     elif not failed:
-        RunLog(run).say(f"done; score it with: python test.py --data_root {plan.args.data_root} --run {run}")
+        RunLog(run).say(f"done; {plan.what_next(run)}")
     if failed:
         print(f"error: not trained: {', '.join(failed)}; see above, or {LOG} in {run}", file=sys.stderr)
         sys.exit(1)
@@ -250,4 +259,7 @@ def score_seeds(run: Path, plan: Plan) -> None:
     if test_samples:
         how = Scoring(plan.device, args.batch_size, args.workers, args.cache, args.cache_dir, skipped=plan.skipped)
         print(score_run(run, test_samples, plan.source.root, how))
-        print(f"results.csv and results.json are in {run}; look at it with: python scripts/report.py {run}")
+        report = command("scripts/report.py", run)
+        print(f"results.csv and results.json are in {printable(run)}; look at it with: {report}")
+    else:
+        print(plan.what_next(run))

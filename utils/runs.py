@@ -7,7 +7,7 @@
     runs/NAME/checkpoints/<category>/thresholds.json    see utils/thresholds.py
     runs/NAME/checkpoints/<category>/stage1.progress.pt    of a stage that is not finished, see utils/progress.py
     runs/NAME/.lock            held by the process that trains
-    runs/NAME/results.csv, results.json, maps/    written by test.py
+    runs/NAME/results.csv, results.json, scores.csv, maps/    written by test.py
     runs/NAME/seed0/, seed1/, ...    with train.py --seeds: a run folder each, and their common results in runs/NAME
 """
 
@@ -43,6 +43,7 @@ EARLIER = {
     "deterministic": False, "sync_norms": False, "processes": 1, "white_level": None,
 }  # fmt: skip
 SEED_FOLDERS = "seed[0-9]*"
+OFFICIAL = "official checkpoint"  # "weights" of a run that was made of the public code's
 
 
 class RunError(RuntimeError):
@@ -61,8 +62,9 @@ class ProcessLost(RuntimeError):
     """Another process does not answer any more, or cannot write: the run cannot go on."""
 
 
-def teacher_path(run: Path) -> Path:
-    return run / "checkpoints" / "teacher.pt"
+def teacher_path(run: Path, category: str | None = None) -> Path:
+    """Of the run or, for what was converted with other teachers, of one category."""
+    return Path(run / "checkpoints", category or "", "teacher.pt")
 
 
 def stage_path(run: Path, category: str, stage: int) -> Path:
@@ -183,7 +185,10 @@ def seed_folders(run: Path) -> list[Path]:
         return [run]
     found = [folder for folder in list_seeds(run) if (folder / CONFIG).is_file()]
     if not found:
-        raise RunError(f"{run} is not a run folder of train.py: no {CONFIG} in it, and no seed0/, seed1/, ...")
+        raise RunError(
+            f"{run} is not a run folder of train.py: no {CONFIG} in it, and no seed0/, seed1/, ...; the public code's "
+            "checkpoints become one with scripts/convert_checkpoint.py from_official"
+        )
     return found
 
 
@@ -203,7 +208,8 @@ def trained_categories(run: Path) -> list[str]:
 def newest_run(data_root: Path, runs: Path = Path("runs")) -> Path:
     """The run of the data set in `data_root` that was started last and has a trained category.
 
-    A folder whose config.json cannot be read is passed over. Raises RunError saying which runs there are if none fits.
+    A folder whose config.json cannot be read is passed over, and so are those of utils/official_runs.py, which go with
+    the checkpoints that they were converted from. Raises RunError saying which runs there are if none fits.
     """
     found = []
     others = []
@@ -212,7 +218,7 @@ def newest_run(data_root: Path, runs: Path = Path("runs")) -> Path:
             config = read_config(seed_folders(folder)[0])
         except RunError:
             continue
-        if config["data_root"] != str(data_root.resolve()):
+        if config["data_root"] != str(data_root.resolve()) or "checkpoints" in config:
             others.append(f"{folder} (of {config['data_root']})")
         elif trained_categories(folder):
             found.append((config["started"], folder))

@@ -1,4 +1,5 @@
-"""Score a run on the test set: tables, results.csv and results.json, heat maps, maps for MVTec's evaluation.
+"""Score a run on the test set: tables, results.csv, results.json and scores.csv, heat maps, maps for MVTec's
+evaluation.
 
 A run of several seeds holds one run folder a seed; each gets its own results, and the run their mean and standard
 deviation.
@@ -28,11 +29,13 @@ from datasets.view import enlarge
 from utils.checkpoint import load_model
 from utils.environment import code_version, environment
 from utils.evaluation import Prediction, TestSet, find_lost_regions, fingerprint, warn_of_lost_regions
+from utils.image_scores import SCORES, ImageScore, image_scores, write_scores
 from utils.image_store import ImageStore, Stack
 from utils.misc import atomic_write
 from utils.preflight import Skipped, usable_samples
 from utils.report import format_published_protocol, format_table, to_json, write_csv, write_json
 from utils.runs import (
+    OFFICIAL,
     RESULTS,
     RunError,
     published_protocol,
@@ -43,9 +46,14 @@ from utils.runs import (
     trained_categories,
     view_path,
 )
+from utils.thresholds import read_thresholds
 from utils.visualize import map_limits, save_heat_map
 
-EPOCHS = {"last": "last epoch", "synthetic": "epoch chosen on synthetic anomalies"}  # of --select
+EPOCHS = {  # of --select, or of converted checkpoints
+    "last": "last epoch",
+    "synthetic": "epoch chosen on synthetic anomalies",
+    OFFICIAL: "epoch that the public code kept",
+}
 PROTOCOL = {
     "image_score": "maximum of the smoothed anomaly map",
     "pixels": "maps and masks at image_size",
@@ -54,7 +62,7 @@ PROTOCOL = {
 }
 PROTOCOL_NATIVE = "masks as their files have them, maps enlarged bilinearly"
 TRAINING = ("command", "started", "code", "environment")  # of config.json: how a run was made, not what it is
-LOCAL_SETTINGS = ("data_root", "aux_path")  # paths of one machine stay out of results.json
+LOCAL_SETTINGS = ("data_root", "aux_path", "checkpoints")  # paths of one machine stay out of results.json
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,7 @@ class Scores:
     native: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
     lost: dict[str, dict[str, int]] = field(default_factory=dict)  # regions without a pixel, by image
+    images: list[ImageScore] = field(default_factory=list)
 
 
 def open_test_data(
@@ -140,28 +149,39 @@ def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, ho
     folders = seed_folders(run)
     scores = {folder: Scores() for folder in folders}
     settings = {folder: read_config(folder) for folder in folders}
-    select = settings[folders[0]]["select"]  # the same of all seeds
+    epoch = which_epoch(settings[folders[0]])  # the same of all seeds
+    thresholds = {(folder, category): read_thresholds(folder, category) for folder in folders for category in samples}
     test_sets = read_test_sets(folders, samples, settings[folders[0]]["image_size"], how)
     for category, found in tqdm(samples.items(), desc="scoring", unit="category", disable=None):
         test_set = test_sets(category)
         for folder in folders:
             maps_folder = how.mvtec_maps and (how.mvtec_maps / folder.relative_to(run) / category / "test")
-            score_category(category, folder, found, test_set, settings[folder], scores[folder], how, maps_folder)
+            prediction = score_category(
+                category, folder, found, test_set, settings[folder], scores[folder], how, maps_folder
+            )
+            by = thresholds[folder, category]
+            scores[folder].images += image_scores(category, found, root, prediction.scores, by)
     warn_of_lost_regions(scores[folders[0]].lost, settings[folders[0]]["image_size"])
     test_files = {category: fingerprint(found, root) for category, found in samples.items()}
     for folder in folders:
+        write_scores(folder / SCORES, scores[folder].images)
         write_results(folder, [scores[folder]], run_info(folder, settings[folder], scores[folder], test_files, how))
     if folders != [run]:
         seeds = {"seeds": [settings[folder].get("seed") for folder in folders]}
-        about = {"protocol": {"epoch": select, **PROTOCOL}, "test_files": test_files, "skipped": how.skipped}
+        about = {"protocol": {"epoch": epoch, **PROTOCOL}, "test_files": test_files, "skipped": how.skipped}
         write_results(run, list(scores.values()), seeds | about)
-    return format_results(run, folders, list(scores.values()), EPOCHS[select])
+    return format_results(run, folders, list(scores.values()), EPOCHS[epoch])
+
+
+def which_epoch(settings: Mapping[str, Any]) -> str:
+    """Which epoch's models a run holds, one of EPOCHS."""
+    return OFFICIAL if settings.get("weights") == OFFICIAL else settings["select"]
 
 
 def score_category(
     category: str, folder: Path, samples: Sequence[Sample], test_set: TestSet, settings: Mapping[str, Any],
     scores: Scores, how: Scoring, maps_folder: Path | None,
-) -> None:  # fmt: skip
+) -> Prediction:  # fmt: skip
     """Evaluate one trained category of one seed, and write its maps."""
     started = time.perf_counter()
     model, training_seconds = load_model(folder, category, settings)
@@ -172,12 +192,14 @@ def score_category(
         scores.lost[category] = lost
     if how.native:
         scores.native[category] = prediction.evaluate_native(samples)
-    scores.seconds[category] = {"training": training_seconds, "testing": time.perf_counter() - started}
+    trained = {} if which_epoch(settings) == OFFICIAL else {"training": training_seconds}  # theirs is not known
+    scores.seconds[category] = trained | {"testing": time.perf_counter() - started}
     if how.heat_maps:
         pictures = test_set.pictures(samples, how.workers)
         save_heat_maps(folder / "maps" / category, samples, pictures, test_set.masks, prediction.maps)
     if maps_folder:
         save_tiffs(maps_folder, samples, prediction.maps)
+    return prediction
 
 
 def save_heat_maps(
@@ -206,7 +228,7 @@ def run_info(
     protocols, selected = published_protocol(folder), selected_epochs(folder)
     return {
         "seed": settings.get("seed"),
-        "protocol": {"epoch": settings["select"], **PROTOCOL},
+        "protocol": {"epoch": which_epoch(settings), **PROTOCOL},
         "selected_epochs": {category: selected[category] for category in scores.rows if category in selected},
         "settings": flags,
         "published_protocol": {category: protocols[category] for category in scores.rows if category in protocols},

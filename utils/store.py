@@ -24,7 +24,8 @@ from urllib.parse import urlsplit
 from datasets.plain_json import parse_json
 from utils.cli import UsageError
 from utils.misc import TEMPORARY, atomic_write
-from utils.packages import CLUSTER, MissingPackage, require
+from utils.missing import CLUSTER
+from utils.packages import MissingPackage, require
 
 Content = dict[str, Any]
 

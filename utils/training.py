@@ -16,6 +16,7 @@ from datasets.loading import Files, SyntheticAnomalies, epoch_batches, image_fil
 from datasets.view import WHOLE, View
 from models.aand import AAND
 from models.teacher import PretrainedTeacher
+from utils.advice import command
 from utils.average import NonFiniteLoss
 from utils.checkpoint import build_model, load_checkpoint, save_checkpoint, stage_parts, stage_path
 from utils.detector import calibrate_detector, load_detector
@@ -143,7 +144,8 @@ def amplify(
 ) -> None:  # fmt: skip
     """Stage I: train the amplification on synthetic anomalies."""
     if data.made:
-        keep = f"python scripts/fore_extractor.py --data_path {args.data_root} keeps them"
+        where = ["--data_path", args.data_root, "--dataset", args.dataset, "--output", args.fg_root]
+        keep = f"{command('scripts/fore_extractor.py', *where)} keeps them"
         log.say(f"{category}: {data.made} of {len(data.images)} foreground masks made on the fly ({keep})")
     device = model.pretrained.mean.device
     anomalies = SyntheticAnomalies(
