@@ -25,11 +25,13 @@ from datasets import DATASETS
 from models import WeightsError
 from models.official import build_official, load_ours, read_official, split_official, to_official
 from utils.checkpoint import (
+    keep_teacher,
     load_checkpoint,
     load_model,
     save_checkpoint,
     stage_parts,
     stage_path,
+    state_of,
     teacher_path,
 )
 from utils.cli import image_size, run_command, user_path
@@ -85,9 +87,11 @@ def from_official(args: argparse.Namespace) -> None:
         before = trunk.state_dict()
         if not all(torch.equal(tensor, before[name]) for name, tensor in model.pretrained.trunk.state_dict().items()):
             raise RunError(f"{args.stage1} has another teacher than the run in {args.run}; choose another --run")
-    save_checkpoint(teacher_path(args.run), {"trunk": model.pretrained.trunk}, settings, seconds=0.0)
+    made_with = keep_teacher(args.run, model.pretrained, settings)
     for stage, parts in stage_parts(model).items():
-        save_checkpoint(stage_path(args.run, args.category, stage), parts, settings, 0.0, args.category)
+        path = stage_path(args.run, args.category, stage)
+        save_checkpoint(path, parts, settings, 0.0, args.category, made_with)
+        made_with = {**made_with, path.name: state_of(parts)}
     with atomic_write(unused_path(args.run, args.category)) as temporary:
         torch.save(unused, temporary)
     print(f"wrote {args.category} to {args.run}")

@@ -196,7 +196,7 @@ def train_run(run: Path, seed: int, plan: Plan, training_set: Callable[[str], Tr
     world.from_first(lambda: open_run(run, settings, other_seeds(run, args)))
     torch.manual_seed(seed)  # for --weights random
     pretrained = build_teacher(args.backbone, args.weights).to(plan.device)
-    world.in_turn(lambda: keep_teacher(run, pretrained, settings))
+    made_with = world.in_turn(lambda: keep_teacher(run, pretrained, settings))
     plan.execution.prepare_teacher(pretrained)
     log = RunLog(run, writes=world.is_first)
     where = f"{plan.device}, {world.size} processes" if world.size > 1 else plan.device
@@ -209,7 +209,8 @@ def train_run(run: Path, seed: int, plan: Plan, training_set: Callable[[str], Tr
             log.say(f"{category}: already trained, skipped")
             continue
         try:
-            train_category(category, training_set(category), pretrained, args, settings, plan.execution, log)
+            data = training_set(category)
+            train_category(category, data, pretrained, args, settings, plan.execution, log, made_with)
         except (OSError, ProcessLost):  # the next would fail too
             raise
         except Exception as error:  # whatever it is, it must not cost the others hours

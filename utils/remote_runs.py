@@ -14,7 +14,6 @@ but the progress of stages, which is in no finished run.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import shutil
@@ -25,6 +24,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from utils.misc import sha256_of
 from utils.run_log import EPOCHS, LOG
 from utils.store import Content, Store, StoreError
 
@@ -73,7 +73,7 @@ class Attempt:
         files = {}
         try:
             for name in copy_run(run, staging):
-                digest = digest_of(staging / name)
+                digest = sha256_of(staging / name)
                 if digest not in self.pushed:
                     self.store.put(staging / name, self.path(f"files/{digest}"))
                 files[name] = digest
@@ -136,7 +136,7 @@ def fetch_files(store: Store, key: str, content: Content, run: Path, only: Itera
             continue
         stored = f"{TASKS}/{key}/{content['attempt']}/files/{digest}"
         store.get(stored, run / name)
-        if digest_of(run / name) != digest:
+        if sha256_of(run / name) != digest:
             raise StoreError(f"{store.shown(stored)} is damaged: its content is not that of its name")
 
 
@@ -170,14 +170,6 @@ def _copy(source: Path, target: Path) -> None:
         raise
     except OSError:  # a disk without hard links
         shutil.copyfile(source, target)
-
-
-def digest_of(path: Path) -> str:
-    sha256 = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            sha256.update(chunk)
-    return sha256.hexdigest()
 
 
 def _files(content: Content) -> dict[str, str]:

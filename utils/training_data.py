@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,10 +119,14 @@ def read_data(
         if args.eval_every and split.test:
             test_set = TestSet.of(split.test, stacks(("test", category)), view)
         validation = synthetic_test_set(held_out, *textures_read) if split.held_out else None
+        data = TrainingSet(
+            images, paths, test_set=test_set, validation=validation, calibration=calibration,
+            calibration_paths=paths_of(split.calibration),
+        )  # fmt: skip
         if args.method != "aand":
-            return TrainingSet(images, paths, test_set=test_set, validation=validation, calibration=calibration)
+            return data
         made = len(paths) - len(stored_foregrounds(paths, source.name, category, args.fg_root))
-        return TrainingSet(images, paths, *textures_read, made, view, test_set, validation, calibration)
+        return replace(data, textures=textures_read[0], made=made, view=view)
 
     return training_set
 
