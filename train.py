@@ -29,6 +29,7 @@ from utils.cli import (
     MAX_SEED,
     PRECISIONS,
     SELECTIONS,
+    add_level_flag,
     add_reading_flags,
     at_least,
     first_alone_heard,
@@ -109,6 +110,7 @@ def make_parser() -> argparse.ArgumentParser:
         "these thresholds, on average (default 0.01)")  # fmt: skip
     add("--eval_every", type=at_least(0), default=0, metavar="K", help="log the test metrics every K epochs of Stage "
         "II; they influence nothing (default 0: never)")  # fmt: skip
+    add_level_flag(parser)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ...; of several processes each takes a "
         "CUDA device of its own (default auto)")  # fmt: skip
     add("--fg_root", type=user_path, default=Path("fg_mask"), metavar="DIR", help="foreground masks of "

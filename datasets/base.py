@@ -5,24 +5,29 @@ A reader (one file per layout) turns a folder into `Sample`s; `load_image` and `
 
 from __future__ import annotations
 
-import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from datasets.decoding import ImageFile, is_deep_file, open_image, to_rgb8
+from datasets.levels import Levels, Range
+from datasets.masks import anomalous_pixels
+from datasets.names import printable
 
 IMAGE_SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif",
 )  # fmt: skip
-LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # whatever a file is called; others can run programs
 MAX_PIXELS = 89_478_485  # of an image: from here on Pillow warns of decompression bombs; decoded, it takes 1.3 GB
-READ_ERRORS = (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.DecompressionBombError)  # of Pillow
+LARGEST_PASS = 2**24  # pixels between the passes of a resize, or twice those of the image where these are more
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # what it warns of is an error here
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged metadata, without a file's name
 
 
 class DataError(ValueError):
@@ -75,32 +80,56 @@ def list_folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def load_image(path: Path, size: int | None = None, most_pixels: int = MAX_PIXELS) -> np.ndarray:
+def load_image(
+    path: Path, size: int | None = None, most_pixels: int = MAX_PIXELS, levels: Levels | None = None
+) -> np.ndarray:
     """Read an image as RGB.
 
-    Grey, palette, RGBA (alpha dropped) and 16-bit images are converted, EXIF orientation is applied; with `size` the
-    image is resized (bicubic) to a square.
+    Grey, palette, RGBA (alpha dropped), 16-bit, 32-bit and float images are converted, EXIF orientation is applied;
+    with `size` the image is resized (bicubic) to a square. levels: which values are black and white where the file does
+    not say, as the training images decided; without, this image alone decides, as far as it can.
 
-    Returns uint8 (H, W, 3). Raises DataError naming the file if it cannot be read, or has more than `most_pixels`.
+    Returns uint8 (H, W, 3). Memory: at most 24 bytes a pixel of the file, whatever its shape. Raises DataError naming
+    the file if it cannot be read, has more than `most_pixels`, or values that do not fit the levels.
     """
-    image = _open(path, _to_rgb, most_pixels)
-    if size is not None:
-        image = resize(image, size)
-    return np.asarray(image)
+    with _reading(path), open_image(path, most_pixels) as image:
+        pixels = _convert(image, levels)
+    return pixels if size is None else np.asarray(resize(Image.fromarray(pixels), size))
+
+
+def is_deep(path: Path) -> bool:
+    """Whether an image has more than 8 bits a channel, by its header. Raises DataError naming an unreadable file."""
+    with _reading(path):
+        return is_deep_file(path)
+
+
+def read_values(path: Path) -> tuple[np.ndarray, Range]:
+    """The values of an image as its file has them, upright, and their range: uint8 (H, W, 3) RGB, or what
+    `datasets.decoding.ImageFile.pixels` says of deep ones.
+
+    Raises DataError naming the file if it cannot be read.
+    """
+    with _reading(path), open_image(path, MAX_PIXELS) as image:
+        values = image.pixels()
+        return values, image.range_of(values)
 
 
 def resize(image: Image.Image, size: int, box: tuple[float, float, float, float] | None = None) -> Image.Image:
     """An image, or its part in a box (left, top, right, bottom), at size x size pixels: Pillow's bicubic filter.
 
-    Width first, then height. Both passes round, so their order matters, and Pillow chooses it by the image's shape from
-    version 13 on, otherwise than before: called for one pass at a time, every version gives the same pixels.
+    Width first, then height; height first of an image so high and narrow that the first pass would make a far larger
+    one of it. Both passes round, so their order matters, and Pillow chooses it by the image's shape from version 13 on,
+    otherwise than before: called for one pass at a time, every version gives the same pixels.
     """
     left, top, right, bottom = box or (0, 0, image.width, image.height)
+    if size * image.height > max(LARGEST_PASS, 2 * image.width * image.height):
+        low = image.resize((image.width, size), Image.Resampling.BICUBIC, box=(0, top, image.width, bottom))
+        return low.resize((size, size), Image.Resampling.BICUBIC, box=(left, 0, right, size))
     narrow = image.resize((size, image.height), Image.Resampling.BICUBIC, box=(left, 0, right, image.height))
     return narrow.resize((size, size), Image.Resampling.BICUBIC, box=(0, top, size, bottom))
 
 
-def as_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
+def as_rgb(image: Image.Image | np.ndarray, levels: Levels | None = None) -> np.ndarray:
     """A Pillow image or an array in memory, converted as `load_image` converts that of a file.
 
     Arrays are uint8 or uint16 of (H, W), (H, W, 3) RGB or (H, W, 4) RGBA. Returns uint8 (H, W, 3). Raises DataError for
@@ -108,12 +137,10 @@ def as_rgb(image: Image.Image | np.ndarray) -> np.ndarray:
     """
     try:
         if isinstance(image, np.ndarray):
-            image = _from_array(image)
-        _check_size(image)
-        image.load()  # before its orientation is asked for: TIFFs are turned by it
-        return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))  # a copy: the caller's image stays as it is
-    except READ_ERRORS as error:
-        raise DataError(f"cannot use the image: {error}") from error
+            return _convert_array(image, levels)
+        return _convert(ImageFile(image.copy(), most_pixels=MAX_PIXELS), levels)  # the caller's stays as it is
+    except Exception as error:
+        raise DataError(f"cannot use the image: {describe(error)}") from error
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -121,69 +148,66 @@ def read_size(path: Path) -> tuple[int, int]:
 
     Raises DataError naming the file if it cannot be read.
     """
-    width, height = _open(path).size  # not from the header: TIFFs come turned already, PNGs may name it at their end
-    return height, width
+    with _reading(path), open_image(path, MAX_PIXELS) as image:  # the header is not enough: PNGs may turn at their end
+        return image.size
 
 
 def load_mask(path: Path, size: int | None = None) -> np.ndarray:
-    """Read a ground-truth mask: anything above 0 is anomalous (above 127 in a lossy format, whose zeros are noisy).
+    """Read a ground-truth mask as `datasets.masks.anomalous_pixels` understands it.
 
     With `size` it is resized to a square with nearest neighbour, so that it stays 0/1.
 
     Returns uint8 (H, W) of 0 and 1. Raises DataError naming the file if it cannot be read.
     """
-    image = _open(path, lambda image: image if _is_deep(image) else _to_rgb(image))
-    values = np.asarray(image)  # deep ones as they are: a 1 of 65535 is anomalous too
-    values = values if _is_deep(image) else values.max(axis=2)
-    mask = (values > (127 if path.suffix.lower() in LOSSY_SUFFIXES else 0)).astype(np.uint8)
-    if size is not None:
-        mask = np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
-    return mask
+    with _reading(path), open_image(path, MAX_PIXELS) as image:
+        mask = anomalous_pixels(image)
+    return mask if size is None else shrink_mask(mask, size)
 
 
-def _open(
-    path: Path, convert: Callable[[Image.Image], Image.Image] = lambda image: image, most_pixels: int = MAX_PIXELS
-) -> Image.Image:
-    """An image, turned as its EXIF orientation says, and converted; of files with several, the first."""
+def shrink_mask(mask: np.ndarray, size: int) -> np.ndarray:
+    """A mask uint8 (H, W) at size x size pixels, nearest neighbour: regions between the pixels taken are lost."""
+    return np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
+
+
+def lost_regions(mask: np.ndarray, size: int) -> int:
+    """How many 8-connected regions of a mask uint8 (H, W) have no pixel left once `shrink_mask` has made it smaller."""
+    regions, labels = cv2.connectedComponents(mask, connectivity=8)
+    left = np.unique(Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST))
+    return int(regions - 1 - np.count_nonzero(left))
+
+
+def describe(error: BaseException) -> str:
+    """What an error says in one printable line, its type where it says nothing."""
+    text = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    return printable(text)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever goes wrong while an image is decoded is that image's error: decoders raise many unrelated types."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            _check_size(image, most_pixels)
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return convert(image)
-    except READ_ERRORS as error:
-        raise DataError(f"cannot read image {path}: {error}") from error
+        yield
+    except Exception as error:
+        raise DataError(f"cannot read image {printable(path)}: {describe(error)}") from error
 
 
-def _check_size(image: Image.Image, most_pixels: int = MAX_PIXELS) -> None:
-    if image.width * image.height > most_pixels:
-        raise ValueError(f"{image.width} x {image.height} pixels are more than {most_pixels:,}")
+def _convert(image: ImageFile, levels: Levels | None) -> np.ndarray:
+    pixels = image.pixels()
+    if not image.is_deep:
+        return pixels
+    values = image.range_of(pixels)
+    scale = (levels or Levels.of([values])).scale_of(values)
+    return to_rgb8(pixels, scale, image.white_is_zero)
 
 
-def _from_array(array: np.ndarray) -> Image.Image:
+def _convert_array(array: np.ndarray, levels: Levels | None) -> np.ndarray:
     fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
     if not fits or array.dtype not in (np.uint8, np.uint16) or not array.size:
         raise ValueError(f"expected uint8 or uint16 of (H, W), (H, W, 3) or (H, W, 4), got {array.dtype} {array.shape}")
-    if array.ndim == 3 and array.dtype == np.uint16:
-        array = (array >> 8).astype(np.uint8)  # as Pillow reads 16-bit colours of files
-    return Image.fromarray(np.ascontiguousarray(array))
-
-
-def _is_deep(image: Image.Image) -> bool:
-    """Whether it has 16 or 32 bits per pixel."""
-    return image.mode.startswith("I") or image.mode == "F"
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if _is_deep(image):  # Pillow's own conversion clips at 255
-        values = np.array(image, np.float32)  # exact for what is not clipped below; doubles would take twice the memory
-        highest = values.max(initial=0)
-        if np.isnan(highest):
-            raise ValueError("it holds NaN")
-        if image.mode.startswith("I;16") or highest > 255:
-            values /= 257  # 65535 -> 255
-        np.clip(np.rint(values, out=values), 0, 255, out=values)
-        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # through RGBA, or Pillow warns
-    return image.convert("RGB")
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:
+        raise ValueError(f"{array.shape[1]} x {array.shape[0]} pixels are more than {MAX_PIXELS:,}")
+    colours = array[..., :3] if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2)
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(colours)
+    values = Range("uint16", float(array.min()), float(array.max()))
+    return to_rgb8(colours, (levels or Levels.of([values])).scale_of(values))

@@ -54,7 +54,7 @@ def image_files(paths: Sequence[Path], view: View = WHOLE) -> Files:
     """RGB images (S, S, 3), as the view shows them."""
 
     def load(path: Path, size: int) -> np.ndarray:
-        return view.show(load_image(path), size)
+        return view.show(view.load(path), size)
 
     return Files("images", tuple(paths), load, (3,), depends_on=str(view))
 
@@ -78,7 +78,7 @@ def training_files(
     """
 
     def load(path: Path, size: int) -> np.ndarray:
-        image = load_image(path)
+        image = view.load(path)
         mask = foreground_of(path, dataset, category, fg_root, image)
         content = np.empty((size, size, 4), np.uint8)
         content[..., :3] = view.show(image, size)

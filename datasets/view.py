@@ -1,28 +1,32 @@
-"""What the model is shown of an image: the part where the category's objects are, in full contrast.
+"""What the model is shown of an image: its values as grey levels, the part where the objects are, in full contrast.
 
     view = View.of(images_with_foregrounds)        # of a category's training images, once
-    shown = view.show(load_image(path), 256)       # any image of the category
+    shown = view.show(view.load(path), 256)        # any image of the category
     maps = view.place(maps_of_shown_images)        # anomaly maps of the whole image again
 
 Objects of half the frame's height and width are shown at almost twice the size for the same computing, and photographs
-that use few grey levels get all of them. `WHOLE` shows all as it is.
+that use few grey levels get all of them. `WHOLE` shows all as it is. `levels` tell which stored values are
+black and white where files do not say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from datasets.base import resize
+from datasets.base import MAX_PIXELS, load_image, resize
+from datasets.levels import EARLIER_LEVELS, Levels
 
 if TYPE_CHECKING:  # what only reads runs needs no torch
     from torch import Tensor
 
+NUMBERS = ("top", "bottom", "left", "right", "black", "white")  # of a view
 MARGIN = 1 / 32  # of the frame, around the objects
 TAIL = 0.005  # share of the values that may end up black, and white
 CHUNK = 64  # images looked at at once
@@ -30,7 +34,10 @@ CHUNK = 64  # images looked at at once
 
 @dataclass(frozen=True)
 class View:
-    """A box, in shares of the image's height and width, and the grey levels that are shown as 0 and as 255."""
+    """A box, in shares of the image's height and width, and the grey levels that are shown as 0 and as 255.
+
+    levels: how a category's files become grey levels, as its training images decided; None: each file alone decides.
+    """
 
     top: float = 0.0
     bottom: float = 1.0
@@ -38,11 +45,15 @@ class View:
     right: float = 1.0
     black: float = 0.0
     white: float = 255.0
+    levels: Levels | None = None
 
     def __post_init__(self):
-        for name, value in asdict(self).items():
+        for name in NUMBERS:
+            value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ValueError(f"{name} of a view must be a number, got {value!r}")
+        if not isinstance(self.levels, Levels | None):
+            raise ValueError(f"levels of a view must be Levels or None, got {self.levels!r}")
         if not (0 <= self.top < self.bottom <= 1 and 0 <= self.left < self.right <= 1):
             raise ValueError(f"the box of a view must lie within 0..1, got {self}")
         if min(self.bottom - self.top, self.right - self.left) < MARGIN:
@@ -51,7 +62,9 @@ class View:
             raise ValueError(f"black and white of a view must lie within 0..255, black below white, got {self}")
 
     @classmethod
-    def of(cls, images: Tensor | Sequence[Tensor], crop: bool = True, stretch: bool = True) -> View:
+    def of(
+        cls, images: Tensor | Sequence[Tensor], crop: bool = True, stretch: bool = True, levels: Levels | None = None
+    ) -> View:
         """The view of a category from its training images uint8 (N, S, S, 4), RGB and foreground of 0 and 1.
 
         crop: the box that holds every image's foreground, and a margin; the whole image where there is none. stretch:
@@ -61,15 +74,21 @@ class View:
         box = _box_of(images) if crop else (0, size, 0, size)
         black, white = _levels_of(images, box) if stretch else (0, 255)
         top, bottom, left, right = (edge / size for edge in box)
-        return cls(top, bottom, left, right, black, white)
+        return cls(top, bottom, left, right, black, white, levels)
 
     @classmethod
     def from_dict(cls, content: Any) -> View:
-        """The inverse of dataclasses.asdict. Raises ValueError for anything else."""
+        """The inverse of dataclasses.asdict; views from before there were levels get EARLIER_LEVELS. Raises ValueError
+        for anything else."""
         names = [field.name for field in fields(cls)]
-        if not isinstance(content, dict) or sorted(content) != sorted(names):
+        if not isinstance(content, dict) or sorted({*content, "levels"}) != sorted(names):
             raise ValueError(f"a view has {', '.join(names)}")
-        return cls(**content)
+        levels = content.get("levels", EARLIER_LEVELS)
+        return cls(**content | {"levels": Levels.from_dict(levels) if isinstance(levels, dict) else levels})
+
+    def load(self, path: Path, most_pixels: int = MAX_PIXELS) -> np.ndarray:
+        """Read an image file of the category: uint8 (H, W, 3). Raises DataError if it cannot be read."""
+        return load_image(path, most_pixels=most_pixels, levels=self.levels)
 
     def show(self, image: np.ndarray, size: int) -> np.ndarray:
         """An image uint8 (H, W, 3) as the model sees it: uint8 (size, size, 3)."""
@@ -84,7 +103,7 @@ class View:
     def place(self, maps: np.ndarray) -> np.ndarray:
         """Maps float32 (N, S, S) of what is shown, as maps (N, S, S) of the whole images; beside the box each has its
         own lowest value."""
-        if (self.top, self.bottom, self.left, self.right) == (0, 1, 0, 1):
+        if self.is_whole:
             return maps
         top, bottom, left, right = self.box(maps.shape[-1])
         placed = np.empty_like(maps)
@@ -93,6 +112,11 @@ class View:
             box = whole[top:bottom, left:right]
             box[:] = cv2.resize(shown, box.shape[::-1], interpolation=cv2.INTER_AREA)
         return placed
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is cropped."""
+        return (self.top, self.bottom, self.left, self.right) == (0, 1, 0, 1)
 
     def box(self, size: int) -> tuple[int, int, int, int]:
         """Top, bottom, left and right of the box in a map of size x size pixels, at least one high and wide."""

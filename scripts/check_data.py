@@ -6,7 +6,9 @@
 Errors (train.py and test.py refuse them, or with --skip_bad go on without the images): files that cannot be read or are
 not there, masks of another size than their image or without an image, images without their mask, anomalous test images
 that are training images too, categories that cannot be used. Warnings: masks without an anomalous pixel, good test
-images that are training images too, images that are never used, defects without masks where the layout allows them.
+images that are training images too, images that are there twice or never used, masks that may be inverted, images of
+another depth than the training images, defects without masks where the layout allows them. Before these, a line for
+each category and split says how deep its images are, and which values they have.
 
 Exit status: 0 without errors, 1 with errors, 2 for a wrong call. A file that has not changed is opened once only.
 """
@@ -21,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS, open_dataset
 from datasets.problems import ERROR, WARNING, count
-from utils.cli import add_file_flags, run_command, user_path
-from utils.data_check import check_source
+from utils.cli import add_file_flags, add_level_flag, run_command, user_path
+from utils.data_check import check_source, describe_depths, levels_given
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,6 +33,7 @@ def parse_args() -> argparse.Namespace:
     add("--data_root", type=user_path, required=True, metavar="DIR", help="folder that holds the categories")
     add("--dataset", choices=["auto", *DATASETS], default="auto", help="layout of the data (auto: decided by looking)")
     add("--categories", nargs="+", metavar="NAME", help="categories to check (default: all)")
+    add_level_flag(parser)
     add_file_flags(parser)
     return parser.parse_args()
 
@@ -38,8 +41,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     options = parse_args()
     source = open_dataset(options.data_root, options.dataset, options.categories)
-    problems = check_source(source, workers=options.workers, cache_dir=options.cache_dir).problems
-    counts = []
+    levels = levels_given(options.white_level, source.categories)
+    checked = check_source(source, workers=options.workers, cache_dir=options.cache_dir, levels=levels)
+    problems, counts = checked.problems, []
+    print(*describe_depths(checked.samples, checked.images), sep="\n")
     for severity in (ERROR, WARNING):
         found = [problem for problem in problems if problem.severity == severity]
         counts.append(count(len(found), severity))

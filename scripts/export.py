@@ -59,8 +59,8 @@ def main(args: argparse.Namespace) -> None:
 def _good_images(args: argparse.Namespace) -> list:
     """Decoded images of good parts, evenly from all there are."""
     from datasets import open_dataset
-    from datasets.base import find_images, load_image
-    from utils.runs import read_config
+    from datasets.base import find_images
+    from utils.runs import read_config, read_view
 
     if args.images:
         paths = find_images(args.images)
@@ -71,7 +71,8 @@ def _good_images(args: argparse.Namespace) -> list:
         source = open_dataset(Path(config["data_root"]), config["dataset"], [args.category])
         paths = [sample.image_path for sample in source.samples(args.category, "train")]
     count = min(args.image_count, len(paths))
-    return [load_image(paths[index * len(paths) // count]) for index in range(count)]
+    view = read_view(args.run, args.category)
+    return [view.load(paths[index * len(paths) // count]) for index in range(count)]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,10 +24,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from datasets import DATASETS, open_dataset
-from datasets.base import load_image
+from datasets.base import is_deep, load_image, read_values
 from datasets.foreground import Rule, fg_mask_path, foreground_mask, rule_for
-from utils.cli import at_least, run_command, user_path
-from utils.misc import atomic_write
+from datasets.levels import Levels
+from datasets.loading import paths_of
+from utils.cli import add_level_flag, at_least, run_command, user_path
+from utils.misc import atomic_write, in_parallel
+
+Job = tuple[Path, Path, Rule, Levels]  # of an image, and of its mask
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,6 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--categories", nargs="+", help="only these (default: all)")
     parser.add_argument("--output", type=user_path, default=Path("fg_mask"), help="where to write (default: fg_mask)")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads (default: one per core)")
+    add_level_flag(parser)
     return parser.parse_args()
 
 
@@ -46,12 +52,18 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
         Image.fromarray(mask * np.uint8(255)).save(temporary, format="PNG")
 
 
-def extract(jobs: list[tuple[Path, Path, Rule]], workers: int) -> None:
-    """Make and write the masks of (image path, mask path, rule) jobs in `workers` threads, with a progress bar."""
+def levels_of(paths: Sequence[Path], workers: int) -> Levels:
+    """How training images become grey levels. Those of 8 bits are not decoded for it."""
+    deep = [path for path in paths if is_deep(path)]
+    return Levels.of(in_parallel(lambda path: read_values(path)[1], deep, workers))
 
-    def run(job: tuple[Path, Path, Rule]) -> None:
-        image_path, mask_path, rule = job
-        write_mask(mask_path, foreground_mask(load_image(image_path), rule))
+
+def extract(jobs: list[Job], workers: int) -> None:
+    """Make and write the masks of jobs in `workers` threads, with a progress bar."""
+
+    def run(job: Job) -> None:
+        image_path, mask_path, rule, levels = job
+        write_mask(mask_path, foreground_mask(load_image(image_path, levels=levels), rule))
 
     cv2.setNumThreads(1)  # the pool has the cores
     with ThreadPoolExecutor(workers) as pool:
@@ -66,12 +78,12 @@ def extract(jobs: list[tuple[Path, Path, Rule]], workers: int) -> None:
 def main() -> None:
     options = parse_args()
     source = open_dataset(options.data_path, options.dataset, options.categories)
-    jobs = [
-        (sample.image_path, fg_mask_path(options.output, source.name, category, sample.image_path), rule)
-        for category in source.categories
-        for rule in [rule_for(source.name, category)]
-        for sample in source.samples(category, "train")
-    ]
+    jobs = []
+    for category in source.categories:
+        paths = paths_of(source.samples(category, "train"))
+        levels = levels_of(paths, options.workers) if options.white_level is None else Levels.up_to(options.white_level)
+        rule = rule_for(source.name, category)
+        jobs += [(path, fg_mask_path(options.output, source.name, category, path), rule, levels) for path in paths]
     if source.missing:
         print(f"not on disk, skipped: {', '.join(source.missing)}", file=sys.stderr)
     extract(jobs, options.workers)

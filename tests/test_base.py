@@ -218,7 +218,7 @@ def test_only_the_first_of_several_frames_is_read(tmp_path, name):
 def test_formats_that_can_run_programs_are_not_opened(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.eps")
     path = (tmp_path / "a.eps").rename(tmp_path / "a.png")
-    with pytest.raises(DataError, match="cannot identify"):
+    with pytest.raises(DataError, match="no image that can be read"):
         load_image(path)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from datasets.base import load_image, load_mask
+from datasets import decoding
+from datasets.base import load_mask, read_values
 from tests.broken import NOISE, check, cut, make_broken
 from tests.commands import run_check, run_process
 from tests.trees import make_folder, make_mvtec, write_image
@@ -34,7 +34,7 @@ class Opened:
 @pytest.fixture
 def opened(monkeypatch):
     calls = Opened()
-    for name, load in (("load_image", load_image), ("load_mask", load_mask)):
+    for name, load in (("read_values", read_values), ("load_mask", load_mask)):
 
         def counted(path, load=load):
             calls.files[path.name] += 1
@@ -127,14 +127,14 @@ def test_what_the_system_refuses_is_tried_again(tmp_path, monkeypatch):
     """A permission that is given later changes neither a file's size nor its time."""
     root, broken = make_one(tmp_path), ["error: image cannot be read: widget/test/good/b.png"]
     with monkeypatch.context() as patch:
-        real = Image.open
+        real = decoding.open_regular
 
-        def refuse(path, **options):
+        def refuse(path):
             if path.name == "b.png":
                 raise PermissionError(13, "Permission denied")
-            return real(path, **options)
+            return real(path)
 
-        patch.setattr(Image, "open", refuse)
+        patch.setattr(decoding, "open_regular", refuse)
         assert check(root) == broken
     assert check(root) == []
 
@@ -157,6 +157,8 @@ def test_script_lists_errors_then_warnings_and_counts_them(tmp_path):
     result = run_check(tmp_path, "--data_root", "data", "--workers", 2)
     assert result.status == 1
     *lines, summary, missing = result.out.splitlines()
+    assert lines[:2] == ["bottle, train: 2 images of 8 bits", "bottle, test: 4 images of 8 bits"]
+    lines = lines[4:]  # tile has two of its own
     kinds = [": ".join(line.split(": ")[:2]) for line in expected]
     assert [": ".join(line.split(": ")[:2]) for line in lines] == sorted(kinds, key=lambda kind: kind[0] != "e")
     assert lines[0] == (
@@ -172,7 +174,11 @@ def test_exit_statuses(tmp_path):
     root = make_folder(tmp_path / "data")
     options = ("--data_root", root, "--cache_dir", "elsewhere")
     result = run_check(tmp_path, *options)
-    assert (result.status, result.out) == (0, f"{root} (folder: widget): 0 errors and 0 warnings\n")
+    assert (result.status, result.out) == (
+        0,
+        "widget, train: 3 images of 8 bits\nwidget, test: 5 images of 8 bits\n"
+        f"{root} (folder: widget): 0 errors and 0 warnings\n",
+    )
     write_image(root / "widget/test/0.png", NOISE)
     result = run_check(tmp_path, *options)
     assert (result.status, result.out.splitlines()[-1]) == (0, f"{root} (folder: widget): 0 errors and 1 warning")

@@ -127,10 +127,10 @@ def load_model(run: Path, category: str, settings: Mapping[str, Any]) -> tuple[A
     pretrained = build_teacher(settings["backbone"], weights="random")
     load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
     beside = {"seed": settings.get("seed"), teacher_path(run).name: state_of({"trunk": pretrained.trunk})}
-    recipe, seconds = recipe_of(settings["method"], settings["recipe"]), 0.0
-    if recipe.own_view:
-        beside[view_path(run, category).name] = str(read_view(run, category))
-    model = build_model(pretrained, settings["method"], recipe.calibrated)
+    shown = view_path(run, category)
+    beside[shown.name] = str(read_view(run, category)) if shown.is_file() else ""
+    model = build_model(pretrained, settings["method"], recipe_of(settings["method"], settings["recipe"]).calibrated)
+    seconds = 0.0
     for stage, parts in stage_parts(model).items():
         path = stage_path(run, category, stage)
         seconds += load_checkpoint(path, parts, settings, category, beside)

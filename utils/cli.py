@@ -123,6 +123,12 @@ def add_file_flags(parser: argparse.ArgumentParser) -> None:
     add_workers_flag(parser)
 
 
+def add_level_flag(parser: argparse.ArgumentParser) -> None:
+    """What the values of deep images mean: --white_level."""
+    parser.add_argument("--white_level", type=positive, metavar="X", help="pixel value that is white in 16-bit, 32-bit "
+                        "and float images that do not say (default: the training images' range decides)")  # fmt: skip
+
+
 def add_workers_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=at_least(1), default=DEFAULT_WORKERS, metavar="N", help="threads that read "
                         f"files (default {DEFAULT_WORKERS})")  # fmt: skip

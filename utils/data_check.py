@@ -1,12 +1,14 @@
 """Look at every file of a data set, before anything is trained or scored on it, and tell all that is wrong at once.
 
-    samples, problems = check_source(open_dataset("data/mvtec"), workers=8, cache_dir=Path("cache"))
+    checked = check_source(open_dataset("data/mvtec"), workers=8, cache_dir=Path("cache"))
+    checked.samples, checked.problems, checked.levels["bottle"]
 
 scripts/check_data.py lists the problems; train.py and test.py refuse errors, or with --skip_bad go on without.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,22 +17,30 @@ from tqdm import tqdm
 
 from datasets import DataSource
 from datasets.base import DataError, Sample
+from datasets.levels import FAR_BELOW, Levels, Range
 from datasets.pairing import SPLITS
-from datasets.problems import Problem, error, warning
+from datasets.problems import Problem, count, error, warning
 from utils.file_facts import Facts, FactStore
 from utils.misc import in_parallel
 
+MOST_ANOMALOUS = 0.5  # share of an image's pixels, above which a mask may be inverted
+MASK_ENDINGS = ("_mask", "_gt", "_label", "_ground_truth")  # of the names of masks that lie beside their images
+
 Splits = dict[str, list[Sample]]  # "train" or "test" -> samples
+KnownLevels = Mapping[str, Levels | None]  # of categories
 
 
 class Checked(NamedTuple):
     """What is in a data set, and what is wrong with it.
 
-    The samples are those of each category and split that can be listed, with unreadable files and all.
+    The samples are those of each category and split that can be listed, with unreadable files and all. levels: of each
+    category, by its training images where these were checked. images: what is known of every image.
     """
 
     samples: dict[str, Splits]
     problems: list[Problem]
+    levels: dict[str, Levels | None]
+    images: Mapping[Path, Facts]
 
 
 class Known(NamedTuple):
@@ -39,23 +49,60 @@ class Known(NamedTuple):
     images: Mapping[Path, Facts]
     masks: Mapping[Path, Facts]
 
+    def readable(self, samples: Sequence[Sample]) -> list[Facts]:
+        found = (self.images[sample.image_path] for sample in samples)
+        return [facts for facts in found if not facts.unreadable]
 
-def check_source(source: DataSource, splits: Sequence[str] = SPLITS, *, workers: int, cache_dir: Path) -> Checked:
+
+def check_source(
+    source: DataSource, splits: Sequence[str] = SPLITS, *, workers: int, cache_dir: Path,
+    levels: KnownLevels | None = None,
+) -> Checked:  # fmt: skip
     """Check all files of the source's categories, opened in `workers` threads; those that the cache knows are not.
 
+    levels: how files become grey levels, where it is decided already; otherwise the training images decide.
+
     Problems come category by category: those of the lists, of the files in the samples' order, then images that are
-    both in training and test. Nothing is raised for a category that cannot be listed: that is a problem too.
+    there twice. Nothing is raised for a category that cannot be listed: that is a problem too.
     """
     samples: dict[str, Splits] = {}
     problems: dict[str, list[Problem]] = {}
     for category in source.categories:
         samples[category], problems[category] = _list_category(source, category, splits)
     known = _see_files([s for parts in samples.values() for part in parts.values() for s in part], workers, cache_dir)
+    found = dict(levels or {})
     for category, parts in samples.items():
+        if category not in found:
+            training = known.readable(parts.get("train", []))
+            found[category] = Levels.of(facts.range for facts in training) if "train" in parts else None
         for part in parts.values():
             problems[category] += [problem for sample in part for problem in _check_sample(sample, known)]
+            problems[category] += _find_masks(part, known)
         problems[category] += _find_copies(parts, known)
-    return Checked(samples, [problem for found in problems.values() for problem in found])
+        problems[category] += _check_levels(parts, known, found[category])
+    return Checked(samples, [problem for listed in problems.values() for problem in listed], found, known.images)
+
+
+def levels_given(white: float | None, categories: Sequence[str]) -> dict[str, Levels]:
+    """The levels of --white_level for every category; none without it."""
+    return {} if white is None else dict.fromkeys(categories, Levels.up_to(white))
+
+
+def describe_depths(samples: Mapping[str, Splits], images: Mapping[Path, Facts]) -> Iterator[str]:
+    """A line for each category and split: how many images, their depth, and the range of their values."""
+    for category, parts in samples.items():
+        for split, part in parts.items():
+            ranges: dict[tuple, list[Range]] = {}
+            for sample in part:
+                if not images[sample.image_path].unreadable:
+                    values = images[sample.image_path].range
+                    ranges.setdefault((values.kind, values.white, values.depth), []).append(values)
+            described = [
+                f"{count(len(group), 'image')} of "
+                f"{Range(*key[:1], min(r.low for r in group), max(r.high for r in group), *key[1:])}"
+                for key, group in ranges.items()
+            ]
+            yield f"{category}, {split}: {'; '.join(described) or 'no image that can be read'}"
 
 
 def _list_category(source: DataSource, category: str, splits: Sequence[str]) -> tuple[Splits, list[Problem]]:
@@ -100,18 +147,67 @@ def _check_sample(sample: Sample, known: Known) -> Iterator[Problem]:
         yield error("mask and image differ in size", sample.mask_path, path, skips=path, details=details)
     if not mask.anomalous:
         yield warning("mask without a single anomalous pixel", sample.mask_path)
+    if mask.anomalous > MOST_ANOMALOUS:
+        details = f"{100 * mask.anomalous:.0f} % of the pixels"
+        yield warning("mask of more than half of the image: is it inverted?", sample.mask_path, details=details)
 
 
 def _find_copies(parts: Splits, known: Known) -> Iterator[Problem]:
-    """Test images with the content of a training image, whatever their files are called."""
-    train: dict[str, list[Path]] = {}
+    """Images with the content of another, whatever their files are called."""
+    first: dict[str, Sample] = {}  # of the training split, then of the test split too
     for sample in parts.get("train", []):
-        digest = known.images[sample.image_path].digest
-        if digest:
-            train.setdefault(digest, []).append(sample.image_path)
+        digest, path = known.images[sample.image_path].digest, sample.image_path
+        if digest and first.setdefault(digest, sample) is not sample:
+            yield warning("training image is there twice", path, first[digest].image_path)
+    trained = set(first)
     for sample in parts.get("test", []):
-        for path in train.get(known.images[sample.image_path].digest, []):
-            if sample.label:
-                yield error("anomalous test image is a training image too", sample.image_path, path, skips=path)
-            else:
-                yield warning("good test image is a training image too", sample.image_path, path)
+        digest, path = known.images[sample.image_path].digest, sample.image_path
+        if not digest or first.setdefault(digest, sample) is sample:
+            continue
+        other = first[digest]
+        if digest in trained and sample.label:
+            paths = path, other.image_path
+            yield error("anomalous test image is a training image too", *paths, skips=other.image_path)
+        elif digest in trained:
+            yield warning("good test image is a training image too", path, other.image_path)
+        elif sample.label != other.label:
+            yield error("test image is there twice, as good and as anomalous", path, other.image_path, skips=path)
+        else:
+            yield warning("test image is there twice", path, other.image_path)
+
+
+def _check_levels(parts: Splits, known: Known, levels: Levels | None) -> Iterator[Problem]:
+    """Images whose values mean something else than those of the training images, or may do."""
+    training = Counter(_depth(facts.range) for facts in known.readable(parts.get("train", [])))
+    usual = training.most_common(1)[0][0] if training else None
+    for part in parts.values():
+        for sample in part:
+            facts, path = known.images[sample.image_path], sample.image_path
+            if facts.unreadable or levels is None:
+                continue
+            try:
+                _, white = levels.scale_of(facts.range)
+            except ValueError as reason:
+                yield error("pixel values cannot be understood", path, skips=path, details=str(reason))
+                continue
+            if usual and _depth(facts.range) != usual:
+                yield warning("image of another depth than the training images", path, details=str(facts.range))
+            elif facts.kind != "uint8" and not facts.white and facts.high <= FAR_BELOW * white:
+                details = f"{facts.range}; white is {white:g}"
+                yield warning("image ends far below white: has it another depth?", path, details=details)
+
+
+def _depth(values: Range) -> tuple[str, float]:
+    return values.kind, values.white
+
+
+def _find_masks(part: Sequence[Sample], known: Known) -> Iterator[Problem]:
+    """Masks among the images."""
+    names = {sample.name for sample in part}
+    for sample in part:
+        path, stem = sample.image_path, sample.image_path.stem
+        ending = next((e for e in MASK_ENDINGS if stem.endswith(e)), "")
+        if ending and f"{sample.defect}/{stem.removesuffix(ending)}" in names:
+            yield error("mask is among the images", path, skips=path, details="it is named as that of another image")
+        elif known.images[path].looks_like_mask:
+            yield warning("image may be a mask: it is black and one other level", path)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from datasets.base import MAX_PIXELS, as_rgb, load_image
+from datasets.base import MAX_PIXELS, as_rgb
 from datasets.view import WHOLE, View, enlarge
 from utils.cli import UsageError, pick_device
 from utils.exported import OF_TORCH, RUNNABLE, ExportedModel, ExportedModelError
@@ -132,7 +132,7 @@ class Detector:
     def show(self, image: AnyImage) -> Shown:
         """What the model is to be shown of an image. Raises DataError if it cannot be used."""
         from_file = isinstance(image, str | PathLike)
-        pixels = load_image(Path(image), most_pixels=self.most_pixels) if from_file else as_rgb(image)
+        pixels = self.view.load(Path(image), self.most_pixels) if from_file else as_rgb(image, self.view.levels)
         shown = pixels if self.image_size is None else self.view.show(pixels, self.image_size)
         return Shown(shown, pixels.shape[:2])
 
@@ -222,9 +222,9 @@ def _of_file(path: Path, category: str | None, seed: int | None, device: str) ->
     model = ExportedModel(path)
     if category not in (None, model.facts.category):
         raise UsageError(f"--category {category}: {path} holds {model.facts.category}")
-    return Detector(
-        model.run, None, thresholds=model.facts.thresholds, batch_size=1, category=model.facts.category
-    )
+    facts = model.facts
+    whole = View(levels=facts.view.levels)  # the file crops and stretches itself
+    return Detector(model.run, None, whole, facts.thresholds, batch_size=1, category=facts.category)
 
 
 def _of_run(

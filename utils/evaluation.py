@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datasets.base import Sample, load_mask, read_size
+from datasets.base import Sample, load_mask, lost_regions, read_size
 from datasets.loading import image_files, paths_of, spread_masks
+from datasets.names import printable
+from datasets.problems import count
 from datasets.view import WHOLE, View, enlarge
 from models.aand import AAND
 from utils.distributed import ALONE, World
 from utils.engine import predict_maps
 from utils.image_store import FileStack, Stack
 from utils.metrics import evaluate
+from utils.misc import in_parallel
 from utils.predictions import require_finite
 
 
@@ -44,9 +48,10 @@ class TestSet:
 
     def pictures(self, samples: Sequence[Sample], workers: int) -> Stack:
         """The whole images (N, S, S, 3) to be looked at, whatever the model is shown of them."""
-        if self.view == WHOLE:
+        whole = View(levels=self.view.levels)
+        if self.view == whole:
             return self.images
-        return FileStack(image_files(paths_of(samples)), self.images.shape[1], workers)
+        return FileStack(image_files(paths_of(samples), whole), self.images.shape[1], workers)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,24 @@ class Prediction:
         ]
         maps = [enlarge(anomaly_map, mask.shape) for anomaly_map, mask in zip(self.maps, masks, strict=True)]
         return evaluate(labels, self.scores, masks, maps)
+
+
+def find_lost_regions(samples: Sequence[Sample], size: int, workers: int) -> dict[str, int]:
+    """How many anomalous regions of each image have no pixel at image_size, of images where any has none."""
+    masked = [sample for sample in samples if sample.label and sample.mask_path]
+    lost = in_parallel(lambda sample: lost_regions(load_mask(sample.mask_path), size), masked, workers)
+    return {sample.name: number for sample, number in zip(masked, lost, strict=True) if number}
+
+
+def warn_of_lost_regions(lost: Mapping[str, Mapping[str, int]], size: int) -> None:
+    """Say on stderr which categories have anomalous regions that the metrics at image_size do not see."""
+    for category, images in lost.items():
+        regions = f"{count(sum(images.values()), 'anomalous region')} in {count(len(images), 'image')}"
+        print(
+            f"warning: {printable(category)}: {regions} (e.g. {printable(next(iter(images)))}) have no pixel left at "
+            f"{size} px: pixel metrics and PRO do not see them; --resolution native does",
+            file=sys.stderr,
+        )
 
 
 def fingerprint(samples: Sequence[Sample], root: Path) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from types import ModuleType
 
 import numpy as np
 
-from datasets.base import load_image
 from datasets.plain_json import parse_json
 from datasets.view import View
 from utils.cli import UsageError
@@ -136,7 +135,7 @@ class ExportedModel:
 
     def score(self, paths: Sequence[str | PathLike]) -> np.ndarray:
         """Scores (N,) of image files, which may differ in size. Raises DataError for one that cannot be read."""
-        scores = [self.run(load_image(Path(path))[None])[1] for path in paths]
+        scores = [self.run(self.facts.view.load(Path(path))[None])[1] for path in paths]
         return np.concatenate(scores) if scores else np.zeros(0, np.float32)
 
 

@@ -17,28 +17,44 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import __version__ as pillow_version
 
-from datasets.base import DataError, load_image, load_mask
+from datasets.base import DataError, load_mask, read_values
+from datasets.levels import Range
 from utils.misc import write_text
 
 NAME = "checks.json"
-MADE_BY = f"checks 1, Pillow {pillow_version}"  # another Pillow may read other files
+MADE_BY = f"checks 2, Pillow {pillow_version}"  # another Pillow may read other files
 
 
 class Facts(NamedTuple):
-    """What is known of a file; of one that cannot be read only why."""
+    """What is known of a file; of one that cannot be read only why.
+
+    kind, low, high, white, depth: of an image, as of `datasets.levels.Range`; looks_like_mask: whether an image holds
+    two grey levels, black and another, and nothing else.
+    """
 
     height: int = 0
     width: int = 0
-    digest: str = ""  # of an image: of its decoded content
-    anomalous: bool = False  # of a mask: whether any pixel is
+    digest: str = ""  # of an image: of its decoded values, whatever file they are in
+    anomalous: float = 0.0  # of a mask: the share of its pixels
     unreadable: str = ""
+    kind: str = "uint8"
+    low: float = 0.0
+    high: float = 255.0
+    white: float = 0.0
+    depth: int = 0
+    looks_like_mask: bool = False
+
+    @property
+    def range(self) -> Range:
+        return Range(self.kind, self.low, self.high, self.white, self.depth)
 
 
 Entry = tuple[int, int, Facts]  # bytes and time of change (ns) of the file
 Entries = dict[str, dict[str, Entry]]  # "image" or "mask" -> absolute path -> entry
-ENTRY_TYPES = (int, int, int, int, str, bool, str)
+ENTRY_TYPES = (int, int, int, int, str, float, str, str, float, float, float, int, bool)
 
 
 class FactStore:
@@ -92,14 +108,23 @@ class FactStore:
 
 
 def _see_image(path: Path) -> Facts:
-    pixels = load_image(path)
-    digest = hashlib.blake2b(f"{pixels.shape}".encode() + pixels.tobytes(), digest_size=16)
-    return Facts(*pixels.shape[:2], digest=digest.hexdigest())
+    values, seen = read_values(path)
+    digest = hashlib.blake2b(f"{values.shape} {values.dtype}".encode(), digest_size=16)
+    digest.update(values)
+    return Facts(
+        *values.shape[:2], digest=digest.hexdigest(), kind=seen.kind, low=seen.low, high=seen.high, white=seen.white,
+        depth=seen.depth, looks_like_mask=_looks_like_mask(values),
+    )  # fmt: skip
+
+
+def _looks_like_mask(values: np.ndarray) -> bool:
+    highest = values.max()
+    return bool(highest > 0 and (values == 0).any() and ((values == 0) | (values == highest)).all())
 
 
 def _see_mask(path: Path) -> Facts:
     mask = load_mask(path)
-    return Facts(*mask.shape, anomalous=bool(mask.any()))
+    return Facts(*mask.shape, anomalous=float(mask.mean()))
 
 
 def _read(path: Path) -> Entries:

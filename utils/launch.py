@@ -24,6 +24,7 @@ from datasets.textures import find_aux_path, list_textures
 from models.teacher import build_teacher
 from utils.checkpoint import keep_teacher
 from utils.cli import UsageError, pick_device
+from utils.data_check import KnownLevels, levels_given
 from utils.distributed import World, join, kept_by_launcher, own_device
 from utils.environment import code_version, environment
 from utils.execution import PLAIN, Execution, resolve_precision
@@ -60,6 +61,7 @@ class Plan:
     source: DataSource
     samples: Samples
     skipped: Skipped
+    levels: KnownLevels  # of each category
     device: torch.device
     execution: Execution
 
@@ -104,9 +106,9 @@ def make_plan(args: argparse.Namespace, world: World) -> Plan:
     source = open_dataset(args.data_root, args.dataset, args.categories)
     if needs_textures(args) and not args.aux_path:
         args.aux_path = str(find_aux_path(args.data_root))
-    checked, skipped = usable_samples(source, SPLITS, args)
-    samples = {category: split_samples(parts, category, args) for category, parts in checked.items()}
-    return Plan(args, source, samples, skipped, device, execution)
+    usable = usable_samples(source, SPLITS, args, levels_given(args.white_level, source.categories))
+    samples = {category: split_samples(parts, category, args) for category, parts in usable.samples.items()}
+    return Plan(args, source, samples, usable.skipped, usable.levels, device, execution)
 
 
 def needs_textures(args: argparse.Namespace) -> bool:
@@ -126,7 +128,7 @@ def prepare(run: Path, plan: Plan, locks: ExitStack) -> tuple[dict[Path, int], C
     build_teacher(args.backbone, args.weights)  # fails early if it cannot
     check_batches(plan.samples, args, plan.execution.world)
     warn_of_shortage(plan.samples, args)
-    return seeds, read_data(plan.source, plan.samples, textures, args)  # last: it reads every file
+    return seeds, read_data(plan.source, plan.samples, plan.levels, textures, args)  # last: it reads every file
 
 
 def train_seeds(

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from datasets.base import IMAGE_SUFFIXES, DataError, load_image
+from datasets.base import IMAGE_SUFFIXES, DataError
 from datasets.names import printable
 from datasets.problems import MOST_SHOWN, count
 from utils.cli import UsageError
@@ -210,7 +210,7 @@ def save_maps(
     def save(record: Record) -> None:
         anomaly_map = record.found.anomaly_map
         outlined = anomaly_map > detector.pixel_threshold if record.found.is_anomalous else None
-        save_heat_map(names[record.path], load_image(record.path), anomaly_map, outlined, limits)
+        save_heat_map(names[record.path], detector.view.load(record.path), anomaly_map, outlined, limits)
 
     for _ in in_parallel(save, [record for record in records if record.found], workers):
         pass

@@ -6,35 +6,45 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from datasets import DataSource
 from datasets.problems import WARNING, Problem, count, error, errors_among, raise_errors
-from utils.data_check import Splits, check_source
+from utils.data_check import KnownLevels, Splits, check_source
 
 Skipped = dict[str, str]  # files below the data set's root -> why the run goes on without them
 
 
+class Usable(NamedTuple):
+    """The samples of every category, which files --skip_bad left out, and how files become grey levels."""
+
+    samples: dict[str, Splits]
+    skipped: Skipped
+    levels: KnownLevels
+
+
 def usable_samples(
-    source: DataSource, splits: Sequence[str], args: argparse.Namespace
-) -> tuple[dict[str, Splits], Skipped]:
-    """The samples of every category of the source, and which files --skip_bad left out.
+    source: DataSource, splits: Sequence[str], args: argparse.Namespace, levels: KnownLevels | None = None
+) -> Usable:
+    """What can be used of every category of the source; levels: where they are decided already.
 
     Warnings are counted on stderr. Raises one DataError listing all errors; with --skip_bad those that leaving files
     out does not mend.
     """
-    samples, problems = check_source(source, splits, workers=args.workers, cache_dir=args.cache_dir)
+    checked = check_source(source, splits, workers=args.workers, cache_dir=args.cache_dir, levels=levels)
+    samples, problems = checked.samples, checked.problems
     command = f"python scripts/check_data.py --data_root {shlex.quote(str(source.root))} --dataset {source.name}"
     errors = errors_among(problems)
     warn(problems, command)
     if not args.skip_bad:
         advice = "; --skip_bad goes on without such files" if all(problem.skips for problem in errors) else ""
         raise_errors(str(source.root), errors, f"list all with: {command}{advice}")
-        return samples, {}
+        return Usable(samples, {}, checked.levels)
     samples, skipped = leave_out(source, samples, errors)
     raise_errors(str(source.root), [*(p for p in errors if not p.skips), *find_empty(source, samples)])
     if skipped:
         print(f"--skip_bad: going on without {count(len(skipped), 'file')}; why: {command}", file=sys.stderr)
-    return samples, skipped
+    return Usable(samples, skipped, checked.levels)
 
 
 def warn(problems: Sequence[Problem], command: str) -> None:

@@ -3,7 +3,7 @@
     runs/NAME/config.json      the settings of train.py
     runs/NAME/log.txt, metrics.jsonl    see utils/run_log.py
     runs/NAME/checkpoints/teacher.pt, <category>/stage1.pt, stage2.pt    see utils/checkpoint.py
-    runs/NAME/checkpoints/<category>/view.json    what the model is shown of an image, of some recipes
+    runs/NAME/checkpoints/<category>/view.json    what the model is shown of an image
     runs/NAME/checkpoints/<category>/thresholds.json    see utils/thresholds.py
     runs/NAME/checkpoints/<category>/stage1.progress.pt    of a stage that is not finished, see utils/progress.py
     runs/NAME/.lock            held by the process that trains
@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from datasets.levels import EARLIER_LEVELS, Levels
 from datasets.plain_json import parse_json, read_json, read_text
-from datasets.view import WHOLE, View
+from datasets.view import View
 from utils.metrics import METRICS
 from utils.misc import write_text
 from utils.recipes import recipe_of
@@ -39,7 +40,7 @@ RATED_BY = ("image_auroc", "aupro")  # metrics that rate an epoch, in the log wi
 # Of settings that do not say:
 EARLIER = {
     "recipe": "published", "select": "last", "holdout": 0.1, "calibration": 0.0, "far": 0.01, "skipped": {},
-    "deterministic": False, "sync_norms": False, "processes": 1,
+    "deterministic": False, "sync_norms": False, "processes": 1, "white_level": None,
 }  # fmt: skip
 SEED_FOLDERS = "seed[0-9]*"
 
@@ -89,10 +90,13 @@ def thresholds_path(run: Path, category: str) -> Path:
 
 
 def keep_view(run: Path, category: str, view: View) -> None:
-    """Write what the model is shown; RunError if a run that goes on was shown something else."""
+    """Write what the model is shown; RunError if a run that goes on was shown something else. Views from before there
+    were levels are those of any levels by which files are read as they were then."""
     path = view_path(run, category)
     if path.is_file():
-        if read_view(run, category) != view:
+        before = read_view(run, category)
+        same_levels = before.levels == view.levels or (before.levels == EARLIER_LEVELS and view.levels == Levels())
+        if not same_levels or replace(before, levels=view.levels) != view:
             raise RunError(f"{path}: the training images are not those that the run was started with; choose another "
                            "--output")  # fmt: skip
     else:
@@ -100,10 +104,11 @@ def keep_view(run: Path, category: str, view: View) -> None:
 
 
 def read_view(run: Path, category: str) -> View:
-    """What the model of a category is shown; RunError naming the file if it cannot be read."""
+    """What the model of a category is shown; RunError naming the file if it cannot be read. Runs of the published
+    recipe had no such file before there were levels."""
     config, path = read_config(run), view_path(run, category)
-    if not recipe_of(config["method"], config["recipe"]).own_view:
-        return WHOLE
+    if not path.exists() and not recipe_of(config["method"], config["recipe"]).own_view:
+        return View(levels=EARLIER_LEVELS)
     try:
         return View.from_dict(read_json(path))
     except (OSError, ValueError) as error:

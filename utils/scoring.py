@@ -28,7 +28,7 @@ from datasets.view import enlarge
 from models.aand import AAND
 from utils.checkpoint import load_model, model_word
 from utils.environment import code_version, environment
-from utils.evaluation import Prediction, TestSet, fingerprint
+from utils.evaluation import Prediction, TestSet, find_lost_regions, fingerprint, warn_of_lost_regions
 from utils.image_store import ImageStore, Stack
 from utils.misc import atomic_write
 from utils.predictions import PredictionError
@@ -82,6 +82,7 @@ class Scores:
     native: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)  # which they are of
+    lost: dict[str, dict[str, int]] = field(default_factory=dict)  # regions without a pixel, by image
 
 
 def open_test_data(
@@ -105,12 +106,14 @@ def open_test_data(
     if source.missing:
         print(f"trained, but not in {data_root}: {', '.join(source.missing)}", file=sys.stderr)
     # The training images are not looked at: scoring needs none, and a copy among them was refused in training.
-    checked, skipped = usable_samples(source, ["test"], args)
-    samples = {category: parts["test"] for category, parts in checked.items()}
+    folder = seed_folders(run)[0]
+    levels = {category: read_view(folder, category).levels for category in source.categories}
+    usable = usable_samples(source, ["test"], args, levels)
+    samples = {category: parts["test"] for category, parts in usable.samples.items()}
     empty = [category for category, found in samples.items() if not found]
     if empty:
         raise DataError(f"no test images of {', '.join(empty)} in {source.root}; there is nothing to score")
-    return source, samples, skipped
+    return source, samples, usable.skipped
 
 
 def read_test_sets(
@@ -147,6 +150,7 @@ def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, ho
         for folder in folders:
             maps_folder = how.mvtec_maps and (how.mvtec_maps / folder.relative_to(run) / category / "test")
             score_category(category, folder, found, test_set, settings[folder], scores[folder], how, maps_folder)
+    warn_of_lost_regions(scores[folders[0]].lost, settings[folders[0]]["image_size"])
     test_files = {category: fingerprint(found, root) for category, found in samples.items()}
     for folder in folders:
         write_results(folder, [scores[folder]], run_info(folder, settings[folder], scores[folder], test_files, how))
@@ -168,6 +172,8 @@ def score_category(
     model = model.to(how.device).optimize_for_inference()
     prediction = predict_category(category, folder, model, test_set, how.batch_size)
     scores.rows[category] = prediction.evaluate(test_set)
+    if lost := find_lost_regions(samples, settings["image_size"], how.workers):
+        scores.lost[category] = lost
     if how.native:
         scores.native[category] = prediction.evaluate_native(samples)
     scores.seconds[category] = {"training": training_seconds, "testing": time.perf_counter() - started}
@@ -227,6 +233,7 @@ def run_info(
         "models": scores.models,
         "test_files": test_files,
         "skipped": how.skipped,
+        "lost_regions": scores.lost,
     }
 
 

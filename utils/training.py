@@ -37,7 +37,7 @@ from utils.norms import synchronise_norms
 from utils.progress import MADE_WITH, Progress
 from utils.recipes import recipe_of
 from utils.run_log import RunLog
-from utils.runs import keep_view, progress_path, rating, view_path
+from utils.runs import keep_view, progress_path, rating, read_view, view_path
 from utils.selection import BestStudent, rate, rated_epochs
 from utils.thresholds import HELD_OUT, write_thresholds
 
@@ -84,9 +84,9 @@ def train_category(
     """
     torch.manual_seed(args.seed)
     recipe, world = recipe_of(args.method, args.recipe), execution.world
-    if recipe.own_view:
-        world.from_first(lambda: keep_view(log.folder, category, data.view))
-        made_with = {**made_with, view_path(log.folder, category).name: str(data.view)}
+    world.from_first(lambda: keep_view(log.folder, category, data.view))
+    view = world.together(lambda: read_view(log.folder, category))
+    made_with = {**made_with, view_path(log.folder, category).name: str(view)}
     model = build_model(pretrained, args.method, recipe.calibrated).to(pretrained.mean.device)
     if args.sync_norms:
         synchronise_norms(model.bottleneck, world)

@@ -21,9 +21,9 @@ from datasets.loading import (
     texture_files,
     training_files,
 )
-from datasets.view import WHOLE, View
+from datasets.view import View
 from utils.cli import UsageError
-from utils.data_check import Splits
+from utils.data_check import KnownLevels, Splits
 from utils.distributed import World
 from utils.evaluation import TestSet
 from utils.image_store import ImageStore
@@ -87,12 +87,12 @@ def check_batches(samples: Samples, args: argparse.Namespace, world: World) -> N
 
 
 def read_data(
-    source: DataSource, samples: Samples, textures: list[Path], args: argparse.Namespace
+    source: DataSource, samples: Samples, levels: KnownLevels, textures: list[Path], args: argparse.Namespace
 ) -> Callable[[str], TrainingSet]:
     """Read every file, those of the test set too, so that a broken one is an error now and not hours later; returns the
     training set of a category."""
     store = ImageStore(args.image_size, args.workers, args.cache, args.cache_dir)
-    views = find_views(store, source, samples, args)
+    views = find_views(store, source, samples, levels, args)
     groups = {TEXTURES: [texture_files(textures)]}
     groups |= {c: [files_to_train(split.train, source.name, c, args, views[c])] for c, split in samples.items()}
     groups |= {
@@ -120,23 +120,27 @@ def read_data(
             test_set = TestSet.of(split.test, stacks(("test", category)), view)
         validation = synthetic_test_set(held_out, *textures_read) if split.held_out else None
         data = TrainingSet(
-            images, paths, test_set=test_set, validation=validation, calibration=calibration,
+            images, paths, view=view, test_set=test_set, validation=validation, calibration=calibration,
             calibration_paths=paths_of(split.calibration),
         )  # fmt: skip
         if args.method != "aand":
             return data
         made = len(paths) - len(stored_foregrounds(paths, source.name, category, args.fg_root))
-        return replace(data, textures=textures_read[0], made=made, view=view)
+        return replace(data, textures=textures_read[0], made=made)
 
     return training_set
 
 
 def find_views(
-    store: ImageStore, source: DataSource, samples: Samples, args: argparse.Namespace
+    store: ImageStore, source: DataSource, samples: Samples, levels: KnownLevels, args: argparse.Namespace
 ) -> dict[str, View]:
     """What the models are shown of each category, by its training images."""
     recipe = recipe_of(args.method, args.recipe)
+    whole = {category: View(levels=levels[category]) for category in samples}
     if not recipe.own_view:
-        return dict.fromkeys(samples, WHOLE)
-    stacks = store.open({c: [files_to_train(split.train, source.name, c, args)] for c, split in samples.items()})
-    return {category: View.of(*stacks(category), crop=recipe.crop, stretch=recipe.stretch) for category in samples}
+        return whole
+    stacks = store.open(
+        {c: [files_to_train(split.train, source.name, c, args, whole[c])] for c, split in samples.items()}
+    )
+    how = {"crop": recipe.crop, "stretch": recipe.stretch}
+    return {category: View.of(*stacks(category), **how, levels=levels[category]) for category in samples}
