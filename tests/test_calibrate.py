@@ -44,8 +44,8 @@ def test_images_kept_aside_are_not_trained_on_nor_held_out_for_anything_else(own
     for name in ("first", "second"):
         data = shutil.copytree(own.data, tmp_path / name / "data")
         if name == "second":
-            for path in aside(data):
-                write_image(path, good_image(np.random.default_rng(99), 96))
+            for number, path in enumerate(aside(data)):
+                write_image(path, good_image(np.random.default_rng(99 + number), 96))
         assert run_train(tmp_path / name, "--data_root", data, *options).status == 0
     first, second = tmp_path / "first/run", tmp_path / "second/run"
     assert same_weights(first, second, "widget")

@@ -51,6 +51,7 @@ from utils.runs import (
 from utils.scoring import Scoring, score_run
 from utils.training import TrainingError, TrainingSet, train_category
 from utils.training_data import Samples, check_batches, read_data, split_samples, warn_of_shortage
+from utils.training_images import digests_of, keep_training_images
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,14 @@ class Plan:
     samples: Samples
     skipped: Skipped
     levels: KnownLevels  # of each category
+    digests: Mapping[Path, str]  # of the training images
     device: torch.device
     execution: Execution
+
+    def seen(self, category: str) -> list[str]:
+        """The digests of the images that a category is trained on, and its epoch chosen by."""
+        split = self.samples[category]
+        return [self.digests[sample.image_path] for sample in (*split.train, *split.held_out)]
 
     def settings(self, seed: int) -> dict[str, Any]:
         """All that config.json keeps: the flags, what they were resolved to, and when."""
@@ -107,8 +114,10 @@ def make_plan(args: argparse.Namespace, world: World) -> Plan:
     if needs_textures(args) and not args.aux_path:
         args.aux_path = str(find_aux_path(args.data_root))
     usable = usable_samples(source, SPLITS, args, levels_given(args.white_level, source.categories))
-    samples = {category: split_samples(parts, category, args) for category, parts in usable.samples.items()}
-    return Plan(args, source, samples, usable.skipped, usable.levels, device, execution)
+    training = [sample.image_path for parts in usable.samples.values() for sample in parts["train"]]
+    digests = digests_of(training, args.workers, args.cache_dir)
+    samples = {category: split_samples(parts, category, args, digests) for category, parts in usable.samples.items()}
+    return Plan(args, source, samples, usable.skipped, usable.levels, digests, device, execution)
 
 
 def needs_textures(args: argparse.Namespace) -> bool:
@@ -211,6 +220,7 @@ def train_run(run: Path, seed: int, plan: Plan, training_set: Callable[[str], Tr
             log.say(f"{category}: already trained, skipped")
             continue
         try:
+            world.from_first(lambda category=category: keep_training_images(run, category, plan.seen(category)))
             data = training_set(category)
             train_category(category, data, pretrained, args, settings, plan.execution, log, made_with)
         except (OSError, ProcessLost):  # the next would fail too
