@@ -14,6 +14,7 @@ from types import ModuleType
 
 from datasets import folder, mvtec, mvtec3d, visa
 from datasets.base import DataError, Sample, list_folders
+from datasets.names import misfit_of, printable
 from datasets.problems import Problem, raise_errors
 
 DATASETS: dict[str, ModuleType] = {"mvtec": mvtec, "visa": visa, "mvtec3d": mvtec3d, "folder": folder}
@@ -67,6 +68,7 @@ def open_dataset(root: str | Path, name: str = "auto", categories: Sequence[str]
         raise DataError(f"no category of the layout {name!r} in {root} (looked for {looked_for}){_hint(root, name)}")
     known = DATASETS[name].CATEGORIES
     if categories is None:
+        _check_names(root, found)
         return DataSource(name, root, tuple(found), tuple(c for c in known if c not in found))
     there = f"{root} ({name}) has: {', '.join(found)}"
     unknown = [c for c in categories if c not in found and c not in known]
@@ -75,6 +77,7 @@ def open_dataset(root: str | Path, name: str = "auto", categories: Sequence[str]
     chosen = tuple(c for c in found if c in categories)
     if not chosen:
         raise DataError(f"none of the categories asked for ({', '.join(categories)}) is on disk; {there}")
+    _check_names(root, chosen)
     return DataSource(name, root, chosen, tuple(c for c in known if c in categories and c not in found))
 
 
@@ -89,6 +92,13 @@ def detect_layout(root: Path) -> str:
         looked_for = "; ".join(f"{name}: {_looked_for(name)}" for name in AUTO_ORDER)
         raise DataError(f"no known data set layout in {root} (looked for {looked_for}){_hint(root)}")
     return layout
+
+
+def _check_names(root: Path, categories: Sequence[str]) -> None:
+    for category in categories:
+        if reason := misfit_of(category):
+            raise DataError(f"no category can be called {printable(category)!r}, as a folder in {root} is: {reason}; "
+                            "rename it, or choose others with --categories")  # fmt: skip
 
 
 def _check_root(root: Path) -> None:

@@ -22,6 +22,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS
+from datasets.names import misfit_of, printable
 from models import WeightsError
 from models.official import build_official, load_ours, read_official, split_official, to_official
 from utils.checkpoint import (
@@ -34,7 +35,7 @@ from utils.checkpoint import (
     state_of,
     teacher_path,
 )
-from utils.cli import image_size, run_command, user_path
+from utils.cli import UsageError, image_size, run_command, user_path
 from utils.misc import atomic_write
 from utils.runs import CheckpointError, RunError, open_run, read_config
 
@@ -67,6 +68,8 @@ def main() -> None:
 
 
 def from_official(args: argparse.Namespace) -> None:
+    if reason := misfit_of(args.category):
+        raise UsageError(f"--category {printable(args.category)}: {reason}")
     ours, unused = split_official(read_official(args.stage1, args.stage2))
     model = build_official()
     load_ours(model, ours, source=f"{args.stage1} and {args.stage2}")
