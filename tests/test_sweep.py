@@ -322,7 +322,8 @@ def test_nothing_is_gathered_over_a_run_or_of_an_empty_store(tmp_path):
     (tmp_path / "run").mkdir()
     results = {"categories": {"a": {"image_auroc": 0.5}}, "mean": {"image_auroc": 0.5}, "seed": 0, "protocol": {},
                "settings": {"categories": ["a"], "skipped": {}}, "training": {}, "testing": {}, "seconds": {"a": {}},
-               "test_files": {"a": {"count": 1, "sha256": "0"}}, "selected_epochs": {}, "published_protocol": {}, "skipped": {}}  # fmt: skip
+               "test_files": {"a": {"count": 1, "sha256": "0"}}, "selected_epochs": {}, "published_protocol": {},
+               "skipped": {}}  # fmt: skip
     for name, value in (("b", 1.0), ("a", 0.5)):
         text = json.dumps(results).replace('"a"', f'"{name}"').replace("0.5", str(value))
         (tmp_path / "run/results.json").write_text(text)

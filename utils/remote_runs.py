@@ -121,13 +121,23 @@ def check_complete(content: Content | None) -> Content:
     """What complete.json holds as it is; ValueError if it is not what `Attempt.finish` writes."""
     if content is None:
         raise ValueError(f"its {COMPLETE} cannot be read")
-    if not isinstance(content.get("attempt"), str) or not ATTEMPT.fullmatch(content["attempt"]):
-        raise ValueError(f"its {COMPLETE} names no attempt")
     seconds = content.get("seconds", 0.0)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
         raise ValueError(f"its {COMPLETE} has seconds that are no duration")
-    check_files(content)
+    try:
+        check_attempt(content)
+        check_files(content)
+    except ValueError as error:
+        raise ValueError(f"its {COMPLETE} {error}") from None
     return content
+
+
+def check_attempt(content: Content) -> str:
+    """The attempt whose files are named; ValueError unless it is called as attempts are."""
+    attempt = content.get("attempt")
+    if not isinstance(attempt, str) or not ATTEMPT.fullmatch(attempt):
+        raise ValueError("names no attempt")
+    return attempt
 
 
 def completed_keys(store: Store) -> list[str]:
@@ -156,7 +166,7 @@ def fetch_files(store: Store, key: str, content: Content, run: Path, only: Itera
     names that no `Attempt.push` gives.
     """
     try:
-        files, attempt = check_files(content), content["attempt"]
+        files, attempt = check_files(content), check_attempt(content)
     except ValueError as error:
         raise StoreError(f"a snapshot in the store {error}") from error
     for name, digest in files.items():

@@ -116,7 +116,8 @@ def check_results(results: Content, category: str, seed: int) -> None:
         if not isinstance(results.get(name), dict):
             raise ValueError(f"its {RESULTS} has no {name}")
     for name in BY_CATEGORY:
-        if not set(results.get(name) or {}) <= {category}:
+        value = results.get(name, {})
+        if not isinstance(value, dict) or not set(value) <= {category}:
             raise ValueError(f"its {RESULTS} has {name} of others than {printable(category)}")
     _check_lists(results["settings"], category)
 
@@ -149,7 +150,7 @@ def merge_results(results: Sequence[Content]) -> tuple[Rows, Content]:
     """The figures of all categories, and what else results.json says; how each came about is in "tasks"."""
     rows = {category: row for one in results for category, row in one["categories"].items()}
     info = {name: value for name, value in results[0].items() if name not in FIGURES}
-    info |= {name: {c: value for one in results for c, value in (one.get(name) or {}).items()} for name in BY_CATEGORY}
+    info |= {name: {c: value for one in results for c, value in one.get(name, {}).items()} for name in BY_CATEGORY}
     info["settings"] = _merge_settings([one["settings"] for one in results])
     info["skipped"] = info["settings"]["skipped"]
     info["tasks"] = {c: {name: one[name] for name in MADE} for one in results for c in one["categories"]}
