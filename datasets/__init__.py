@@ -8,14 +8,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
 from datasets import folder, mvtec, mvtec3d, visa
-from datasets.base import DataError, Sample, list_folders
+from datasets.base import DataError, Sample
+from datasets.folders import list_folders
 from datasets.names import misfit_of, printable
 from datasets.problems import Problem, raise_errors
+from datasets.unused import find_outside
 
 DATASETS: dict[str, ModuleType] = {"mvtec": mvtec, "visa": visa, "mvtec3d": mvtec3d, "folder": folder}
 AUTO_ORDER = ("visa", "mvtec3d", "mvtec", "folder")  # the most particular layout first
@@ -25,13 +27,15 @@ AUTO_ORDER = ("visa", "mvtec3d", "mvtec", "folder")  # the most particular layou
 class DataSource:
     """A data set on disk: its layout, where it is, and which categories are used.
 
-    `missing` holds categories that were asked for (or belong to the data set) and are not on disk.
+    `missing` holds categories that were asked for (or belong to the data set) and are not on disk. `note` says what is
+    not certain about the layout, where it was decided by looking, and the flag that decides.
     """
 
     name: str
     root: Path
     categories: tuple[str, ...]
     missing: tuple[str, ...]
+    note: str = field(default="", compare=False)
 
     def samples(self, category: str, split: str) -> list[Sample]:
         """The samples of a category's "train" (good images only) or "test" split.
@@ -49,49 +53,52 @@ class DataSource:
         """
         return DATASETS[self.name].list_samples(self.root, category, split)
 
+    def list_unused(self) -> list[Problem]:
+        """Warnings for images of the data set that belong to no category."""
+        return DATASETS[self.name].list_unused(self.root)
+
 
 def open_dataset(root: str | Path, name: str = "auto", categories: Sequence[str] | None = None) -> DataSource:
     """Look at `root` and decide its layout (unless `name` gives it) and its categories (all, unless given).
 
-    Categories come in the data set's own order. Raises DataError if there is no usable data set in `root`, for an
-    unknown layout name, for an unknown category, and if none of the categories asked for is on disk.
+    Categories come in the data set's own order. Raises DataError if there is no usable data set in `root`, or two that
+    differ, for an unknown layout name, for an unknown category, and if none of the categories asked for is on disk.
     """
     root = Path(root).expanduser()
     if name != "auto" and name not in DATASETS:
         raise DataError(f"unknown data set {name!r}; use one of: auto, {', '.join(DATASETS)}")
-    if name == "auto":
-        name = detect_layout(root)
     _check_root(root)
-    found = DATASETS[name].find_categories(root)
+    name, note = _decide(root) if name == "auto" else (name, "")
+    try:
+        found = DATASETS[name].find_categories(root)
+    except DataError as error:
+        raise DataError(f"{error}{_other_layouts(root, name)}") from error
     if not found:
         looked_for = _looked_for(name)
         raise DataError(f"no category of the layout {name!r} in {root} (looked for {looked_for}){_hint(root, name)}")
     known = DATASETS[name].CATEGORIES
     if categories is None:
         _check_names(root, found)
-        return DataSource(name, root, tuple(found), tuple(c for c in known if c not in found))
-    there = f"{root} ({name}) has: {', '.join(found)}"
+        return DataSource(name, root, tuple(found), tuple(c for c in known if c not in found), note)
+    there = f"{root} ({name}) has: {', '.join(map(printable, found))}"
     unknown = [c for c in categories if c not in found and c not in known]
     if unknown:
-        raise DataError(f"unknown category {', '.join(map(repr, unknown))}; {there}")
+        hint = _other_layout_of(root, name, unknown[0])
+        raise DataError(f"unknown category {', '.join(map(repr, unknown))}; {there}{hint}")
     chosen = tuple(c for c in found if c in categories)
     if not chosen:
         raise DataError(f"none of the categories asked for ({', '.join(categories)}) is on disk; {there}")
     _check_names(root, chosen)
-    return DataSource(name, root, chosen, tuple(c for c in known if c in categories and c not in found))
+    return DataSource(name, root, chosen, tuple(c for c in known if c in categories and c not in found), note)
 
 
 def detect_layout(root: Path) -> str:
     """The name of the layout in `root`, decided by what is there, never by the path's name.
 
-    Raises DataError if `root` is not a folder or has no known layout, with what was looked for.
+    Raises DataError if `root` is not a folder or has no known layout, with what was looked for, and if it fits two.
     """
     _check_root(root)
-    layout = _layout(root)
-    if layout is None:
-        looked_for = "; ".join(f"{name}: {_looked_for(name)}" for name in AUTO_ORDER)
-        raise DataError(f"no known data set layout in {root} (looked for {looked_for}){_hint(root)}")
-    return layout
+    return _decide(root)[0]
 
 
 def _check_names(root: Path, categories: Sequence[str]) -> None:
@@ -108,8 +115,34 @@ def _check_root(root: Path) -> None:
         raise DataError(f"{root} is a file; give the folder that holds the categories")
 
 
-def _layout(root: Path) -> str | None:
-    return next((name for name in AUTO_ORDER if DATASETS[name].matches(root)), None)
+def _decide(root: Path) -> tuple[str, str]:
+    """The layout, and a note about what is not certain."""
+    fitting = _fitting(root)
+    if not fitting:
+        looked_for = "; ".join(f"{name}: {_looked_for(name)}" for name in AUTO_ORDER)
+        raise DataError(f"no known data set layout in {root} (looked for {looked_for}){_hint(root)}")
+    if fitting[0] != "visa" or len(fitting) == 1:
+        return fitting[0], _doubt(root, fitting[0])
+    other = fitting[1]
+    by_list, reason = visa.compare_with(root, other)
+    if by_list is None:
+        raise DataError(f"{root} fits two layouts: {reason}; give --dataset visa or --dataset {other}")
+    if by_list:
+        return "visa", f"{reason}, and is used for that; --dataset {other} goes by the folders"
+    used = f"the folders of the layout {other!r} are used, not VisA's list ({reason}); --dataset visa uses that"
+    return other, "; ".join(filter(None, [used, _doubt(root, other)]))
+
+
+def _fitting(root: Path) -> list[str]:
+    return [name for name in AUTO_ORDER if DATASETS[name].matches(root)]
+
+
+def _doubt(root: Path, name: str) -> str:
+    if name in ("mvtec", "mvtec3d"):
+        return DATASETS[name].explain_doubt(root)
+    if name == "folder" and mvtec.is_named_so(root):
+        return "not taken for MVTec AD, whose folders and defects are others; --dataset mvtec does"
+    return ""
 
 
 def _looked_for(name: str) -> str:
@@ -117,21 +150,39 @@ def _looked_for(name: str) -> str:
 
 
 def _hint(root: Path, name: str | None = None) -> str:
-    """The end of an error message: what other layout than `name` is in `root`, or which data set is near it."""
-    layout = _layout(root)
-    if layout not in (None, name):
-        return f"; it looks like the layout {layout!r}"
+    """The end of an error message: what other layout than `name` is in `root`, or which data set is near it, or where
+    there are images."""
+    if others := _other_layouts(root, name):
+        return others
     inside = [str(path) for path in list_folders(root) if _is_dataset(path)]
-    root = root.resolve()
-    above = [str(path) for path in root.parents[:3] if _is_dataset(path, root.relative_to(path).parts[0])]
-    options = inside or above
-    return f"; did you mean {' or '.join(options[:3])}?" if options else ""
+    resolved = root.resolve()
+    above = [str(path) for path in resolved.parents[:3] if _is_dataset(path, resolved.relative_to(path).parts[0])]
+    if options := inside or above:
+        return f"; did you mean {' or '.join(options[:3])}?"
+    places = [printable(path) for problem in find_outside(root, (), "") for path in problem.paths]
+    return f"; images are in {', '.join(places[:3])}: good ones belong in <category>/train/good" if places else ""
+
+
+def _other_layouts(root: Path, name: str | None) -> str:
+    """The end of an error message: the layouts that fit, other than `name`."""
+    try:
+        others = [other for other in _fitting(root) if other != name]
+    except DataError:
+        return ""
+    return f"; it looks like the layout {others[0]!r}: give --dataset {' or '.join(others)}" if others else ""
+
+
+def _other_layout_of(root: Path, name: str, category: str) -> str:
+    """The end of an error message: the layout that has a category which the layout `name` has not."""
+    others = [other for other in _fitting(root) if other != name]
+    having = [other for other in others if category in DATASETS[other].find_categories(root)]
+    return f"; {category!r} is of the layout {having[0]!r}: give --dataset {having[0]}" if having else ""
 
 
 def _is_dataset(path: Path, category: str | None = None) -> bool:
     """Whether `path` has a known layout and, if given, this category; False if it cannot be looked at."""
     try:
-        layout = _layout(path)
-        return layout is not None and (category is None or category in DATASETS[layout].find_categories(path))
+        fitting = _fitting(path)
+        return any(category is None or category in DATASETS[name].find_categories(path) for name in fitting)
     except (OSError, DataError):
         return False

@@ -38,7 +38,8 @@ class DataError(ValueError):
 class Sample:
     """One image of a category.
 
-    `mask_path` is None for good images, and for anomalous images of a data set that has no masks for them.
+    `mask_path` is None for good images, and for anomalous images of a data set that has no masks for them. A good image
+    may have a `blank_mask`, in which nothing must be anomalous.
     `name` is unique within its split, e.g. "good/000" or "broken_large/013".
     """
 
@@ -46,38 +47,11 @@ class Sample:
     label: int  # 1 = anomalous
     defect: str  # "good", or the kind of the defect
     mask_path: Path | None = None
+    blank_mask: Path | None = None
 
     @property
     def name(self) -> str:
         return f"{self.defect}/{self.image_path.stem}"
-
-
-def list_images(folder: Path) -> list[Path]:
-    """The images directly in `folder`, sorted by name; empty if there is no such folder.
-
-    Raises DataError for two images whose names differ only in the suffix: masks and outputs are paired by stem.
-    """
-    paths = find_images(folder)
-    by_stem: dict[str, Path] = {}
-    for path in paths:
-        if path.stem in by_stem:
-            raise DataError(f"{by_stem[path.stem]} and {path} have the same name up to the suffix; rename one of them")
-        by_stem[path.stem] = path
-    return paths
-
-
-def find_images(folder: Path) -> list[Path]:
-    """As `list_images`, without a look at the names: for images that are only counted."""
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-
-
-def list_folders(folder: Path) -> list[Path]:
-    """The folders directly in `folder`, sorted by name, hidden ones left out; empty if there is no such folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def load_image(

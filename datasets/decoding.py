@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from datasets.formats import why_unread
 from datasets.levels import Range, Scale
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # whatever a file is called; others can run programs
@@ -31,11 +32,6 @@ WHITE_IS_ZERO, SIGNED = 0, 2
 UPPER = 1 if sys.byteorder == "little" else 0  # byte of 16 bits
 MOST_CHUNKS = 1000  # of a PNG before its pixels
 BLOCK = 2**20  # values that are converted at once
-HEIF = ("HEIC or AVIF", "install pillow-heif, or any converter, and make PNG or JPEG of it")
-OTHER_FORMATS = {  # by what follows the first 4 bytes
-    b"ftyphei": HEIF, b"ftypmif": HEIF, b"ftypavi": HEIF, b"ftyphev": HEIF,
-    b"\r\n\x87\n": ("JPEG 2000", "convert it to PNG"), b"jP  ": ("JPEG 2000", "convert it to PNG"),
-}  # fmt: skip
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -58,7 +54,8 @@ def open_image(path: Path, most_pixels: int) -> Iterator[ImageFile]:
         try:
             image = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:
-            raise ValueError(_why_unknown(file)) from None
+            unknown = f"it is no image that can be read ({', '.join(FORMATS)}), or it is damaged"
+            raise ValueError(why_unread(path) or unknown) from None
         with image:
             yield ImageFile(image, file, most_pixels)
 
@@ -109,7 +106,7 @@ class ImageFile:
         values = np.asarray(self.image)
         if self.image.mode == "I" and self.format == "PNG":
             values = values.astype(np.uint16)  # of older versions of Pillow
-        elif self.image.mode == "I" and self.sample_format != SIGNED:
+        elif self.image.mode == "I" and self.format == "TIFF" and self.sample_format != SIGNED:
             values = values.view(np.uint32)
         return _upright(values, self.turned)
 
@@ -213,12 +210,3 @@ def _png_bits(file: BinaryIO) -> tuple[int, int]:
 
 def _first(value: object) -> object:
     return value[0] if isinstance(value, tuple) and value else value
-
-
-def _why_unknown(file: BinaryIO) -> str:
-    file.seek(0)
-    head = file.read(16)[4:]
-    for start, (name, help_text) in OTHER_FORMATS.items():
-        if head.startswith(start):
-            return f"it is a {name} file, which is not read; {help_text}"
-    return "it is no image that can be read (PNG, JPEG, BMP, TIFF, WebP, GIF), or it is damaged"

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datasets.base import Sample, list_folders
-from datasets.pairing import check_request, read_test, read_train
+from datasets.base import Sample
+from datasets.folders import find_place, list_folders
+from datasets.pairing import Layout, check_request, is_folder_of, read_test, read_train, train_folders
 from datasets.problems import Problem
+from datasets.unused import find_outside
 
 CATEGORIES: tuple[str, ...] = ()  # whatever is there
 LAYOUT = "<category>/train/good/*.png|jpg|..."
+PLACES = Layout()
 
 
 def is_category(folder: Path) -> bool:
     """Whether `folder` has train/good with the images directly in it (MVTec 3D-AD has them in train/good/rgb)."""
-    good = folder / "train" / "good"
-    return good.is_dir() and not (good / "rgb").is_dir()
+    return any(not find_place(good, "rgb").is_dir() for good in train_folders(folder))
 
 
 def matches(root: Path) -> bool:
@@ -39,10 +41,15 @@ def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], l
     Without a test folder the test split is empty. Raises DataError for an unknown category or split, no training
     images, and a test folder without images.
     """
-    check_request(root, category, split, find_categories(root))
+    check_request(root, category, split, is_folder_of(root, category, is_category), find_categories)
     folder = root / category
     if split == "train":
-        return read_train(folder, images="train/{}")
-    if not (folder / "test").is_dir() and not (folder / "ground_truth").is_dir():
+        return read_train(folder, PLACES)
+    if not any(find_place(folder, name).is_dir() for name in ("test", "ground_truth")):
         return [], []
-    return read_test(folder, images="test/{}", masks="ground_truth/{}", masks_optional=True)
+    return read_test(folder, PLACES, masks_optional=True)
+
+
+def list_unused(root: Path) -> list[Problem]:
+    """Warnings for images outside the categories."""
+    return find_outside(root, find_categories(root), LAYOUT)

@@ -7,48 +7,103 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datasets import folder as plain
-from datasets.base import Sample, list_folders
-from datasets.pairing import check_request, order_categories, read_test, read_train
+from datasets.base import Sample
+from datasets.folders import find_place, list_folders
+from datasets.good import DEFECT, kind_of
+from datasets.names import printable
+from datasets.pairing import check_request, is_folder_of, order_categories, read_test, read_train
 from datasets.problems import Problem
+from datasets.unused import find_outside
 
-CATEGORIES = (
-    "bottle",
-    "cable",
-    "capsule",
-    "carpet",
-    "grid",
-    "hazelnut",
-    "leather",
-    "metal_nut",
-    "pill",
-    "screw",
-    "tile",
-    "toothbrush",
-    "transistor",
-    "wood",
-    "zipper",
-)
+DEFECTS = {
+    "bottle": "broken_large broken_small contamination",
+    "cable": "bent_wire cable_swap combined cut_inner_insulation cut_outer_insulation missing_cable missing_wire "
+    "poke_insulation",
+    "capsule": "crack faulty_imprint poke scratch squeeze",
+    "carpet": "color cut hole metal_contamination thread",
+    "grid": "bent broken glue metal_contamination thread",
+    "hazelnut": "crack cut hole print",
+    "leather": "color cut fold glue poke",
+    "metal_nut": "bent color flip scratch",
+    "pill": "color combined contamination crack faulty_imprint pill_type scratch",
+    "screw": "manipulated_front scratch_head scratch_neck thread_side thread_top",
+    "tile": "crack glue_strip gray_stroke oil rough",
+    "toothbrush": "defective",
+    "transistor": "bent_lead cut_lead damaged_case misplaced",
+    "wood": "color combined hole liquid scratch",
+    "zipper": "broken_teeth combined fabric_border fabric_interior rough split_teeth squeezed_teeth",
+}
+CATEGORIES = tuple(DEFECTS)
 LAYOUT = "<category>/train/good/*.png, every category named as in MVTec AD"
 
 
 def matches(root: Path) -> bool:
-    """Whether `root` has folders with train/good, all named as MVTec's categories, and a test set: good images of one's
-    own screws alone are no MVTec AD."""
-    names = plain.find_categories(root)
-    return set(names) <= set(CATEGORIES) and any((root / name / "test").is_dir() for name in names)
+    """Whether `root` has folders with train/good, all named as MVTec's categories, and a test set, and none of them is
+    clearly something else: good images of one's own screws alone are no MVTec AD, nor are those with tests of other
+    defects that have no masks."""
+    return is_named_so(root) and not any(_is_other(root / name) for name in plain.find_categories(root))
+
+
+def is_named_so(root: Path) -> bool:
+    """Whether all folders with train/good are named as MVTec's categories, and there is a test set."""
+    folders = [root / name for name in plain.find_categories(root)]
+    named_so = bool(folders) and all(folder.name in CATEGORIES for folder in folders)
+    return named_so and any(find_place(folder, "test").is_dir() for folder in folders)
+
+
+def explain_doubt(root: Path) -> str:
+    """Why `root` may be no MVTec AD though it is taken for it, and the flag for that; "" if there is no doubt."""
+    foreign = name_foreign([root / name for name in find_categories(root)], DEFECTS)
+    if not foreign:
+        return ""
+    return (
+        f"taken for MVTec AD by the names of its categories, though MVTec AD has no {foreign}; if these are parts of "
+        "your own, give --dataset folder"
+    )
+
+
+def name_foreign(categories: Sequence[Path], published: Mapping[str, str]) -> str:
+    """The first defect that categories named as published ones have and those have not, and how many more."""
+    known = [category for category in categories if category.name in published]
+    foreign = [f"{c.name}/{defect}" for c in known for defect in foreign_defects(c, published)]
+    more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+    return f"{printable(foreign[0])}{more}" if foreign else ""
+
+
+def foreign_defects(category: Path, published: Mapping[str, str] = DEFECTS) -> list[str]:
+    """The defects of a category that are not published for it."""
+    return [defect for defect in _defects(category) if defect not in published.get(category.name, "").split()]
+
+
+def _defects(category: Path) -> list[str]:
+    return [folder.name for folder in list_folders(find_place(category, "test")) if kind_of(folder.name) == DEFECT]
+
+
+def _is_other(category: Path) -> bool:
+    """Whether a category that is named as one of MVTec AD is clearly none: its good images are called otherwise, or all
+    its defects are, and one of them has no masks."""
+    splits = [category / split for split in ("train", "test")]
+    if any(kind_of(folder.name) != DEFECT and folder.name != "good" for split in splits
+           for folder in list_folders(split)):  # fmt: skip
+        return True
+    defects = foreign_defects(category)
+    unmasked = [defect for defect in defects if not find_place(category, "ground_truth", defect).is_dir()]
+    return bool(unmasked) and defects == _defects(category)
 
 
 def find_categories(root: Path) -> list[str]:
-    """The categories in `root`, in the data set's order; an MVTec name counts with a train or a test folder alone."""
-
-    def is_category(folder: Path) -> bool:
-        known = folder.name in CATEGORIES and ((folder / "train").is_dir() or (folder / "test").is_dir())
-        return known or plain.is_category(folder)
-
+    """The categories in `root`, in the data set's order."""
     return order_categories([folder.name for folder in list_folders(root) if is_category(folder)], CATEGORIES)
+
+
+def is_category(folder: Path) -> bool:
+    """Whether `folder` has train/good; one with a name of MVTec's counts with a train or a test folder alone."""
+    has_split = any(find_place(folder, split).is_dir() for split in ("train", "test"))
+    return (folder.name in CATEGORIES and has_split) or plain.is_category(folder)
 
 
 def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], list[Problem]]:
@@ -56,7 +111,12 @@ def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], l
 
     Raises DataError for an unknown category or split, and a split without images.
     """
-    check_request(root, category, split, find_categories(root))
+    check_request(root, category, split, is_folder_of(root, category, is_category), find_categories)
     if split == "train":
-        return read_train(root / category, images="train/{}")
-    return read_test(root / category, images="test/{}", masks="ground_truth/{}")
+        return read_train(root / category, plain.PLACES)
+    return read_test(root / category, plain.PLACES)
+
+
+def list_unused(root: Path) -> list[Problem]:
+    """Warnings for images outside the categories."""
+    return find_outside(root, find_categories(root), LAYOUT)

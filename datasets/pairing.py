@@ -1,28 +1,60 @@
 """What the folder-based readers share: good images to train on, test images paired with masks by file name, and checks.
 
-Folders are given as patterns below a category with {} for the defect, e.g. "test/{}/rgb". Samples come with the
-problems that were seen: files without their partner are in no sample.
+Folders are found whatever the case of their names, and those of good images by any usual name of good. Samples come
+with the problems that were seen: files without their partner are in no sample.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from datasets.base import DataError, Sample, find_images, list_folders, list_images
+from datasets.base import DataError, Sample
+from datasets.folders import find_place, list_folders, list_images, look_into
+from datasets.good import DEFECT, GOOD, UNCLEAR, kind_of
+from datasets.names import printable
 from datasets.problems import Problem, count, error, errors_among, warning
+from datasets.unused import ELSEWHERE, find_unused, raise_empty
 
 SPLITS = ("train", "test")
 MOST_NAMED = 3  # images that an error names
+ASK = "is this good or a defect? Rename it to good, or to what the defect is"
 
 
-def check_request(root: Path, category: str, split: str, found: Sequence[str]) -> None:
-    """Raise DataError for a split that is neither "train" nor "test", or a category that is not among `found`."""
+class Layout(NamedTuple):
+    """Where images and masks of a category are: in folders of this name within train/good and test/<defect>, or else
+    directly there and in ground_truth/<defect>. Folders of `ignored` names belong to the data set and are not used.
+    `own` says what helps where masks are missed that parts of one's own need not have."""
+
+    images: str = ""
+    masks: str = ""
+    ignored: tuple[str, ...] = ()
+    own: str = "parts of your own need no masks with --dataset folder"
+
+    def images_in(self, kind: Path) -> Path:
+        return find_place(kind, self.images) if self.images else kind
+
+    def masks_of(self, category: Path, kind: str) -> Path:
+        if self.masks:
+            return find_place(category, "test", kind, self.masks)
+        return find_place(category, "ground_truth", kind)
+
+
+def check_request(root: Path, category: str, split: str, known: bool, find: Callable[[Path], list[str]]) -> None:
+    """Raise DataError for a split that is neither "train" nor "test", or a category that is not `known`, with those
+    that `find` finds in `root`."""
     if split not in SPLITS:
         raise DataError(f"unknown split {split!r}; use one of: {', '.join(SPLITS)}")
-    if category not in found:
-        raise DataError(f"no category {category!r} in {root}; there are: {', '.join(found) or 'none'}")
+    if not known:
+        there = ", ".join(map(printable, find(root))) or "none"
+        raise DataError(f"no category {category!r} in {root}; there are: {there}")
+
+
+def is_folder_of(root: Path, name: str, is_category: Callable[[Path], bool]) -> bool:
+    """Whether `name` is a category in `root`; the others, of which there may be many, are not looked into."""
+    return any(folder.name == name and is_category(folder) for folder in list_folders(root))
 
 
 def order_categories(names: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -30,60 +62,87 @@ def order_categories(names: Sequence[str], known: Sequence[str]) -> list[str]:
     return [name for name in known if name in names] + sorted(set(names) - set(known))
 
 
-def read_train(category: Path, images: str) -> tuple[list[Sample], list[Problem]]:
-    """The training images of the folder `category` as good samples, sorted by name, and problems.
+def train_folders(category: Path) -> list[Path]:
+    """The folders of good images to train on; without any, those that may be meant so."""
+    folders = list_folders(find_place(category, "train"))
+    good = [folder for folder in folders if kind_of(folder.name) == GOOD]
+    return good or [folder for folder in folders if kind_of(folder.name) == UNCLEAR]
 
-    Raises DataError if there are none.
+
+def read_train(category: Path, layout: Layout) -> tuple[list[Sample], list[Problem]]:
+    """The training images of the folder `category` as good samples, sorted by folder and name, and problems.
+
+    Problems are images anywhere but in the test set that are not used, and folders of which it is not clear whether
+    they hold good images. Raises DataError if there are no training images.
     """
-    folder = category / images.format("good")
-    samples = [Sample(path, label=0, defect="good") for path in list_images(folder)]
+    train = find_place(category, "train")
+    kinds = {folder: kind_of(folder.name) for folder in list_folders(train)}
+    good = [layout.images_in(folder) for folder, kind in kinds.items() if kind == GOOD]
+    samples = [Sample(path, label=0, defect="good") for folder in good for path in list_images(folder)]
+    unclear = [folder for folder, kind in kinds.items() if kind == UNCLEAR]
+    asked, places = ask_about(unclear, layout), [*good, *map(layout.images_in, unclear)]
+    message = "training images that are not in good/ are never used"
+    problems = asked + find_unused(train, places, message, layout.ignored)
+    tests = [find_place(category, name) for name in ("test", "ground_truth")]
+    problems += find_unused(category, places, ELSEWHERE, layout.ignored, skip=[train, *tests])
     if not samples:
-        raise DataError(f"no training images in {folder}; expected good images there (.png, .jpg, ...)")
-    others = [category / images.format(other.name) for other in list_folders(category / "train")]
-    unused = [other for other in (category / "train", *others) if other != folder]
-    return check_unique(samples), warn_of_unused("training images that are not in good/ are never used", unused)
-
-
-def read_test(
-    category: Path, images: str, masks: str, masks_optional: bool = False
-) -> tuple[list[Sample], list[Problem]]:
-    """All test images of the folder `category`, sorted by defect and name, anomalous ones with their masks; problems.
-
-    With `masks_optional`, a defect whose mask folder does not exist has no masks at all (mask_path None), a warning.
-    Problems are an anomalous image without its mask, which is left out, a mask without its image, and images directly
-    in the test folder. Raises DataError if there are no images.
-    """
-    defects = {folder.name for folder in list_folders(category / "test") + list_folders(category / "ground_truth")}
-    problems = warn_of_unused("test images that are in no folder of a defect are never used", [category / "test"])
-    samples = []
-    for defect in sorted(defects):
-        paths = list_images(category / images.format(defect))
-        mask_folder = category / masks.format(defect)
-        if defect == "good":
-            samples += [Sample(path, label=0, defect=defect) for path in paths]
-        elif masks_optional and not mask_folder.is_dir():
-            samples += [Sample(path, label=1, defect=defect) for path in paths]
-            problems += warn_of_no_masks(category / images.format(defect), paths)
-        else:
-            pairs, unpaired = pair_masks(paths, mask_folder)
-            samples += [Sample(path, label=1, defect=defect, mask_path=mask) for path, mask in pairs.items()]
-            problems += unpaired
-    if not samples and not errors_among(problems):
-        raise DataError(f"no test images in {category}; expected some in {category / images.format('<defect>')}")
+        expected = good[0] if good else layout.images_in(train / "good")
+        raise_empty(f"no training images in {printable(expected)}; expected good images there (.png, .jpg, ...)",
+                    problems)  # fmt: skip
     return check_unique(samples), problems
 
 
-def pair_masks(images: Sequence[Path], mask_folder: Path) -> tuple[dict[Path, Path], list[Problem]]:
+def read_test(category: Path, layout: Layout, masks_optional: bool = False) -> tuple[list[Sample], list[Problem]]:
+    """All test images of the folder `category`, sorted by defect and name, anomalous ones with their masks; problems.
+
+    With `masks_optional`, a defect whose mask folder does not exist has no masks at all (mask_path None), a warning.
+    Problems are an anomalous image without its mask, which is left out, a mask without its image, images that are not
+    used, and folders of which it is not clear whether they hold good images. Raises DataError if there are no images.
+    """
+    test, truth = find_place(category, "test"), find_place(category, "ground_truth")
+    kinds = {folder: kind_of(folder.name) for folder in list_folders(test)}
+    kinds |= {test / path.name: kind_of(path.name) for path in list_folders(truth) if not _has_images(test, path.name)}
+    unclear = [folder for folder, kind in kinds.items() if kind == UNCLEAR]
+    images = {folder: layout.images_in(folder) for folder in kinds}
+    masks = {folder: layout.masks_of(category, folder.name) for folder in kinds}
+    blank = [masks[folder] for folder, kind in kinds.items() if kind == GOOD]
+    problems, samples = ask_about(unclear, layout), []
+    for folder in sorted(kinds, key=lambda folder: "good" if kinds[folder] == GOOD else folder.name):
+        if kinds[folder] == GOOD:
+            samples += _good_samples(list_images(images[folder]), blank)
+        elif kinds[folder] == DEFECT:
+            hint = None if masks_optional else layout.own
+            found, wrong = _defect_samples(folder.name, images[folder], masks[folder], hint)
+            samples += found
+            problems += wrong
+    message = "test images that are in no folder of a defect are never used"
+    used = [*images.values(), *masks.values()]
+    problems += find_unused(test, used, message, layout.ignored) + find_unused(truth, used, ELSEWHERE, layout.ignored)
+    if not samples and not errors_among(problems):
+        expected = layout.images_in(test / "<defect>")
+        raise_empty(f"no test images in {printable(category)}; expected some in {printable(expected)}", problems)
+    return check_unique(samples), problems
+
+
+def ask_about(folders: Sequence[Path], layout: Layout) -> list[Problem]:
+    """One error for all folders with images whose names may mean good, or may not."""
+    asked = [folder for folder in folders if look_into(layout.images_in(folder)).images]
+    return [error(ASK, *asked)] if asked else []
+
+
+def pair_masks(images: Sequence[Path], mask_folder: Path, hint: str) -> tuple[dict[Path, Path], list[Problem]]:
     """Pair each image with the mask named `<stem>_mask` or `<stem>` (any image suffix) in `mask_folder`.
 
-    Returns image -> mask, in the order of `images`, and an error for each image or mask that has no partner.
+    Returns image -> mask, in the order of `images`, and an error for each image or mask that has no partner; `hint`
+    says what helps where there is no such folder.
     """
     masks = {path.stem: path for path in list_images(mask_folder)}
+    hint = "" if mask_folder.is_dir() else f"; {hint}"
     pairs, problems = {}, []
     for image in images:
-        stem = next((stem for stem in (f"{image.stem}_mask", image.stem) if stem in masks), None)
+        stem = _mask_stem(image, masks)
         if stem is None:
-            expected = f"no {image.stem}_mask.png or {image.stem}.png in {mask_folder}"
+            expected = f"no {image.stem}_mask.png or {image.stem}.png in {mask_folder}{hint}"
             problems.append(error("image has no mask", image, skips=image, details=expected))
         else:
             pairs[image] = masks.pop(stem)
@@ -91,21 +150,11 @@ def pair_masks(images: Sequence[Path], mask_folder: Path) -> tuple[dict[Path, Pa
     return pairs, problems
 
 
-def warn_of_unused(message: str, folders: Sequence[Path]) -> list[Problem]:
-    """A warning for each of the folders that holds images."""
-    counted = {folder: find_images(folder) for folder in folders}
-    return [warning(message, folder, details=count(len(found), "image")) for folder, found in counted.items() if found]
-
-
-def warn_of_no_masks(folder: Path, images: Sequence[Path]) -> list[Problem]:
-    message = "defect without a folder of masks: its category gets an image AUROC only"
-    return [warning(message, folder, details=count(len(images), "image"))] if images else []
-
-
 def check_unique(samples: list[Sample]) -> list[Sample]:
     """The samples as they are. Raises DataError if two of them share a name: maps and masks are stored by it."""
     counts = Counter(sample.name for sample in samples)
-    twice = [f"{sample.image_path} ({sample.name})" for sample in samples if counts[sample.name] > 1]
+    twice = [f"{printable(sample.image_path)} ({printable(sample.name)})" for sample in samples
+             if counts[sample.name] > 1]  # fmt: skip
     if twice:
         more = f"; and {len(twice) - MOST_NAMED} more" if len(twice) > MOST_NAMED else ""
         raise DataError(
@@ -113,3 +162,30 @@ def check_unique(samples: list[Sample]) -> list[Sample]:
             f"({len(twice)} in all): {'; '.join(twice[:MOST_NAMED])}{more}"
         )
     return samples
+
+
+def _has_images(test: Path, kind: str) -> bool:
+    return find_place(test, kind).is_dir()
+
+
+def _good_samples(images: Sequence[Path], mask_folders: Sequence[Path]) -> list[Sample]:
+    """Good samples; a mask of one, which most data sets do not have, must be blank."""
+    masks = {path.stem: path for folder in mask_folders for path in list_images(folder)}
+    return [Sample(path, label=0, defect="good", blank_mask=masks.get(_mask_stem(path, masks))) for path in images]
+
+
+def _defect_samples(
+    defect: str, image_folder: Path, mask_folder: Path, hint: str | None
+) -> tuple[list[Sample], list[Problem]]:
+    """hint: what helps where there is no folder of masks; None if there need be none."""
+    images = list_images(image_folder)
+    if hint is None and not mask_folder.is_dir():
+        message = "defect without a folder of masks: its category gets an image AUROC only"
+        problems = [warning(message, image_folder, details=count(len(images), "image"))] if images else []
+        return [Sample(path, label=1, defect=defect) for path in images], problems
+    pairs, unpaired = pair_masks(images, mask_folder, hint or "")
+    return [Sample(path, label=1, defect=defect, mask_path=mask) for path, mask in pairs.items()], unpaired
+
+
+def _mask_stem(image: Path, masks: dict[str, Path]) -> str | None:
+    return next((stem for stem in (f"{image.stem}_mask", image.stem) if stem in masks), None)

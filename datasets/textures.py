@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from datasets.base import IMAGE_SUFFIXES, DataError
+from datasets.base import DataError
+from datasets.folders import walk
 
 # The photographs inside the scikit-image package. Its brick, grass and gravel are not used: the demo data set is cut
 # from them, and a normal image must not serve as its own anomaly.
@@ -20,16 +21,22 @@ BUILTIN_TEXTURES = (
 
 
 def list_textures(aux_path: Path | str) -> list[Path]:
-    """All images below a folder, sorted by path; "builtin" stands for the photographs that scikit-image ships.
+    """All images in a folder and those below, links followed, sorted by path; "builtin" stands for the photographs that
+    scikit-image ships.
 
-    Raises DataError if the folder is missing or holds no image.
+    Raises DataError if the folder is missing, one cannot be looked into, or there is no image.
     """
     if str(aux_path) == "builtin":
         return _builtin_textures()
     folder = Path(aux_path)
     if not folder.is_dir():
         raise DataError(f"no texture folder {folder}; --aux_path takes the images folder of DTD, or builtin")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    paths = []
+    for _, contents in walk(folder):
+        if isinstance(contents, DataError):
+            raise contents
+        paths += contents.images
+    paths.sort()
     if not paths:
         raise DataError(f"no texture image below {folder}; --aux_path takes the images folder of DTD, or builtin")
     return paths

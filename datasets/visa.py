@@ -19,10 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-from datasets.base import DataError, Sample, list_folders
+from datasets.base import DataError, Sample
 from datasets.pairing import SPLITS, check_request, check_unique, order_categories
 from datasets.plain_json import read_json, read_text
 from datasets.problems import Problem, count, error, warning
+from datasets.unused import find_unlisted
 
 CATEGORIES = (
     "candle",
@@ -54,24 +55,34 @@ class Entry:
     split: str  # "train" or "test"
     label: int  # 1 = anomalous
     image: str
-    mask: str  # "" for normal images
+    mask: str  # "" for most normal images; that of one must be blank
 
 
 def matches(root: Path) -> bool:
-    """Whether `root` has split_csv/1cls.csv or VisA's meta.json.
+    """Whether `root` has meta.json or split_csv/1cls.csv."""
+    return (root / CSV).is_file() or (root / META).is_file()
 
-    Other data sets get a meta.json beside their train/good folders too: there it must name a category of VisA.
+
+def compare_with(root: Path, other: str) -> tuple[bool | None, str]:
+    """Whether a list in `root` is what to go by where folders of the layout `other` lie beside it, None where that
+    cannot be decided, and why.
+
+    It is not where it cannot be read or none of its images is there, nor is a meta.json that names no category of VisA:
+    other data sets have one too. It is where it lists the images in these folders.
     """
-    if (root / CSV).is_file():
-        return True
-    if not (root / META).is_file():
-        return False
-    if not any((folder / "train" / "good").is_dir() for folder in list_folders(root)):
-        return True
+    path = _list_path(root)
+    shown = path.relative_to(root).as_posix()
     try:
-        return any(entry.category in CATEGORIES for entry in read_meta(root / META))
-    except DataError:
-        return False
+        entries = read_entries(root)
+    except DataError as reason:
+        return False, str(reason)
+    if not _on_disk(root, entries):
+        return False, f"none of the images that {shown} lists is there"
+    if path.name == META.name and not any(entry.category in CATEGORIES for entry in entries):
+        return False, f"{shown} names no category of VisA"
+    if any(Path(entry.image).parts[1:2] == ("train",) for entry in entries):
+        return True, f"{shown} lists the images in them"
+    return None, f"{shown} lists images that are there, and beside it are folders of the layout {other!r}"
 
 
 def find_categories(root: Path) -> list[str]:
@@ -95,7 +106,8 @@ def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], l
     without images.
     """
     entries = read_entries(root)
-    check_request(root, category, split, _on_disk(root, entries))
+    found = _on_disk(root, entries)
+    check_request(root, category, split, category in found, lambda _: found)
     entries = [e for e in entries if (e.category, e.split) == (category, split)]
     used = [e for e in entries if split == "test" or e.label == 0]
     if not used:
@@ -109,6 +121,12 @@ def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], l
         problems += wrong
         samples += [] if wrong else [_sample(root, entry)]
     return check_unique(samples), problems
+
+
+def list_unused(root: Path) -> list[Problem]:
+    """Warnings for images that the list does not name, beside those that it does and elsewhere."""
+    files = [file for entry in read_entries(root) for file in (entry.image, entry.mask) if file]
+    return find_unlisted(root, {root / file for file in files}, _list_path(root).name, LAYOUT)
 
 
 def read_entries(root: Path) -> list[Entry]:
@@ -160,7 +178,8 @@ def build_meta(entries: Sequence[Entry]) -> dict[str, dict[str, list[dict]]]:
     """The entries as the content of meta.json; every category is in both splits."""
     meta = {split: {entry.category: [] for entry in entries} for split in SPLITS}
     for entry in entries:
-        item = {"img_path": entry.image, "mask_path": entry.mask, "cls_name": entry.category}
+        mask = entry.mask if entry.label else ""
+        item = {"img_path": entry.image, "mask_path": mask, "cls_name": entry.category}
         meta[entry.split][entry.category].append(item | {"specie_name": "", "anomaly": entry.label})
     return meta
 
@@ -180,7 +199,7 @@ def _on_disk(root: Path, entries: Sequence[Entry]) -> list[str]:
 def _missing_files(root: Path, entry: Entry) -> list[Problem]:
     image = root / entry.image
     problems = []
-    for what, file in {"image": entry.image, "mask": entry.mask}.items():
+    for what, file in {"image": entry.image, "mask": entry.mask if entry.label else ""}.items():
         path = root / file
         if file and not path.is_file():
             problems.append(error(f"listed {what} is not on disk", path, skips=image))
@@ -194,7 +213,9 @@ def _missing_files(root: Path, entry: Entry) -> list[Problem]:
 
 def _sample(root: Path, entry: Entry) -> Sample:
     if entry.label == 0:
-        return Sample(root / entry.image, label=0, defect="good")
+        mask = root / entry.mask if entry.mask else None
+        is_there = mask and mask.is_file() and mask.resolve().is_relative_to(root.resolve())
+        return Sample(root / entry.image, label=0, defect="good", blank_mask=mask if is_there else None)
     return Sample(root / entry.image, label=1, defect="anomaly", mask_path=root / entry.mask)
 
 
@@ -218,7 +239,7 @@ def _entry(where: str, category: str | None, split: str | None, label: int, imag
     alone = category and category != ".." and PureWindowsPath(category).parts == (category,)
     if not alone or not category.isprintable() or not _is_name(category):
         raise DataError(f"{where}: {_shown(category)} is not a category name")  # run folders are named by it
-    return Entry(category, split, label, _relative(where, image), _relative(where, mask) if label and mask else "")
+    return Entry(category, split, label, _relative(where, image), _relative(where, mask) if mask else "")
 
 
 def _relative(where: str, text: object) -> str:

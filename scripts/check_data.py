@@ -5,10 +5,12 @@
 
 Errors (train.py and test.py refuse them, or with --skip_bad go on without the images): files that cannot be read or are
 not there, masks of another size than their image or without an image, images without their mask, anomalous test images
-that are training images too, categories that cannot be used. Warnings: masks without an anomalous pixel, good test
-images that are training images too, images that are there twice or never used, masks that may be inverted, images of
-another depth than the training images, defects without masks where the layout allows them. Before these, a line for
-each category and split says how deep its images are, and which values they have.
+that are training images too, good images whose mask is not blank, folders whose names may mean good or a defect,
+folders and categories that cannot be used, values that do not fit those of the training images. Warnings: masks without
+an anomalous pixel or of most of the image, images that are there twice, may be masks, or have another depth than the
+training images, images and other files that are never used, JPEG images beside others, defects without masks where the
+layout allows them. Before these, a line for each category and split says how deep its images are, and which values they
+have; on stderr, what is not certain about the layout, and the flag that decides.
 
 Exit status: 0 without errors, 1 with errors, 2 for a wrong call. A file that has not changed is opened once only.
 """
@@ -51,6 +53,8 @@ def main() -> None:
         for problem in found:
             print(f"{severity}: {problem}")
     print(f"{source.root} ({source.name}: {', '.join(source.categories)}): {' and '.join(counts)}")
+    if source.note:
+        print(f"note: {source.note}", file=sys.stderr)
     if source.missing:
         print(f"not on disk, not checked: {', '.join(source.missing)}")
     if any(problem.severity == ERROR for problem in problems):

@@ -59,13 +59,16 @@ def main(args: argparse.Namespace) -> None:
 def _good_images(args: argparse.Namespace) -> list:
     """Decoded images of good parts, evenly from all there are."""
     from datasets import open_dataset
-    from datasets.base import find_images
+    from datasets.folders import look_into
+    from datasets.unused import NESTED, find_unused
     from utils.runs import read_config, read_view
 
     if args.images:
-        paths = find_images(args.images)
+        paths = look_into(args.images).images
         if not paths:
             raise UsageError(f"--images {args.images}: there are no images in it")
+        for problem in find_unused(args.images, [args.images], NESTED):
+            print(f"{problem.severity}: {problem}", file=sys.stderr)
     else:
         config = read_config(args.run)
         source = open_dataset(Path(config["data_root"]), config["dataset"], [args.category])

@@ -78,6 +78,8 @@ def extract(jobs: list[Job], workers: int) -> None:
 def main() -> None:
     options = parse_args()
     source = open_dataset(options.data_path, options.dataset, options.categories)
+    if source.note:
+        print(f"note: {source.note}", file=sys.stderr)
     jobs = []
     for category in source.categories:
         paths = paths_of(source.samples(category, "train"))

@@ -7,7 +7,9 @@
 
 Prints a line per image, or with --output writes them to the file: score, p-value, whether it is anomalous, and where.
 Thresholds are those of train.py --calibration or scripts/calibrate.py; without, there are scores only. An image that
-cannot be read does not stop the others: it is named at the end, and the exit status is 1.
+cannot be read does not stop the others: it is named at the end, and the exit status is 1. So are folders that cannot be
+looked into, and in folders all files but hidden ones and those that are certainly no images (.txt, .csv, .json, ...),
+which are named only. Links to folders are followed.
 """
 
 from __future__ import annotations
@@ -56,19 +58,22 @@ def main(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from utils.detector import load_detector
+    from utils.finding import find_images
     from utils.memory import keep_freed_memory
-    from utils.predicting import find_images, predict_files, writer_for
+    from utils.predicting import predict_files, writer_for
 
     keep_freed_memory()
-    paths = find_images(args.images)
+    found = find_images(args.images)
     writer = writer_for(args.output)
     detector = load_detector(args.model, args.category, args.seed, args.device, args.batch_size)
     if args.far is not None:
         detector = detector.at(args.far)
     if args.threshold is not None:
         detector = replace(detector, threshold=args.threshold)
-    summary = predict_files(detector, paths, writer, args.save_maps, args.workers)
+    summary = predict_files(detector, found, writer, args.save_maps, args.workers)
     print(summary.text(), file=sys.stderr)
+    if found.note():
+        print(found.note(), file=sys.stderr)
     if detector.image_threshold is None:
         run, then = (args.model, "") if args.model.is_dir() else ("RUN", ", and export it again")
         print(f"no thresholds, scores only; set them with: python scripts/calibrate.py {run} --images DIR{then}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,20 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def closed(monkeypatch):
+    """A function that makes a folder one that may not be looked into, whoever runs the test."""
+    names, scan = set(), os.scandir
+
+    def refuse(folder):
+        if str(folder) in names:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    return lambda folder: names.add(str(folder))
 
 
 @pytest.fixture(scope="session")

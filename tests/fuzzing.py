@@ -29,11 +29,12 @@ from datasets import open_dataset
 from datasets.base import DataError, load_image, load_mask, read_size
 from datasets.view import View
 from tests.commands import listing
+from tests.structures import Drawn, drawn_files
 from tests.trees import make_mvtec, make_visa
 from utils.memory import process_peak
 
 ROOT = Path(__file__).parents[1]
-EXAMPLES = {"images": 900, "lists": 400, "runs": 500, "checkpoints": 400, "commands": 200}
+EXAMPLES = {"images": 900, "structures": 900, "lists": 400, "runs": 500, "checkpoints": 400, "commands": 200}
 SECONDS = 10  # for one input, at most
 SPECIAL = (0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 30_000)  # lengths that programs stumble over
 CONFIG = {
@@ -151,6 +152,35 @@ def fuzz_images(folder: Path) -> int:
                 assert str(path) in str(error)
 
     return fuzz("images", {"suffix": st.sampled_from(sorted(originals)), "data": st.data()}, read_damaged_image)
+
+
+def fuzz_structures(folder: Path) -> int:
+    """Valid depths, tags, chunks and EXIF blocks: what is read has the order of the values, and the size."""
+
+    def read_drawn_image(drawn: Drawn) -> None:
+        try:
+            image, mask = load_image(drawn.path), load_mask(drawn.path)
+        except DataError as error:
+            assert drawn.orientation is None, error  # of these nothing is damaged
+            assert str(drawn.path) in str(error)
+            return
+        assert image.shape[:2] == mask.shape == read_size(drawn.path)
+        assert set(np.unique(mask)) <= {0, 1}
+        if drawn.orientation is not None:
+            stored = turn(image, drawn.orientation)[..., 0].astype(int)
+            order = np.argsort(drawn.values, axis=None)
+            steps = np.diff(stored.reshape(-1)[order])
+            assert (steps <= 0 if drawn.white_is_zero else steps >= 0).all()
+            assert (image == image[..., :1]).all()
+
+    return fuzz("structures", {"drawn": drawn_files(folder)}, read_drawn_image)
+
+
+def turn(image: np.ndarray, orientation: int) -> np.ndarray:
+    """An upright image as it is stored."""
+    image = image[::-1] if orientation in (3, 4, 7, 8) else image
+    image = image[:, ::-1] if orientation in (2, 3, 6, 7) else image
+    return image.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else image
 
 
 def fuzz_lists(folder: Path) -> int:

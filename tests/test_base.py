@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.base import DataError, Sample, list_folders, list_images, load_image, load_mask, read_size
+from datasets.base import DataError, Sample, load_image, load_mask, read_size
 from tests.commands import ROOT
 from tests.trees import write_image
 
@@ -234,24 +234,6 @@ def test_every_16_bit_value_is_rounded_exactly(tmp_path):
     values = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
     expected = (values.astype(np.int64) * 2 + 257) // (2 * 257)
     np.testing.assert_array_equal(load_image(write_image(tmp_path / "all.png", values))[..., 1], expected)
-
-
-def test_list_images(tmp_path):
-    for name in ("b.PNG", "a.jpeg", "c.tif", "notes.txt", ".hidden.png", "._a.png"):
-        (tmp_path / name).touch()
-    assert [path.name for path in list_images(tmp_path)] == ["a.jpeg", "b.PNG", "c.tif"]
-    assert list_images(tmp_path / "absent") == []
-    (tmp_path / "c.png").touch()
-    with pytest.raises(DataError, match="same name up to the suffix"):
-        list_images(tmp_path)
-
-
-def test_list_folders(tmp_path):
-    for name in ("b", "a", ".cache"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "file").touch()
-    assert [path.name for path in list_folders(tmp_path)] == ["a", "b"]
-    assert list_folders(tmp_path / "absent") == []
 
 
 def test_sample_name():

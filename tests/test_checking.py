@@ -204,3 +204,19 @@ def test_all_is_told_at_once_and_in_one_order(tmp_path, workers):
 def test_only_the_categories_asked_for(tmp_path):
     expected = make_broken(tmp_path / "data")
     assert check(tmp_path / "data", ["tile"]) == [line for line in expected if "tile/" in line]
+
+
+def test_images_that_are_there_twice(tmp_path):
+    """Known by what they show, whatever file holds it: re-encoded, renamed, with another palette."""
+    root = make_folder(tmp_path / "data", good=3, defects={"crack": 2})
+    train, good, crack = (f"widget/{name}" for name in ("train/good", "test/good", "test/crack"))
+    Image.open(root / train / "001.png").save(root / train / "copy.tif")
+    shutil.copy(root / good / "000.png", root / good / "zero.png")
+    Image.open(root / crack / "000.png").convert("RGBA").save(root / crack / "001.png")
+    Image.open(root / crack / "000.png").save(root / good / "002.png", compress_level=0)
+    assert sorted(check(root)) == [
+        f"error: test image is there twice, as good and as anomalous: {good}/002.png, {crack}/000.png",
+        f"warning: test image is there twice: {crack}/001.png, {crack}/000.png",
+        f"warning: test image is there twice: {good}/zero.png, {good}/000.png",
+        f"warning: training image is there twice: {train}/copy.tif, {train}/001.png",
+    ]

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from benchmarks.export_accuracy import open_file
-from datasets.view import WHOLE
+from datasets.levels import EARLIER_LEVELS
+from datasets.view import WHOLE, View
 from tests.commands import ROOT, run_export
 from tests.trees import make_folder, write_image
 from tests.untrained import CROPPED, make_run, photographs
@@ -111,7 +112,7 @@ def test_metadata_come_back(files, kind):
     assert replace(facts, opset=None) == expected
     assert facts.opset == (18 if kind == "onnx" else None)
     rd4ad = ExportedModel(files.file("rd4ad", "onnx")).facts
-    assert (rd4ad.method, rd4ad.view) == ("rd4ad", WHOLE)
+    assert (rd4ad.method, rd4ad.view) == ("rd4ad", View(levels=EARLIER_LEVELS))
 
 
 def test_a_run_without_thresholds_has_none_and_damaged_ones_are_named(files, tmp_path):

@@ -9,7 +9,7 @@ from datasets.base import DataError
 from datasets.names import misfit_of, printable
 from tests.commands import TINY, run_check, run_convert, run_predict, run_test, run_train
 from tests.trees import make_folder
-from train import build_parser
+from train import make_parser
 from utils.cli import UsageError
 from utils.sweep.plan import make_plan
 
@@ -53,7 +53,7 @@ def test_a_category_that_cannot_be_is_refused_before_anything_is_done(tmp_path, 
         result = program(tmp_path, "--data_root", root)
         assert (result.status, len(result.errors)) == (2, 1) and "no category can be called" in result.errors[0]
     with pytest.raises(DataError, match="no category can be called"):
-        make_plan(build_parser(), ["--aux_path", "builtin"], [root], None, ["aand"], [0])
+        make_plan(make_parser(), ["--aux_path", "builtin"], [root], None, ["aand"], [0])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
@@ -69,7 +69,7 @@ def test_a_converted_category_is_called_as_one_can_be(tmp_path, name):
 def test_a_sweep_names_its_data_sets(tmp_path):
     root = make_folder(tmp_path / "a\nb")
     with pytest.raises(UsageError, match=r"no data set can be called 'a\\\\nb'"):
-        make_plan(build_parser(), ["--aux_path", "builtin"], [root], None, ["aand"], [0])
+        make_plan(make_parser(), ["--aux_path", "builtin"], [root], None, ["aand"], [0])
 
 
 def test_unusual_categories_are_trained_scored_and_used(tmp_path):
@@ -83,6 +83,6 @@ def test_unusual_categories_are_trained_scored_and_used(tmp_path):
     for name in TAKEN:
         image = root / name / "test/hole/000.png"
         assert run_predict(tmp_path, "run", image, f"--category={name}").status == 0
-    plan = make_plan(build_parser(), ["--aux_path", "builtin"], [root], ["-x"], ["rd4ad"], [0])
+    plan = make_plan(make_parser(), ["--aux_path", "builtin"], [root], ["-x"], ["rd4ad"], [0])
     [train, _] = plan.tasks[0].commands(tmp_path / "out")
-    assert build_parser().parse_args(train[1:]).categories == ["-x"]
+    assert make_parser().parse_args(train[1:]).categories == ["-x"]

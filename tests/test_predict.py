@@ -14,8 +14,9 @@ from PIL import Image
 from datasets.base import load_image
 from tests.commands import Result, run_predict, scores_of
 from tests.trees import good_image, write_image
+from utils.finding import find_images
 from utils.misc import read_ahead
-from utils.predicting import find_images, map_names
+from utils.predicting import map_names
 from utils.thresholds import read_thresholds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -162,11 +163,12 @@ def test_images_are_found_once_in_folders_and_patterns(tmp_path, monkeypatch):
     for name in ("b.png", "a/c.JPG", "a/.hidden.png", "a/.cache/d.png", "a/notes.txt", "a/e/f.tiff", "odd.dat"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert find_images(["a", "b.png", str(tmp_path / "b.png")]) == [Path("a/c.JPG"), Path("a/e/f.tiff"), Path("b.png")]
-    assert find_images(["**/*.png"]) == [Path("b.png")]
-    assert find_images(["odd.dat", "gone.png"]) == [Path("odd.dat"), Path("gone.png")]
+    found = find_images(["a", "b.png", str(tmp_path / "b.png")])
+    assert found.paths == [Path("a/c.JPG"), Path("a/e/f.tiff"), Path("b.png")]
+    assert find_images(["**/*.png"]).paths == [Path("b.png")]
+    assert find_images(["odd.dat", "gone.png"]).paths == [Path("odd.dat"), Path("gone.png")]
     (tmp_path / "[1].png").touch()
-    assert find_images(["[1].png"]) == [Path("[1].png")]  # a file's name comes before a pattern
+    assert find_images(["[1].png"]).paths == [Path("[1].png")]  # a file's name comes before a pattern
 
 
 def test_reading_ahead_is_in_order_and_bounded():

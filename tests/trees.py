@@ -24,6 +24,13 @@ def write_image(path: Path, pixels: np.ndarray) -> Path:
     return path
 
 
+def touch(folder: Path, *names: str) -> None:
+    """Make empty files, with the folders that they need."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
 def good_image(rng: np.random.Generator, size: int) -> np.ndarray:
     """A smooth colour pattern with noise, uint8 (size, size, 3)."""
     x = np.linspace(0, 2 * np.pi, size)

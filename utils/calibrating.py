@@ -15,7 +15,8 @@ from datasets.names import printable
 from datasets.problems import MOST_SHOWN, count
 from utils.cli import UsageError
 from utils.detector import Detector, Shown, calibrate_detector, load_detector, pick_category
-from utils.predicting import find_images, read_batches
+from utils.finding import find_images
+from utils.predicting import read_batches
 from utils.runs import RunError, read_config, seed_folders, trained_categories
 from utils.thresholds import GIVEN, Thresholds, read_thresholds, shortage, write_thresholds
 from utils.training_images import digests_of, read_training_images
@@ -34,7 +35,10 @@ def calibrate_run(args: argparse.Namespace) -> Iterator[Set]:
     if args.categories and len(args.categories) > 1:
         raise UsageError("--images are of one category: give one --categories")
     category = pick_category(args.run, args.categories[0] if args.categories else None)
-    paths = find_images(args.images)
+    found = find_images(args.images)
+    paths = found.all_paths()
+    if found.note():
+        print(found.note(), file=sys.stderr)
     folders = seed_folders(args.run)
     digests = digests_of(paths, args.workers, CACHE_DIR)
     refuse_training_images(folders, category, digests, args.workers)

@@ -20,6 +20,7 @@ from datasets.base import DataError, Sample
 from datasets.levels import FAR_BELOW, Levels, Range
 from datasets.pairing import SPLITS
 from datasets.problems import Problem, count, error, warning
+from datasets.unused import warn_of_mixed
 from utils.file_facts import Facts, FactStore
 from utils.misc import in_parallel
 
@@ -63,7 +64,8 @@ def check_source(
     levels: how files become grey levels, where it is decided already; otherwise the training images decide.
 
     Problems come category by category: those of the lists, of the files in the samples' order, then images that are
-    there twice. Nothing is raised for a category that cannot be listed: that is a problem too.
+    there twice; at the end of what belongs to none. Nothing is raised for a category that cannot be listed: that is a
+    problem too.
     """
     samples: dict[str, Splits] = {}
     problems: dict[str, list[Problem]] = {}
@@ -80,7 +82,8 @@ def check_source(
             problems[category] += _find_masks(part, known)
         problems[category] += _find_copies(parts, known)
         problems[category] += _check_levels(parts, known, found[category])
-    return Checked(samples, [problem for listed in problems.values() for problem in listed], found, known.images)
+    listed = [problem for of_category in problems.values() for problem in of_category]
+    return Checked(samples, listed + source.list_unused(), found, known.images)
 
 
 def levels_given(white: float | None, categories: Sequence[str]) -> dict[str, Levels]:
@@ -113,13 +116,14 @@ def _list_category(source: DataSource, category: str, splits: Sequence[str]) -> 
         except DataError as reason:
             found = [error("category cannot be used", source.root / category, details=str(reason))]
         problems += found
-    return samples, problems
+    everything = [sample for part in samples.values() for sample in part]
+    return samples, problems + warn_of_mixed(source.root / category, everything)
 
 
 def _see_files(samples: Sequence[Sample], workers: int, cache_dir: Path) -> Known:
     store = FactStore(cache_dir)
     images = list(dict.fromkeys(sample.image_path for sample in samples))
-    masks = list(dict.fromkeys(sample.mask_path for sample in samples if sample.mask_path))
+    masks = list(dict.fromkeys(mask for s in samples for mask in (s.mask_path, s.blank_mask) if mask))
     jobs = [(store.of_image, path) for path in images] + [(store.of_mask, path) for path in masks]
     found = in_parallel(lambda job: job[0](job[1]), jobs, workers)
     try:
@@ -135,6 +139,8 @@ def _check_sample(sample: Sample, known: Known) -> Iterator[Problem]:
     image, path = known.images[sample.image_path], sample.image_path
     if image.unreadable:
         yield error("image cannot be read", path, skips=path, details=image.unreadable)
+    if sample.blank_mask and known.masks[sample.blank_mask].anomalous:
+        yield error("good image has a mask with anomalous pixels", path, sample.blank_mask, skips=path)
     if sample.mask_path is None:
         return
     mask = known.masks[sample.mask_path]

@@ -1,6 +1,7 @@
-"""Predictions of many image files: found, read in threads while the model computes, and written as they come.
+"""Predictions of many image files: read in threads while the model computes, and written as they come.
 
-    summary = predict_files(detector, find_images(["photos/"]), writer_for(Path("scores.csv")), maps=None, workers=2)
+    found = find_images(["photos/"])                  # of utils.finding
+    summary = predict_files(detector, found, writer_for(Path("scores.csv")), maps=None, workers=2)
 
 Memory does not grow with the number of images, but for their names.
 """
@@ -8,7 +9,6 @@ Memory does not grow with the number of images, but for their names.
 from __future__ import annotations
 
 import csv
-import glob
 import io
 import json
 import os
@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from datasets.base import IMAGE_SUFFIXES, DataError
+from datasets.base import DataError
 from datasets.names import printable
 from datasets.problems import MOST_SHOWN, count
 from utils.cli import UsageError
 from utils.detector import Detection, Detector, Shown
+from utils.finding import Found
 from utils.misc import in_parallel, read_ahead
 from utils.predictions import PredictionError
 from utils.visualize import map_limits, save_heat_map
@@ -102,34 +103,6 @@ class Summary:
         return f"{', '.join(parts)}; {self.scored / self.seconds:.1f} images/s"
 
 
-def find_images(arguments: Iterable[str]) -> list[Path]:
-    """The image files that arguments name, each once: files, all images in folders, and what patterns match.
-
-    A file that is named is taken whatever it is called, and whether or not it is there: reading it will tell. Raises
-    UsageError if there is none.
-    """
-    found: dict[str, Path] = {}
-    for argument in arguments:
-        path = Path(argument).expanduser()
-        matched = [] if path.exists() else sorted(glob.glob(str(path), recursive=True))
-        for name in matched or [path]:
-            for image in _images_in(Path(name)):
-                found.setdefault(os.path.abspath(image), image)
-    if not found:
-        raise UsageError(f"no images in {', '.join(map(str, arguments))} ({', '.join(IMAGE_SUFFIXES)})")
-    return list(found.values())
-
-
-def _images_in(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
-        return
-    for folder, folders, files in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        names = sorted(name for name in files if not name.startswith("."))
-        yield from (Path(folder, name) for name in names if name.lower().endswith(IMAGE_SUFFIXES))
-
-
 def read_batches(
     detector: Detector, paths: Sequence[Path], workers: int
 ) -> Iterator[list[tuple[Path, Shown | DataError]]]:
@@ -167,11 +140,10 @@ def _why(path: Path, error: DataError | PredictionError) -> str:
     return str(error) if isinstance(error, DataError) else f"no score for {printable(path)}: {error}"
 
 
-def predict_files(
-    detector: Detector, paths: Sequence[Path], writer: Writer, maps: Path | None, workers: int
-) -> Summary:
-    """Predict every file, and write what is found as it comes; heat maps to `maps`."""
-    summary, started, limits = Summary(), time.perf_counter(), None
+def predict_files(detector: Detector, files: Found, writer: Writer, maps: Path | None, workers: int) -> Summary:
+    """Predict every file, and write what is found as it comes; heat maps to `maps`. What could not be looked into comes
+    last, as errors."""
+    summary, started, limits, paths = Summary(), time.perf_counter(), None, files.paths
     names = map_names(paths, maps) if maps else {}
     with writer as write, tqdm(total=len(paths), desc="predicting", unit="image", disable=None) as bar:
         for records in predict_batches(detector, paths, workers):
@@ -182,6 +154,9 @@ def predict_files(
                 write(record)
                 summary.add(record)
             bar.update(len(records))
+        for record in [Record(path, None, reason) for path, reason in files.unread.items()]:
+            write(record)
+            summary.add(record)
     summary.seconds = time.perf_counter() - started
     return summary
 

@@ -35,6 +35,8 @@ def usable_samples(
     samples, problems = checked.samples, checked.problems
     command = f"python scripts/check_data.py --data_root {shlex.quote(str(source.root))} --dataset {source.name}"
     errors = errors_among(problems)
+    if source.note:
+        print(f"note: {source.note}", file=sys.stderr)
     warn(problems, command)
     if not args.skip_bad:
         advice = "; --skip_bad goes on without such files" if all(problem.skips for problem in errors) else ""

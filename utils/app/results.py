@@ -16,7 +16,8 @@ from datasets.names import printable
 from datasets.problems import count
 from utils.cli import UsageError
 from utils.detector import Detector
-from utils.predicting import COLUMNS, Record, csv_line, find_images, predict_batches
+from utils.finding import find_images
+from utils.predicting import COLUMNS, Record, csv_line, predict_batches
 from utils.thresholds import images_needed, shortage
 
 MOST_IMAGES = 500  # in one table: their maps are kept, 256 KB each at 256 px
@@ -74,7 +75,8 @@ def images_below(root: Path, folder: str) -> dict[str, Path]:
     if not found:
         raise UsageError(f"there is no folder {folder!r} in {root.name}")
     try:
-        paths = find_images([str(inside)])
+        files = find_images([str(inside)], within=root)
+        paths = [*files.paths, *files.unread]
     except UsageError:
         paths = []
     named = name_files((path for path in paths if path.resolve().is_relative_to(root)), root)

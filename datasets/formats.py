@@ -1,0 +1,88 @@
+"""What a file is, by its name and its first bytes: an image that is read, one of a format that is not, or no image.
+
+    why_unread(Path("photo.heic"))          # "HEIC images are not read: convert ..."
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+# Formats that are not read, by suffix, and the Python package that opens them
+HEIC, AVIF, JPEG_2000 = ("HEIC", "pillow-heif"), ("AVIF", "pillow-avif-plugin"), ("JPEG 2000", "glymur")
+JPEG_XL, RAW, PHOTOSHOP = ("JPEG XL", "pillow-jxl-plugin"), ("raw camera", "rawpy"), ("Photoshop", "psd-tools")
+UNREAD = {
+    **dict.fromkeys((".heic", ".heif", ".heics", ".heifs", ".hif"), HEIC),
+    **dict.fromkeys((".avif", ".avifs"), AVIF),
+    **dict.fromkeys((".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".jpm"), JPEG_2000),
+    ".jxl": JPEG_XL,
+    **dict.fromkeys(
+        (".raw", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef",
+         ".srw", ".3fr", ".iiq", ".kdc", ".dcr", ".mrw", ".rwl", ".x3f", ".erf", ".mef", ".mos"),
+        RAW,
+    ),
+    **dict.fromkeys((".psd", ".psb"), PHOTOSHOP),
+    **dict.fromkeys((".exr", ".hdr"), ("high dynamic range", "imageio")),
+    **dict.fromkeys((".dcm", ".dicom"), ("DICOM", "pydicom")),
+    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), ("portable pixmap", "Pillow")),
+    **dict.fromkeys((".tga", ".pcx", ".sgi", ".ico", ".icns", ".xbm", ".xpm", ".dds", ".eps"), ("such", "Pillow")),
+    **dict.fromkeys((".svg", ".svgz", ".ai"), ("drawn", "CairoSVG")),
+}  # fmt: skip
+BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), HEIC),
+    **dict.fromkeys((b"avif", b"avis"), AVIF),
+    b"crx ": RAW,
+}  # of files that begin with a box "ftyp"
+UNREAD_HEADS = {
+    b"\x00\x00\x00\x0cjP  ": JPEG_2000,
+    b"\xff\x4f\xff\x51": JPEG_2000,
+    b"\x00\x00\x00\x0cJXL ": JPEG_XL,
+    b"\xff\x0a": JPEG_XL,
+    b"8BPS": PHOTOSHOP,
+}
+READ_HEADS = (
+    b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"GIF87a", b"GIF89a",
+)  # fmt: skip
+NO_IMAGES = (
+    ".txt", ".md", ".rst", ".log", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini", ".html",
+    ".htm", ".css", ".js", ".py", ".ipynb", ".sh", ".doc", ".docx", ".xls", ".xlsx", ".ods", ".odt", ".md5", ".sha256",
+)  # fmt: skip
+LONGEST_HEAD = 16  # bytes
+
+
+def why_unread(path: Path) -> str:
+    """Why a file is not read though it is an image, and what helps; "" if it is none of a format that is known so."""
+    found = UNREAD.get(path.suffix.lower()) or _format_of(read_head(path))
+    if not found:
+        return ""
+    name, package = found
+    return f"{name} images are not read: convert to PNG or JPEG, e.g. with the Python package {package}"
+
+
+def holds_image(path: Path) -> bool:
+    """Whether a file's first bytes are those of a format that is read."""
+    head = read_head(path)
+    return head.startswith(READ_HEADS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+
+
+def read_head(path: Path) -> bytes:
+    """The first bytes of a regular file; none of anything else, which might wait for ever, and where it fails."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return b""
+        with open(path, "rb", opener=_open_at_once) as file:
+            return file.read(LONGEST_HEAD)
+    except OSError:
+        return b""
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # if it has become a pipe since
+
+
+def _format_of(head: bytes) -> tuple[str, str] | None:
+    """The name and the package of a format that is not read."""
+    if head[4:8] == b"ftyp":
+        return BRANDS.get(head[8:12])
+    return next((found for start, found in UNREAD_HEADS.items() if head.startswith(start)), None)

@@ -1,0 +1,73 @@
+"""Which names of folders mean good images, which may mean them, and which are defects.
+
+    kind_of("OK"), kind_of("good_2"), kind_of("scratch")          # GOOD, UNCLEAR, DEFECT
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+GOOD, UNCLEAR, DEFECT = "good", "unclear", "defect"
+
+# Compared without regard to case, spaces, hyphens, underscores and dots: "Defect-free" is "defectfree".
+GOOD_NAMES = frozenset((
+    "good", "ok", "okay", "normal", "pass", "passed", "io", "nondefective", "nondefected", "nondefect", "nodefect",
+    "nodefects", "withoutdefect", "withoutdefects", "defectfree", "undefective", "nonanomalous", "nonanomaly",
+    "noanomaly", "noanomalies", "anomalyfree", "nonfaulty", "nofault", "nofaults", "faultfree", "flawless", "undamaged",
+    "nondamaged", "nodamage",
+))  # fmt: skip
+# May mean good, alone or with a number or a word that says nothing (good_1, clean parts), or say nothing:
+UNCLEAR_NAMES = GOOD_NAMES | frozenset((
+    "goods", "oks", "normals", "passes", "gut", "gute", "clean", "perfect", "reference", "references", "ref", "golden",
+    "gold", "negative", "negatives", "neg", "positive", "positives", "pos", "healthy", "intact", "fine", "correct",
+    "valid", "accept", "accepted", "acceptable", "approved", "mtfree", "nominal", "regular", "standard", "typical",
+    "conform", "conforming", "conformant", "sound", "true", "none", "nothing", "bon", "bonne", "bueno", "buena", "bien",
+    "buono", "buona", "bom", "goed", "normale", "normaal", "norma", "良品", "正常", "合格", "合格品", "ok品", "양품",
+    "정상", "unknown", "unlabeled", "unlabelled", "unsorted", "mixed", "misc", "various",
+))  # fmt: skip
+CERTAIN_WORDS = frozenset(("good", "ok", "okay", "normal", "goods"))  # ask wherever one of these is among others
+IMAGE_WORDS = frozenset((
+    "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "sample", "samples", "data", "all",
+    "test",
+))  # fmt: skip
+FILLERS = IMAGE_WORDS | frozenset((
+    "part", "parts", "piece", "pieces", "item", "items", "product", "products", "object", "objects", "set", "class",
+    "label", "type", "train", "training", "lot", "batch", "new", "old", "only", "very", "is", "the",
+))  # fmt: skip
+NEGATIONS = frozenset((
+    "no", "not", "non", "never", "un", "without", "nicht", "kein", "keine", "ohne", "sans", "zero",
+))  # fmt: skip
+DEFECT_WORDS = re.compile("(defect|anomal|fault|flaw|damage|error)")
+NEGATED = re.compile("(ab|a|sub|un|no|non|not|nicht)(good|ok|okay|normal)")
+WORDS = re.compile(r"[^\W\d_]+|\d+")
+ZERO = re.compile("(class|label)?0+")
+
+
+def kind_of(name: str) -> str:
+    """GOOD for a name that usually means good images, UNCLEAR for one that may, DEFECT for any other."""
+    whole = simplify(name)
+    if whole in GOOD_NAMES:
+        return GOOD
+    words = [word.casefold() for word in WORDS.findall(_split_camel_case(unicodedata.normalize("NFKC", name)))]
+    told = [word for word in words if word not in FILLERS and not word.isdigit()]
+    if whole in UNCLEAR_NAMES or "".join(told) in UNCLEAR_NAMES or ZERO.fullmatch(whole) or whole.endswith("free"):
+        return UNCLEAR
+    if not told and not IMAGE_WORDS.isdisjoint(words):
+        return UNCLEAR  # "images"
+    negated = not NEGATIONS.isdisjoint(words)
+    if negated and any(DEFECT_WORDS.match(word) for word in words):
+        return UNCLEAR  # "no visible defects"
+    if negated or NEGATED.search(whole):
+        return DEFECT
+    certain = not CERTAIN_WORDS.isdisjoint(words) or whole.startswith(("good", "normal"))
+    return UNCLEAR if certain or whole.endswith(("good", "normal")) else DEFECT
+
+
+def simplify(name: str) -> str:
+    """A name without what people vary: case, spaces, hyphens, underscores, dots, and forms of the same character."""
+    return re.sub(r"[\s_.\-]+", "", unicodedata.normalize("NFKC", name).casefold())
+
+
+def _split_camel_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
