@@ -15,7 +15,7 @@ from types import ModuleType
 from datasets import folder, mvtec, mvtec3d, visa
 from datasets.base import DataError, Sample
 from datasets.folders import list_folders
-from datasets.names import printable
+from datasets.names import misfit_of, printable
 from datasets.problems import Problem, raise_errors
 from datasets.unused import find_outside
 
@@ -78,6 +78,7 @@ def open_dataset(root: str | Path, name: str = "auto", categories: Sequence[str]
         raise DataError(f"no category of the layout {name!r} in {root} (looked for {looked_for}){_hint(root, name)}")
     known = DATASETS[name].CATEGORIES
     if categories is None:
+        _check_names(root, found)
         return DataSource(name, root, tuple(found), tuple(c for c in known if c not in found), note)
     there = f"{root} ({name}) has: {', '.join(map(printable, found))}"
     unknown = [c for c in categories if c not in found and c not in known]
@@ -87,6 +88,7 @@ def open_dataset(root: str | Path, name: str = "auto", categories: Sequence[str]
     chosen = tuple(c for c in found if c in categories)
     if not chosen:
         raise DataError(f"none of the categories asked for ({', '.join(categories)}) is on disk; {there}")
+    _check_names(root, chosen)
     return DataSource(name, root, chosen, tuple(c for c in known if c in categories and c not in found), note)
 
 
@@ -97,6 +99,13 @@ def detect_layout(root: Path) -> str:
     """
     _check_root(root)
     return _decide(root)[0]
+
+
+def _check_names(root: Path, categories: Sequence[str]) -> None:
+    for category in categories:
+        if reason := misfit_of(category):
+            raise DataError(f"no category can be called {printable(category)!r}, as a folder in {root} is: {reason}; "
+                            "rename it, or choose others with --categories")  # fmt: skip
 
 
 def _check_root(root: Path) -> None:

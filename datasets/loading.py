@@ -117,19 +117,26 @@ def spread_masks(samples: Sequence[Sample], masks: Tensor) -> Tensor | None:
 
 
 def hold_out(
-    samples: Sequence[Sample], share: float, seed: int = HOLD_OUT_SEED
+    samples: Sequence[Sample], share: float, seed: int = HOLD_OUT_SEED, same: Sequence[str] | None = None
 ) -> tuple[list[Sample], list[Sample]]:
     """Training samples in two: those to train on, and a share of them held out, at least one; both in their order.
 
-    The choice depends on their number, the share and `seed` alone. Raises DataError if none would be left to train on.
+    same: a word for each, equal ones for copies of an image: they stay together, and of those held out the first alone
+    is used. The choice depends on the number of different images, the share and `seed` alone. Raises DataError if none
+    would be left to train on.
     """
-    count = max(1, round(share * len(samples)))
-    if count >= len(samples):
-        raise DataError(f"{len(samples)} training images are too few to hold {share:.0%} of them out")
-    chosen = set(np.random.default_rng(seed).permutation(len(samples))[:count].tolist())
+    copies: dict[object, list[int]] = {}
+    for index, word in enumerate(same or range(len(samples))):
+        copies.setdefault(word, []).append(index)
+    groups = list(copies.values())
+    count = max(1, round(share * len(groups)))
+    if count >= len(groups):
+        raise DataError(f"{len(groups)} training images are too few to hold {share:.0%} of them out")
+    chosen = [groups[place] for place in np.random.default_rng(seed).permutation(len(groups))[:count]]
+    used, left_out = {group[0] for group in chosen}, {index for group in chosen for index in group}
     return (
-        [sample for index, sample in enumerate(samples) if index not in chosen],
-        [sample for index, sample in enumerate(samples) if index in chosen],
+        [sample for index, sample in enumerate(samples) if index not in left_out],
+        [sample for index, sample in enumerate(samples) if index in used],
     )
 
 

@@ -9,7 +9,21 @@ from __future__ import annotations
 
 from os import PathLike
 
+TAKEN = ("teacher.pt",)  # beside the categories' folders in a run
+TAKEN_ROWS = ("Mean",)  # beside their rows in tables
+
 
 def printable(name: str | PathLike) -> str:
     r"""A name with each character that cannot be seen (other than the space) as an escape, e.g. a line break as \n."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(name))
+
+
+def misfit_of(name: str) -> str:
+    """Why a category, or what else a folder is named after, cannot be called so; "" if it can."""
+    if name in ("", ".", "..") or "/" in name or "\\" in name:
+        return "it is no name of a folder"
+    if not name.isprintable():
+        return "it holds characters that cannot be printed"
+    if name.casefold() in TAKEN or name in TAKEN_ROWS:
+        return "a run has something else of that name"
+    return ""

@@ -3,10 +3,12 @@
     content = read_file("stage2.pt")                               # what torch.save writes; tensors stay in the file
     content = read_file("resnet18.pth", legacy=True)               # or torch's format from before 1.6
     reason = describe_misfit(part.state_dict(), content["part"])   # "" if the tensors can be copied
+    word = fingerprint({"part": part.state_dict()})                # another one where any number is another
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import pickletools
@@ -36,7 +38,8 @@ def read_file(path: str | Path, legacy: bool = False) -> dict:
     """A dict saved by torch, its tensors on the CPU and in the file until they are copied.
 
     The file must be as torch.save writes it: a zip file of entries that are not compressed, with nothing but tensors
-    and plain values. legacy: torch's format from before 1.6 will do too; its tensors are in memory.
+    and plain values, whose checksums are right. legacy: for files of others; torch's format from before 1.6 will do
+    too, its tensors in memory, and checksums, which torch need not write, are not looked at.
 
     Raises WeightsError naming the file if it cannot be read or holds anything else; no code in it is run.
     """
@@ -45,7 +48,7 @@ def read_file(path: str | Path, legacy: bool = False) -> dict:
             zipped = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
             if not zipped and not legacy:
                 raise ValueError("it is empty" if file.tell() == 0 else "it is no zip file, as torch.save writes them")
-            _check_zip(file) if zipped else _check_legacy(file)
+            _check_zip(file, with_sums=not legacy) if zipped else _check_legacy(file)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:  # its message advises to run the code
         raise WeightsError(f"cannot read {path}: it is damaged, or holds more than tensors and plain values") from error
@@ -72,12 +75,22 @@ def describe_misfit(own: Mapping[str, Tensor], state: object) -> str:
     return "; ".join(reasons[:SHOWN]) + more
 
 
+def fingerprint(parts: Mapping[str, Mapping[str, Tensor]]) -> str:
+    """The tensors of state dicts as one word: SHA-256 over their names, kinds of numbers, shapes and numbers."""
+    sha256 = hashlib.sha256()
+    for part, state in sorted(parts.items()):
+        for name, tensor in sorted(state.items()):
+            sha256.update(f"{part} {name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            sha256.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return sha256.hexdigest()
+
+
 def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _check_zip(file: IO[bytes]) -> None:
-    """ValueError or zipfile.BadZipFile for a zip file that torch.save does not write."""
+def _check_zip(file: IO[bytes], with_sums: bool) -> None:
+    """ValueError or zipfile.BadZipFile for a zip file that torch.save does not write, or that changed since."""
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         pickles = [entry for entry in entries if entry.filename.lower().endswith(".pkl")]
@@ -93,6 +106,8 @@ def _check_zip(file: IO[bytes]) -> None:
         for entry in pickles:
             with archive.open(entry) as content:
                 _check_pickle(content)
+        if with_sums and (damaged := archive.testzip()):
+            raise ValueError(f"it is damaged: {damaged} in it has another checksum than when it was written")
 
 
 def _check_legacy(file: IO[bytes]) -> None:

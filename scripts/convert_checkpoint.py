@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils.missing  # noqa: F401
 from datasets import DATASETS, detect_layout
-from datasets.names import printable
+from datasets.names import misfit_of, printable
 from utils.cli import UsageError, image_size, run_model_command, user_path
 from utils.runs import check_settings, open_run, read_config, stage_path
 
@@ -60,6 +60,8 @@ def from_official(args: argparse.Namespace) -> None:
     from utils.given_runs import official_folder
     from utils.official_runs import convert, find_checkpoints, official_settings
 
+    if args.category and (reason := misfit_of(args.category)):
+        raise UsageError(f"--category {printable(args.category)}: {reason}")
     single = (args.stage1, args.stage2)
     if args.checkpoints and not any(single):
         folder = official_folder(args.checkpoints) or args.checkpoints

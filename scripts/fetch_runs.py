@@ -5,7 +5,8 @@ them.
     python scripts/fetch_runs.py --store s3://bucket/sweep --output one --tasks mvtec/aand/seed0/bottle
 
 Makes a run folder OUTPUT/DATASET-METHOD with seedN/ in it, as train.py --seeds would have, and prints their names.
-Every file is compared with the checksum that it was stored under.
+Every file is compared with the checksum that it was stored under. A task that cannot be used does not stop the others:
+it is named at the end, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils.missing  # noqa: F401
+from datasets.names import printable
 from utils.cli import run_command, user_path
+from utils.remote_runs import completed_keys
 from utils.runs import RunError
 from utils.store import Store, StoreError
 from utils.sweep.results import gather
@@ -37,7 +40,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    print(*gather(Store(args.store), args.output, keys=args.tasks), sep="\n")
+    store = Store(args.store)
+    runs, skipped = gather(store, args.output, keys=args.tasks)
+    finished = completed_keys(store) if args.tasks else []
+    skipped |= {task: "it is not finished" for task in args.tasks if task not in finished}
+    print(*runs, sep="\n")
+    for task, reason in skipped.items():
+        print(f"error: {printable(task)}: {reason}", file=sys.stderr)
+    sys.exit(bool(skipped))
 
 
 if __name__ == "__main__":

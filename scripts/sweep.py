@@ -108,7 +108,7 @@ def look(plan: Plan, store: Store, given: float | None) -> tuple[set[str], Estim
     done, estimate = set(completed_keys(store)), Estimate(given)
     for task in plan.tasks:
         content = completed(store, task.key) if task.key in done else None
-        if content:
+        if content and "seconds" in content:
             estimate.add(task.method, content["seconds"], task.image_epochs)
     return done, estimate
 

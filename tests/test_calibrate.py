@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from datasets.base import DataError
 from datasets.loading import CALIBRATION_SEED, hold_out
 from tests.commands import ASIDE, OWN, run_calibrate, run_predict, run_train, same_weights, scores_of
 from tests.trees import good_image, write_image
 from utils.interruption import Interrupted
-from utils.runs import thresholds_path
+from utils.runs import RunError, thresholds_path, training_images_path
 from utils.thresholds import read_thresholds
+from utils.training_images import digests_of, keep_training_images, read_training_images
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -44,8 +48,8 @@ def test_images_kept_aside_are_not_trained_on_nor_held_out_for_anything_else(own
     for name in ("first", "second"):
         data = shutil.copytree(own.data, tmp_path / name / "data")
         if name == "second":
-            for path in aside(data):
-                write_image(path, good_image(np.random.default_rng(99), 96))
+            for number, path in enumerate(aside(data)):
+                write_image(path, good_image(np.random.default_rng(99 + number), 96))
         assert run_train(tmp_path / name, "--data_root", data, *options).status == 0
     first, second = tmp_path / "first/run", tmp_path / "second/run"
     assert same_weights(first, second, "widget")
@@ -139,6 +143,97 @@ def test_calibrations_that_cannot_be(plain, arguments, message):
 def test_images_of_the_training_are_refused(plain, trained):
     result = run_calibrate(plain, "run", "--categories", "tile", "--images", trained.data / "tile/train/good")
     assert result.status == 2 and "4 images of the training data" in result.errors[0]
+
+
+def copies(folder: Path, paths: list[Path], suffix: str = ".png") -> Path:
+    """The images in other files, under other names."""
+    for number, path in enumerate(paths):
+        with Image.open(path) as image:
+            (folder / f"copy{number}").mkdir(parents=True, exist_ok=True)
+            image.save(folder / f"copy{number}/x{suffix}", compress_level=1)
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff"])
+def test_copies_of_training_images_are_refused(plain, trained, suffix):
+    folder = copies(plain / "copies", sorted((trained.data / "tile/train/good").iterdir())[:2], suffix)
+    result = run_calibrate(plain, "run", "--categories", "tile", "--images", folder, "good")
+    named = f"--images: 2 images of the training data, e.g. {folder}/copy0/x{suffix}, {folder}/copy1/x{suffix}: "
+    assert result.status == 2 and named in result.errors[0]
+    assert not thresholds_path(plain / "run", "tile").exists()
+
+
+def test_a_run_knows_its_training_images_when_they_are_gone(plain, trained):
+    """And one from before does not: then the data are looked at, and where they are gone it is said."""
+    folder = copies(plain / "copies", sorted((trained.data / "tile/train/good").iterdir()))
+    config = json.loads((plain / "run/config.json").read_text())
+    command = ("run", "--categories", "tile", "--images", folder)
+    for root, kept, status in [("gone", True, 2), (trained.data, False, 2), ("gone", False, 0)]:
+        (plain / "run/config.json").write_text(json.dumps(config | {"data_root": str(root)}))
+        if not kept:
+            training_images_path(plain / "run", "tile").unlink(missing_ok=True)
+        result = run_calibrate(plain, *command)
+        assert result.status == status, result.err
+        assert ("4 images of the training data" in result.err) == (status == 2)
+        assert ("warning: run does not say which images it was trained on" in result.err) == (status == 0)
+
+
+def test_the_digests_are_those_of_the_images_that_training_saw(own, plain, trained):
+    content = json.loads(training_images_path(own.run, "widget").read_text())
+    expected = set(digests_of(train_paths(own.data), 1, own.cwd / "none").values())
+    set_aside = set(digests_of(aside(own.data), 1, own.cwd / "none").values())
+    assert len(expected) == 10 and len(set_aside) == 4
+    assert content["digests"] == sorted(expected - set_aside)
+    shutil.copytree(own.run, plain / "own")
+    assert run_calibrate(plain, "own", "--images", *aside(own.data), "--far", 0.3).status == 0
+    path = training_images_path(plain / "run", "tile")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"made_by": "another decoder"}))
+    assert read_training_images(plain / "run", "tile") is None
+    for text in ("{", "[]", '{"digests": [3]}', '{"digests": "x"}', "{}"):
+        path.write_text(text)
+        with pytest.raises(RunError, match=r"training_images\.json cannot be read"):
+            read_training_images(plain / "run", "tile")
+    path.unlink()
+    for digests in (["b", "a"], ["c", "a"]):
+        keep_training_images(plain / "run", "tile", digests)
+    assert read_training_images(plain / "run", "tile") == {"a", "b", "c"}
+
+
+def test_copies_among_the_images_count_once(plain):
+    copies(plain / "good", [plain / "good/3.png"])
+    result = run_calibrate(plain, "run", "--categories", "tile", "--images", "good", "--far", 0.3)
+    assert result.status == 0
+    assert "warning: 1 image left out, being copies of others: good/copy0/x.png equals good/3.png" in result.err
+    assert len(read_thresholds(plain / "run", "tile").scores) == 9
+
+
+def test_copies_of_an_image_stay_on_one_side():
+    """Ten files of six images: a b c a d e f a b f. Of two images held out, the first file alone is used."""
+    words = list("abcadefabf")
+    train, held_out = hold_out(list(range(10)), 1 / 3, 5, words)
+    assert len(held_out) == 2 and held_out == sorted(held_out)
+    assert all(words.index(words[place]) == place for place in held_out)
+    assert train == [place for place, word in enumerate(words) if word not in {words[p] for p in held_out}]
+    chosen = np.random.default_rng(5).permutation(6)[:2]
+    assert {words[place] for place in held_out} == {"abcdef"[place] for place in chosen}
+    assert hold_out(list(range(10)), 0.3, 5, list("0123456789")) == hold_out(list(range(10)), 0.3, 5)
+    with pytest.raises(DataError, match="1 training images are too few"):
+        hold_out([1, 2, 3], 0.3, 5, ["a", "a", "a"])
+
+
+def test_images_kept_aside_have_no_copy_in_training(own, tmp_path):
+    data = shutil.copytree(own.data, tmp_path / "data")
+    first = aside(data)[0]
+    for number in range(3):
+        shutil.copy(first, data / f"widget/train/good/copy{number}.png")
+    result = run_train(tmp_path, "--data_root", data, *OWN, *ASIDE, "--method", "rd4ad", "--output", "run")
+    assert result.status == 0
+    seen = read_training_images(tmp_path / "run", "widget")
+    kept = read_thresholds(tmp_path / "run", "widget").scores
+    assert len(kept) == 4 and len(seen) == 6  # ten images, in thirteen files
+    digest = digests_of([first], 1, tmp_path / "none")[first]
+    assert ("3 images left out, being copies of held out ones" in result.err) == (digest not in seen)
 
 
 def test_every_seed_gets_thresholds_of_its_own(seeded, plain):

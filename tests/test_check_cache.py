@@ -91,21 +91,26 @@ DAMAGES = {
     "a list": lambda text: "[]",
     "foreign": lambda text: '{"image": {}, "mask": {}}',
     "another Pillow": lambda text: text.replace("Pillow ", "Pillow 0."),
+    "another digest": lambda text: text.replace(json.loads(text)["image"].popitem()[1][4], "0" * 32),
+    "no checksum": lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "checksum"}),
     "no rows": lambda text: json.dumps(json.loads(text) | {"mask": {"x": None}}),
     "other types": lambda text: json.dumps(json.loads(text) | {"mask": {"x": [1, 2, "3", 4, "", True, ""]}}),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_cache_is_written_anew(tmp_path, opened, damage):
+def test_a_damaged_cache_is_written_anew(tmp_path, opened, capsys, damage):
     root, path = make_one(tmp_path), tmp_path / "cache/checks.json"
     check(root)
     whole = path.read_text()
     path.write_text(DAMAGES[damage](whole), errors="surrogateescape")
     opened.take()
+    capsys.readouterr()
     assert check(root) == []
     assert opened.take() == ALL
     assert path.read_text() == whole
+    said = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "is damaged" in line]
+    assert said == [f"{path} is damaged; it is made anew"] * (damage != "another Pillow")
     assert [file.name for file in path.parent.iterdir()] == ["checks.json"]
 
 

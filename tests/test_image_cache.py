@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +19,7 @@ import torch
 from datasets.base import DataError, load_image
 from datasets.foreground import RULES, Rule, fg_mask_path
 from datasets.loading import image_files, mask_files, texture_files, training_files
+from tests.commands import ROOT
 from tests.stores import CACHES, SIZE, cache_files, counted, expected, store, write_noise
 from tests.trees import write_image
 
@@ -77,23 +81,85 @@ def test_a_deleted_folder_is_made_anew(tmp_path):
         assert torch.equal(images, expected(paths))  # on Linux, what is mapped stays
 
 
-@pytest.mark.parametrize("damage", ["empty", "header cut", "pixels cut", "rubbish", "other shape", "other type"])
-def test_a_damaged_cache_file_is_named(tmp_path, damage):
+DAMAGES = [
+    "empty", "header cut", "pixels cut", "rubbish", "other shape", "other type", "half zero", "one bit", "header bit",
+    "not sealed", "as numpy writes it",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_file_is_named_and_made_anew(tmp_path, capsys, damage):
     paths = write_noise(tmp_path, 3)
     store(tmp_path).open({0: [image_files(paths)]})
     (path,) = cache_files(tmp_path)
     whole = path.read_bytes()
+    assert len(whole) == 128 + 3 * SIZE * SIZE * 3 + 14
+    half = 128 + 288  # the header and half of the numbers
     if damage.startswith("other"):
         array = np.load(path)
         np.save(path, array[:2] if damage == "other shape" else array.astype(np.int8))
     else:
-        content = {"empty": b"", "header cut": whole[:40], "pixels cut": whole[:-1], "rubbish": b"?" * len(whole)}
-        path.write_bytes(content[damage])
-    with pytest.raises(DataError, match=f"the cache file {path} .*delete it"):
-        store(tmp_path).open({0: [image_files(paths)]})
-    path.unlink()
-    (images,) = store(tmp_path).open({0: [image_files(paths)]})(0)
-    assert torch.equal(images, expected(paths))
+        path.write_bytes({
+            "empty": b"", "header cut": whole[:40], "pixels cut": whole[:-1], "rubbish": b"?" * len(whole),
+            "half zero": whole[:half] + bytes(288) + whole[-14:], "not sealed": whole[:-14] + bytes(14),
+            "one bit": whole[:200] + bytes([whole[200] ^ 1]) + whole[201:], "as numpy writes it": whole[:-14],
+            "header bit": whole[:100] + b"!" + whole[101:],
+        }[damage])  # fmt: skip
+    capsys.readouterr()
+    for times in (1, 0):
+        files, calls = counted(image_files(paths))
+        (images,) = store(tmp_path).open({0: [files]})(0)
+        assert torch.equal(images, expected(paths))
+        assert sum(calls.values()) == 3 * times  # read anew once
+        lines = [line for line in capsys.readouterr().err.splitlines() if "is damaged" in line]
+        assert len(lines) == times and all(f"the cache file {path} is damaged (" in line for line in lines)
+    assert path.read_bytes() == whole
+
+
+def test_the_checksum_by_hand(tmp_path):
+    store(tmp_path).open({0: [image_files(write_noise(tmp_path, 2))]})
+    (path,) = cache_files(tmp_path)
+    content = path.read_bytes()
+    assert content[-14:] == b"crc32 %08x" % zlib.crc32(content[:-14])
+    assert np.load(path).shape == (2, SIZE, SIZE, 3)  # still a file of NumPy's
+
+
+def test_a_cache_that_is_deleted_while_it_is_used_is_made_anew(tmp_path):
+    paths = write_noise(tmp_path, 4)
+    stacks = store(tmp_path).open({"a": [image_files(paths[:2])], "b": [image_files(paths[2:])]})
+    shutil.rmtree(tmp_path / "cache")
+    assert torch.equal(stacks("b")[0], expected(paths[2:]))
+
+
+def test_images_that_change_while_their_cache_is_used_are_not_missed(tmp_path):
+    paths = write_noise(tmp_path, 2)
+    before = expected(paths)
+    stacks = store(tmp_path).open({0: [image_files(paths)]})
+    paths[0].unlink()
+    assert torch.equal(stacks(0)[0], before)
+
+
+def test_many_groups_need_few_open_files(tmp_path):
+    """350 categories of three kinds of files each, where a process may have 256 files open."""
+    code = """
+import resource, sys
+from pathlib import Path
+from datasets.loading import image_files, mask_files, texture_files
+from utils.image_store import ImageStore
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+folder = Path(sys.argv[1])
+paths = [[folder / f"{n}.png"] for n in range(350)]
+for _ in range(2):
+    store = ImageStore(8, workers=2, cache="disk", folder=folder / "cache")
+    groups = {n: [image_files(path), mask_files(path), texture_files(path)] for n, path in enumerate(paths)}
+    stacks = store.open(groups)
+    print(sum(int(stacks(n)[0].sum()) for n in groups))
+"""
+    paths = write_noise(tmp_path, 350)
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(int(expected(paths).long().sum()))] * 2
 
 
 # Reading that fails, and reading at the same time

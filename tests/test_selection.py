@@ -193,8 +193,9 @@ def test_held_out_images_are_not_trained_on(tmp_path):
     held_out = hold_out(train, 0.5)[1]
     options = ("--data_root", data, *TINY, *SELECT, "--epochs_stage2", 1, "--output")
     assert run_train(tmp_path, *options, "first").status == 0
+    rng = np.random.default_rng(99)
     for sample in held_out:
-        write_image(sample.image_path, good_image(np.random.default_rng(99), 32))
+        write_image(sample.image_path, good_image(rng, 32))
     assert run_train(tmp_path, *options, "second").status == 0
     assert same_weights(tmp_path / "first", tmp_path / "second", "bottle")
     for sample in train:

@@ -301,7 +301,7 @@ def test_an_array_job_does_one_task_after_another(trained, tmp_path):
     assert f"{key}: done, attempt 0002-" in done.stdout
     again = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert f"{key}: done, attempt 0002-" in again.stdout
-    [run] = gather(store, tmp_path / "runs")
+    [run] = gather(store, tmp_path / "runs").runs
     assert same_weights(run / "seed0", trained.aand, "tile")
     assert re.search("tile: (already trained|stage 1 (goes on|already trained))", (run / "seed0/log.txt").read_text())
     assert not list((tmp_path / "scratch").rglob("*.pt"))
@@ -322,13 +322,14 @@ def test_nothing_is_gathered_over_a_run_or_of_an_empty_store(tmp_path):
     (tmp_path / "run").mkdir()
     results = {"categories": {"a": {"image_auroc": 0.5}}, "mean": {"image_auroc": 0.5}, "seed": 0, "protocol": {},
                "settings": {"categories": ["a"], "skipped": {}}, "training": {}, "testing": {}, "seconds": {"a": {}},
-               "test_files": {"a": {}}, "selected_epochs": {}, "published_protocol": {}, "skipped": {}}  # fmt: skip
+               "test_files": {"a": {"count": 1, "sha256": "0"}}, "selected_epochs": {}, "published_protocol": {},
+               "skipped": {}}  # fmt: skip
     for name, value in (("b", 1.0), ("a", 0.5)):
         text = json.dumps(results).replace('"a"', f'"{name}"').replace("0.5", str(value))
         (tmp_path / "run/results.json").write_text(text)
         key = f"data/aand/seed0/{name}"
         Attempt.begin(store, key).finish(tmp_path / "run", tmp_path / "staging", {"seconds": 1.0})
-    [run] = gather(store, tmp_path / "runs")
+    [run] = gather(store, tmp_path / "runs").runs
     for folder in (run, run / "seed0"):
         found = json.loads((folder / "results.json").read_text())
         assert found["categories"] == {"a": {"image_auroc": 0.5}, "b": {"image_auroc": 1.0}}
@@ -337,7 +338,7 @@ def test_nothing_is_gathered_over_a_run_or_of_an_empty_store(tmp_path):
     assert list(found["tasks"]) == ["a", "b"]
     with pytest.raises(RunError, match="data-aand is there already"):
         gather(store, tmp_path / "runs")
-    [run] = gather(store, tmp_path / "one", keys=["data/aand/seed0/b"])
+    [run] = gather(store, tmp_path / "one", keys=["data/aand/seed0/b"]).runs
     assert list(json.loads((run / "results.json").read_text())["categories"]) == ["b"]
     with pytest.raises(RunError, match="no finished task of those asked for"):
         gather(store, tmp_path / "two", keys=["data/aand/seed1/b"])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from datasets import open_dataset
 from datasets.base import DataError
+from datasets.names import printable
 from datasets.problems import MOST_SHOWN, count
 from utils.cli import UsageError
 from utils.detector import Detector, Shown, calibrate_detector, load_detector, pick_category
@@ -19,15 +19,18 @@ from utils.finding import find_images
 from utils.predicting import read_batches
 from utils.runs import RunError, read_config, seed_folders, trained_categories
 from utils.thresholds import GIVEN, Thresholds, read_thresholds, shortage, write_thresholds
+from utils.training_images import digests_of, read_training_images
 
+CACHE_DIR = Path("cache")  # of train.py, by default: files that it knows need not be opened again
+MOST_NAMED = 3  # images that an error names
 Set = tuple[Path, str, Thresholds]  # run folder, category, what was written
 
 
 def calibrate_run(args: argparse.Namespace) -> Iterator[Set]:
     """Set the thresholds of one category, for every seed of the run, by the good images of --images.
 
-    Raises RunError if it is not clear which category, UsageError for images of the training, DataError listing those
-    that cannot be read; nothing is written then.
+    Copies of an image count once. Raises RunError if it is not clear which category, UsageError for images of the
+    training, DataError listing those that cannot be read; nothing is written then.
     """
     if args.categories and len(args.categories) > 1:
         raise UsageError("--images are of one category: give one --categories")
@@ -37,11 +40,15 @@ def calibrate_run(args: argparse.Namespace) -> Iterator[Set]:
     if found.note():
         print(found.note(), file=sys.stderr)
     folders = seed_folders(args.run)
-    refuse_training_images(folders[0], category, paths)
+    digests = digests_of(paths, args.workers, CACHE_DIR)
+    refuse_training_images(folders, category, digests, args.workers)
+    paths = without_copies(digests)
     warn(len(paths), args.far, category)
     for folder in folders:
-        detector = load_detector(folder, category, device=args.device, batch_size=args.batch_size)
-        thresholds = calibrate_detector(detector, read_all(detector, paths, args.workers), args.far, GIVEN)
+        how = {"device": args.device, "batch_size": args.batch_size, "with_thresholds": False}
+        detector, names = load_detector(folder, category, **how), []
+        images = read_all(detector, paths, args.workers, names)
+        thresholds = calibrate_detector(detector, images, args.far, GIVEN, names)
         write_thresholds(folder, category, thresholds)
         yield folder, category, thresholds
 
@@ -67,29 +74,56 @@ def warn(images: int, far: float, category: str) -> None:
         print(f"warning: {category}: {text}", file=sys.stderr)
 
 
-def refuse_training_images(folder: Path, category: str, paths: Sequence[Path]) -> None:
-    """UsageError if images are of the run's training data, as far as these are still where they were: what a model was
-    trained on scores too low."""
-    config = read_config(folder)
-    try:
-        trained = open_dataset(config["data_root"], config["dataset"], [category]).samples(category, "train")
-    except (DataError, OSError):
-        return
-    known = {os.path.realpath(sample.image_path) for sample in trained}
-    same = [path for path in paths if os.path.realpath(path) in known]
+def refuse_training_images(
+    folders: Sequence[Path], category: str, digests: Mapping[Path, str], workers: int
+) -> None:
+    """UsageError if images are those of the training, under whatever names: what a model was trained on scores too low.
+
+    Runs from before do not say what they were trained on: then the training data are looked at, where they are.
+    """
+    known = [read_training_images(folder, category) for folder in folders]
+    trained = set().union(*(seen for seen in known if seen is not None))
+    if None in known:
+        trained |= digests_of_data(folders[0], category, workers)
+    same = [path for path, digest in digests.items() if digest and digest in trained]
     if same:
+        named = ", ".join(printable(path) for path in same[:MOST_NAMED])
         raise UsageError(
-            f"--images: {count(len(same), 'image')} of the training data, e.g. {same[0]}: thresholds need images that "
+            f"--images: {count(len(same), 'image')} of the training data, e.g. {named}: thresholds need images that "
             "training has not seen; train with --calibration to keep some aside"
         )
 
 
-def read_all(detector: Detector, paths: Sequence[Path], workers: int) -> Iterator[np.ndarray]:
-    """All images in batches uint8 (N, S, S, 3) as the model is shown them; a DataError at the end lists those that
-    cannot be read."""
+def digests_of_data(folder: Path, category: str, workers: int) -> set[str]:
+    """Of the training images as far as they are still where they were; where not, stderr says so."""
+    config = read_config(folder)
+    try:
+        samples = open_dataset(config["data_root"], config["dataset"], [category]).samples(category, "train")
+    except (DataError, OSError):
+        data = printable(config["data_root"])
+        print(f"warning: {folder} does not say which images it was trained on, and they are not in {data} any more: "
+              "make sure yourself that --images are others", file=sys.stderr)  # fmt: skip
+        return set()
+    return set(digests_of([sample.image_path for sample in samples], workers, CACHE_DIR).values())
+
+
+def without_copies(digests: Mapping[Path, str]) -> list[Path]:
+    """The images, each once; stderr names the copies."""
+    first: dict[str, Path] = {}
+    paths = [path for path, digest in digests.items() if first.setdefault(digest or str(path), path) == path]
+    if copies := [path for path in digests if path not in paths]:
+        example = f"{printable(copies[0])} equals {printable(first[digests[copies[0]]])}"
+        print(f"warning: {count(len(copies), 'image')} left out, being copies of others: {example}", file=sys.stderr)
+    return paths
+
+
+def read_all(detector: Detector, paths: Sequence[Path], workers: int, names: list[Path]) -> Iterator[np.ndarray]:
+    """All images in batches uint8 (N, S, S, 3) as the model is shown them, whose names are added to `names`; a
+    DataError at the end lists those that cannot be read."""
     problems = []
     for batch in read_batches(detector, paths, workers):
         problems += [str(content) for _, content in batch if not isinstance(content, Shown)]
+        names += [path for path, content in batch if isinstance(content, Shown)]
         shown = [content.pixels for _, content in batch if isinstance(content, Shown)]
         if shown:
             yield np.stack(shown)

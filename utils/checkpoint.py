@@ -4,29 +4,36 @@
     checkpoints/<category>/stage1.pt     the amplification (AAND only)
     checkpoints/<category>/stage2.pt     the student: bottleneck and decoder; of some recipes the calibration
 
-Each file is {"settings": {..., "category"}, "seconds": training time, <part>: state dict, ...}.
+Each file is {"settings": {..., "category"}, "seconds": training time, <part>: state dict, ...}; those of a stage also
+hold "made_with": the seed, and what the files are that they were trained upon, by which other ones are told.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from datasets.view import View
 from models import WeightsError
 from models.aand import AAND
 from models.amplification import AmplifiedTeacher
 from models.teacher import PretrainedTeacher, build_teacher
-from models.tensor_files import describe_misfit, read_file
+from models.tensor_files import describe_misfit, fingerprint, read_file
 from utils.misc import atomic_write
+from utils.predictions import probe_image
 from utils.recipes import recipe_of
-from utils.runs import CheckpointError, stage_path, teacher_path
+from utils.runs import CheckpointError, stage_path, teacher_path, view_path
 
 MODEL_SETTINGS = ("method", "backbone", "image_size")  # what a checkpoint must share with the model it is loaded into
+PROBE_SIZE = 256  # pixels at most: numbers that make NaN do so at any size
+
+MadeWith = Mapping[str, Any]  # "seed" -> its number, names of files -> what is in them
 
 
 def build_model(pretrained: PretrainedTeacher, method: str, calibrated: bool = False) -> AAND:
@@ -37,10 +44,13 @@ def build_model(pretrained: PretrainedTeacher, method: str, calibrated: bool = F
 
 def save_checkpoint(
     path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any], seconds: float,
-    category: str | None = None,
+    category: str | None = None, made_with: MadeWith | None = None,
 ) -> None:  # fmt: skip
-    """Write the state of `parts` and the settings that the model depends on; the teacher's file is of no category."""
+    """Write the state of `parts`, the settings that the model depends on, and what the stage was trained upon; the
+    teacher's file is of no category, and made with nothing."""
     content = {"settings": {key: settings[key] for key in MODEL_SETTINGS} | {"category": category}, "seconds": seconds}
+    if made_with:
+        content["made_with"] = dict(made_with)
     save_tensors(path, content | {name: part.state_dict() for name, part in parts.items()})
 
 
@@ -54,12 +64,14 @@ def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(
-    path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any], category: str | None = None
-) -> float:
+    path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any], category: str | None = None,
+    beside: MadeWith | None = None,
+) -> float:  # fmt: skip
     """Load `parts` strictly from a file of `save_checkpoint`; returns the seconds its training took.
 
-    Raises CheckpointError for a file that is missing or unreadable, was made with other settings or for another
-    category, or does not fit: in names, shapes or kinds of numbers, or with numbers that are not finite.
+    beside: the seed and the files that it is used with. Raises CheckpointError for a file that is missing or
+    unreadable, was made with other settings, other files or for another category, or does not fit: in names, shapes or
+    kinds of numbers, or with numbers that are not finite.
     """
     if not path.is_file():
         raise CheckpointError(f"no checkpoint {path}; train it with train.py")
@@ -78,6 +90,7 @@ def load_checkpoint(
         if type(found) is not type(value) or found != value:
             shown = str(found)[:80] if isinstance(found, str | int | None) else f"a {type(found).__name__}"
             raise CheckpointError(f"{path} was made with {key}={shown}, the run has {value}")
+    _refuse_others(path, content.get("made_with", {}), beside or {})
     for name, part in parts.items():
         if misfit := describe_misfit(part.state_dict(), content.get(name)):
             raise CheckpointError(f"{path} does not fit the model: {name}: {misfit}")
@@ -96,27 +109,81 @@ def stage_parts(model: AAND) -> dict[int, dict[str, nn.Module]]:
     return dict(sorted(parts.items()))
 
 
-def keep_teacher(run: Path, pretrained: PretrainedTeacher, settings: Mapping[str, Any]) -> None:
-    """Save the teacher of a run that begins; one that goes on keeps its own."""
+def keep_teacher(run: Path, pretrained: PretrainedTeacher, settings: Mapping[str, Any]) -> MadeWith:
+    """Save the teacher of a run that begins; one that goes on keeps its own. Returns what all stages are made with."""
     if teacher_path(run).is_file():
         load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
     else:
         save_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings, seconds=0.0)
+    return {"seed": settings.get("seed"), teacher_path(run).name: state_of({"trunk": pretrained.trunk})}
 
 
 def load_model(run: Path, category: str, settings: Mapping[str, Any]) -> tuple[AAND, float]:
     """The trained model of a category in eval mode, and the seconds its training took.
 
-    Raises CheckpointError if one of its files is missing or does not fit.
+    Raises CheckpointError if one of its files is missing, does not fit, or is of another model than the others, and if
+    the model makes NaN of an image; RunError for a view that cannot be read.
     """
     pretrained = build_teacher(settings["backbone"], weights="random")
     own_teacher = teacher_path(run, category)
     load_checkpoint(
         own_teacher if own_teacher.is_file() else teacher_path(run), {"trunk": pretrained.trunk}, settings
     )
+    beside = {"seed": settings.get("seed"), teacher_path(run).name: state_of({"trunk": pretrained.trunk})}
+    shown = view_path(run, category)
+    beside[shown.name] = read_view(run, category).word if shown.is_file() else ""
     model = build_model(pretrained, settings["method"], recipe_of(settings["method"], settings["recipe"]).calibrated)
-    seconds = sum(
-        load_checkpoint(stage_path(run, category, stage), parts, settings, category)
-        for stage, parts in stage_parts(model).items()
-    )
-    return model.eval(), seconds
+    seconds = 0.0
+    for stage, parts in stage_parts(model).items():
+        path = stage_path(run, category, stage)
+        seconds += load_checkpoint(path, parts, settings, category, beside)
+        beside[path.name] = state_of(parts)
+    _probe(model.eval(), run, category, min(settings["image_size"], PROBE_SIZE))
+    return model, seconds
+
+
+def state_of(parts: Mapping[str, nn.Module]) -> str:
+    """What trained parts are, as one word."""
+    return fingerprint({name: part.state_dict() for name, part in parts.items()})
+
+
+def model_word(model: AAND, view: View) -> str:
+    """What a model as `load_model` gives it is, and what it is shown, as one word: what was measured with a model says
+    by it with which."""
+    parts = {name: part for stage in stage_parts(model).values() for name, part in stage.items()}
+    text = f"{state_of(parts | {'trunk': model.pretrained.trunk})} {view.word}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _refuse_others(path: Path, made_with: Any, beside: MadeWith) -> None:
+    """CheckpointError where a stage was made with something else than is there; earlier files do not say."""
+    if not isinstance(made_with, dict):
+        raise CheckpointError(f"{path} is not a checkpoint of train.py: what it was made with cannot be read")
+    for name, now in beside.items():
+        before = made_with.get(name)
+        if before is None or now is None or (type(before) is type(now) and before == now):
+            continue
+        if name == "seed":
+            raise CheckpointError(f"{path} was trained with seed {str(before)[:80]}, the run has {now}")
+        other = path.parent.parent / name if name == teacher_path(Path()).name else path.with_name(name)
+        raise CheckpointError(f"{path} was trained with another {name} than {other}: they are of different models; "
+                              "restore the one that was exchanged, or train again with train.py")  # fmt: skip
+
+
+@torch.no_grad()
+def _probe(model: AAND, run: Path, category: str, size: int) -> None:
+    """CheckpointError naming the file whose numbers, each of them finite, make none of an image."""
+    images = model.normalise(torch.from_numpy(probe_image(size)).permute(2, 0, 1)[None])
+    if _are_finite(model(images)):
+        return
+    path = stage_path(run, category, 2)
+    if not _are_finite(model.pretrained(images)):
+        path = teacher_path(run)
+    elif not _are_finite(model.teacher(images)):
+        path = stage_path(run, category, 1)
+    raise CheckpointError(f"{path} makes NaN or infinite values of a plain image: its numbers are damaged; restore it, "
+                          "or delete it and train again with train.py")  # fmt: skip
+
+
+def _are_finite(tensors: Iterable[Tensor]) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)

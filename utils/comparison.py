@@ -20,6 +20,7 @@ from datasets.plain_json import read_json
 from utils.advice import command
 from utils.metrics import METRICS
 from utils.report import HEADINGS, Statistic, mean_row
+from utils.run_rules import describe
 from utils.runs import CONFIG, EARLIER, FREE_SETTINGS, RESULTS, RunError, list_seeds
 
 MEAN = "Mean"
@@ -229,6 +230,7 @@ def read_results(folder: Path, run: Path) -> dict[str, Any]:
     missing = [key for key in NEEDED if not isinstance(results, dict) or not isinstance(results.get(key), dict)]
     if missing:
         raise RunError(f"{path} is of another version: no {', '.join(missing)} in it; {advice}")
+    _refuse_other_run(path, results, folder, advice)
     try:
         mean_row(results["categories"])
         found = Run(folder.name, [results])
@@ -238,3 +240,16 @@ def read_results(folder: Path, run: Path) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise RunError(f"{path} is broken ({error!r}); {advice}") from error
     return results | {"settings": EARLIER | results["settings"]}
+
+
+def _refuse_other_run(path: Path, results: Mapping[str, Any], folder: Path, advice: str) -> None:
+    """RunError for results beside the settings of another run: of another seed, or started at another time."""
+    try:
+        config = read_json(folder / CONFIG)
+    except (OSError, ValueError):
+        return  # results alone will do
+    said = {"seed": results.get("seed"), "started": results["training"].get("started")}
+    for name, value in said.items() if isinstance(config, dict) else ():
+        if value is not None and config.get(name) not in (None, value):
+            differs = f"{name} {describe(value)}, not {describe(config[name])}"
+            raise RunError(f"{path} is of another run than {folder / CONFIG}: {differs}; {advice}")

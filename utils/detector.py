@@ -12,18 +12,20 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from datasets.base import MAX_PIXELS, as_rgb
+from datasets.names import printable
 from datasets.view import WHOLE, View, enlarge
 from utils.cli import UsageError, pick_device
-from utils.exported import OF_TORCH, RUNNABLE, ExportedModel
+from utils.exported import OF_TORCH, RUNNABLE, ExportedModel, ExportedModelError
 from utils.missing import CORE
 from utils.packages import require
+from utils.predictions import PredictionError, check_shapes, is_finite, require_finite
 from utils.runs import RunError, read_config, read_view, seed_folders, trained_categories
 from utils.thresholds import LargestPixels, Thresholds, read_thresholds
 
@@ -82,7 +84,8 @@ class Detector:
 
     compute: the model, whatever runs it; image_size: of what it is shown, None if it takes whole images; thresholds: of
     its good images, or None; `threshold`: one of your own for scores and maps, in place of theirs; most_pixels: that
-    an image file may have; category: its name, if it has one.
+    an image file may have; category: its name, if it has one; word: what the model is, of `model_word`, if it is known.
+    Raises UsageError for a threshold that is no finite number.
     """
 
     compute: Compute
@@ -93,6 +96,11 @@ class Detector:
     batch_size: int = 16
     most_pixels: int = MAX_PIXELS
     category: str | None = None
+    word: str | None = None
+
+    def __post_init__(self):
+        if self.threshold is not None and not np.isfinite(self.threshold):
+            raise UsageError(f"a threshold of {self.threshold} is no finite number")
 
     @property
     def image_threshold(self) -> float | None:
@@ -112,12 +120,17 @@ class Detector:
         """The detection of one image, or those of a list of them.
 
         An image is the path of a file, a Pillow image, or an array uint8 or uint16 of (H, W), (H, W, 3) RGB or
-        (H, W, 4). Raises DataError for one that cannot be used.
+        (H, W, 4). Raises DataError for one that cannot be used, PredictionError for one of which the model makes no
+        finite numbers.
         """
         if isinstance(images, AnyImage):
             return self.predict([images])[0]
         parts = (images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size))
-        return [found for part in parts for found in self.detect([self.show(image) for image in part])]
+        found = [one for part in parts for one in self.detect([self.show(image) for image in part])]
+        for one in found:
+            if isinstance(one, PredictionError):
+                raise one
+        return found
 
     def show(self, image: AnyImage) -> Shown:
         """What the model is to be shown of an image. Raises DataError if it cannot be used."""
@@ -126,18 +139,36 @@ class Detector:
         shown = pixels if self.image_size is None else self.view.show(pixels, self.image_size)
         return Shown(shown, pixels.shape[:2])
 
-    def detect(self, shown: Sequence[Shown]) -> list[Detection]:
-        """The detections of a batch."""
-        maps, scores = self.score(np.stack([image.pixels for image in shown]))
-        return [self.judge(*one) for one in zip(maps, scores.tolist(), [s.size for s in shown], strict=True)]
+    def detect(self, shown: Sequence[Shown]) -> list[Detection | PredictionError]:
+        """The detections of a batch; in the place of one that cannot be, why."""
+        try:
+            maps, scores = self.score(np.stack([image.pixels for image in shown]))
+        except ExportedModelError as error:  # of a single image: files are run one by one
+            return [PredictionError(str(error))] * len(shown)
+        return [self._judge(*one) for one in zip(maps, scores.tolist(), [s.size for s in shown], strict=True)]
 
     def score(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Maps (N, S, S) of the whole images, and scores (N,), of what is shown, uint8 (N, H, W, 3)."""
+        """Maps (N, S, S) of the whole images, and scores (N,), of what is shown, uint8 (N, H, W, 3).
+
+        Raises PredictionError for answers of other shapes. They may hold NaN: what uses them must look.
+        """
         maps, scores = self.compute(pixels)
+        check_shapes(maps, scores, len(pixels))
         return self.view.place(maps), scores
 
+    def _judge(self, *one: Any) -> Detection | PredictionError:
+        try:
+            return self.judge(*one)
+        except PredictionError as error:
+            return error
+
     def judge(self, model_map: np.ndarray, score: float, size: tuple[int, int]) -> Detection:
-        """What the map (S, S) of a whole image of `size` (height, width), and its score, mean by the thresholds."""
+        """What the map (S, S) of a whole image of `size` (height, width), and its score, mean by the thresholds.
+
+        Raises PredictionError where they are no finite numbers.
+        """
+        if not is_finite(model_map, score):
+            raise PredictionError("the model gives NaN or infinite values for it")
         threshold = self.image_threshold
         anomalous = None if threshold is None else score > threshold
         regions = find_regions(model_map, self.pixel_threshold, size) if anomalous else []
@@ -149,8 +180,11 @@ def find_regions(model_map: np.ndarray, threshold: float, size: tuple[int, int])
     """The 8-connected parts of a map (S, S) above a threshold, in pixels of its image of `size` (height, width).
 
     They are found in the map as the model made it, where the threshold holds; none is too small to be one, as the map
-    is smooth: a small part is a hill just above the threshold, and the list begins with the highest.
+    is smooth: a small part is a hill just above the threshold, and the list begins with the highest. Raises ValueError
+    for NaN, which is above nothing.
     """
+    if not is_finite(model_map, threshold):
+        raise ValueError("a map or threshold with NaN or infinite values has no regions")
     above = model_map > threshold
     count, labels, stats, _ = cv2.connectedComponentsWithStats(above.astype(np.uint8), connectivity=8)
     highest = np.full(count, -np.inf, np.float32)
@@ -166,12 +200,13 @@ def find_regions(model_map: np.ndarray, threshold: float, size: tuple[int, int])
 
 def load_detector(
     model: str | PathLike, category: str | None = None, seed: int | None = None,
-    device: torch.device | str = "cpu", batch_size: int = 16,
+    device: torch.device | str = "cpu", batch_size: int = 16, with_thresholds: bool = True,
 ) -> Detector:  # fmt: skip
     """The detector of a trained category: of a run folder, or of an .onnx or .xml file of scripts/export.py.
 
     Of a run with several seeds it is that of `seed`, or the first. A file is run by onnxruntime or OpenVINO, without
     torch, on the CPU and one whole image at a time: batches would have to be of one size, and gain little there.
+    with_thresholds: those of a run are not looked at without, whatever they are: who sets them needs none.
 
     Raises RunError for a run or thresholds that cannot be used, and where a category or seed must be named;
     CheckpointError for the run's files; ExportedModelError, MissingPackage or UsageError for a model file.
@@ -179,7 +214,7 @@ def load_detector(
     path = Path(model)
     if path.suffix in (*RUNNABLE, *OF_TORCH) and not path.is_dir():
         return _of_file(path, category, seed, str(device))
-    return _of_run(path, category, seed, str(device), batch_size)
+    return _of_run(path, category, seed, str(device), batch_size, with_thresholds)
 
 
 def _of_file(path: Path, category: str | None, seed: int | None, device: str) -> Detector:
@@ -195,24 +230,30 @@ def _of_file(path: Path, category: str | None, seed: int | None, device: str) ->
     return Detector(model.run, None, whole, facts.thresholds, batch_size=1, category=facts.category)
 
 
-def _of_run(run: Path, category: str | None, seed: int | None, device: str, batch_size: int) -> Detector:
+def _of_run(
+    run: Path, category: str | None, seed: int | None, device: str, batch_size: int, with_thresholds: bool
+) -> Detector:
     category = pick_category(run, category)
     folder = pick_seed(run, seed)
     config = read_config(folder)
     instead = f"{CORE}, or give an .onnx or .xml file that scripts/export.py made of it elsewhere"
-    torch = require("torch", f"{run}, a run folder,", instead)
-    from utils.checkpoint import load_model
+    torch = require("torch", f"{printable(run)}, a run folder,", instead)
+    from utils.checkpoint import load_model, model_word
     from utils.engine import predict_maps
 
     picked = pick_device(device)
     model, _ = load_model(folder, category, config)
+    view = read_view(folder, category)
+    word = model_word(model, view)
+    thresholds = read_thresholds(folder, category, word) if with_thresholds else None
     model = model.to(picked).optimize_for_inference()
 
     def compute(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return predict_maps(model, torch.from_numpy(pixels), len(pixels))
 
-    view, thresholds = read_view(folder, category), read_thresholds(folder, category)
-    return Detector(compute, config["image_size"], view, thresholds, batch_size=batch_size, category=category)
+    return Detector(
+        compute, config["image_size"], view, thresholds, batch_size=batch_size, category=category, word=word
+    )
 
 
 def pick_category(run: Path, category: str | None) -> str:
@@ -235,11 +276,17 @@ def pick_seed(run: Path, seed: int | None) -> Path:
     return next(iter(folders.values())) if seed is None else folders[seed]
 
 
-def calibrate_detector(detector: Detector, images: Iterable[np.ndarray], far: float, source: str) -> Thresholds:
-    """Thresholds by what good images score that training has not seen: batches uint8 (N, S, S, 3) as they are shown."""
+def calibrate_detector(
+    detector: Detector, images: Iterable[np.ndarray], far: float, source: str, names: Sequence[str | Path] = ()
+) -> Thresholds:
+    """Thresholds by what good images score that training has not seen: batches uint8 (N, S, S, 3) as they are shown.
+
+    names: of the images, in their order. Raises PredictionError for those of which the model makes no finite numbers.
+    """
     scores, pixels = [], LargestPixels()
     for batch in images:
         maps, found = detector.score(batch)
+        require_finite(maps, found, names[len(scores) :])
         scores += found.tolist()
         pixels.add(maps)
-    return Thresholds.from_scores(scores, pixels, far, source)
+    return Thresholds.from_scores(scores, pixels, far, source, detector.word)

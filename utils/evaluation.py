@@ -22,19 +22,21 @@ from utils.engine import predict_maps
 from utils.image_store import FileStack, Stack
 from utils.metrics import evaluate
 from utils.misc import in_parallel
+from utils.predictions import require_finite
 
 
 @dataclass(frozen=True)
 class TestSet:
     """Decoded test images uint8 (N, S, S, 3), labels (N,), masks uint8 (N, S, S) or None where some are missing.
 
-    The images are as `view` shows them, the masks whole.
+    The images are as `view` shows them, the masks whole. paths: of the images; none of synthetic ones.
     """
 
     images: Stack
     labels: np.ndarray
     masks: np.ndarray | None
     view: View = WHOLE
+    paths: Sequence[Path] = ()
 
     @classmethod
     def of(cls, samples: Sequence[Sample], stacks: Sequence[Stack], view: View = WHOLE) -> TestSet:
@@ -42,7 +44,7 @@ class TestSet:
         images, masks = stacks
         masks = spread_masks(samples, masks)
         labels = np.array([sample.label for sample in samples])
-        return cls(images, labels, None if masks is None else masks.numpy(), view)
+        return cls(images, labels, None if masks is None else masks.numpy(), view, paths_of(samples))
 
     def pictures(self, samples: Sequence[Sample], workers: int) -> Stack:
         """The whole images (N, S, S, 3) to be looked at, whatever the model is shown of them."""
@@ -61,7 +63,9 @@ class Prediction:
 
     @classmethod
     def of(cls, model: AAND, test_set: TestSet, batch_size: int, world: World = ALONE) -> Prediction:
+        """Raises PredictionError naming the images of which the model makes no finite numbers."""
         maps, scores = predict_maps(model, test_set.images, batch_size, world)
+        require_finite(maps, scores, test_set.paths)
         return cls(test_set.view.place(maps), scores)
 
     def evaluate(self, test_set: TestSet) -> dict[str, float]:

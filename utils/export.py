@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,12 +23,12 @@ import torch
 from torch import Tensor
 
 from models.aand import AAND
-from utils.checkpoint import load_model
+from utils.checkpoint import load_model, model_word
 from utils.cli import UsageError
 from utils.deployed import DeployedModel
 from utils.execution import DTYPES
-from utils.exported import INPUT, KEY, OUTPUTS, Facts
-from utils.misc import atomic_write
+from utils.exported import INPUT, KEY, OUTPUTS, WEIGHTS_KEY, Facts
+from utils.misc import atomic_write, sha256_of
 from utils.packages import require
 from utils.quantization import quantize
 from utils.runs import read_config, read_view
@@ -58,10 +60,9 @@ class ExportSource:
         config = read_config(run)
         model, _ = load_model(run, category, config)
         names = {name: config[name] for name in ("method", "backbone", "recipe", "image_size")}
-        facts = Facts(
-            category, **names, view=read_view(run, category), precision="fp32",
-            thresholds=read_thresholds(run, category),
-        )  # fmt: skip
+        view = read_view(run, category)
+        thresholds = read_thresholds(run, category, model_word(model, view))
+        facts = Facts(category, **names, view=view, precision="fp32", thresholds=thresholds)
         return cls(model, facts)
 
     def deployed(self, precision: str) -> DeployedModel:
@@ -133,10 +134,21 @@ def _write_openvino(source: ExportSource, path: Path, facts: Facts, images: Sequ
         _write_onnx(source, onnx_path, graph, images)
         model = openvino.convert_model(onnx_path)
         model.set_rt_info(facts.to_text(), KEY)
-        openvino.save_model(model, Path(folder) / "model.xml", compress_to_fp16=facts.precision == "fp16")
-        for suffix in (".bin", ".xml"):  # a reader that finds the new .xml finds its weights
-            with atomic_write(path.with_suffix(suffix)) as temporary:
-                temporary.write_bytes((Path(folder) / f"model{suffix}").read_bytes())
+        made, half = Path(folder) / "model.xml", facts.precision == "fp16"
+        openvino.save_model(model, made, compress_to_fp16=half)
+        model.set_rt_info(sha256_of(made.with_suffix(".bin")), WEIGHTS_KEY)
+        openvino.save_model(model, made, compress_to_fp16=half)  # again: now it can say what its weights are
+        _write_pair(made, path)
+
+
+def _write_pair(made: Path, path: Path) -> None:
+    """Move an .xml and its .bin into place: whoever finds an .xml finds the weights that it was written with."""
+    with atomic_write(path) as graph, atomic_write(path.with_suffix(".bin")) as weights:  # the latter comes first
+        shutil.copyfile(made, graph)
+        shutil.copyfile(made.with_suffix(".bin"), weights)
+        with weights.open("rb+") as file:
+            os.fsync(file.fileno())
+        path.unlink(missing_ok=True)  # the old one may not tell the new weights from its own
 
 
 def _write_torchscript(deployed: DeployedModel, path: Path, facts: Facts) -> None:

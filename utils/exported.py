@@ -20,15 +20,20 @@ import numpy as np
 from datasets.plain_json import parse_json
 from datasets.view import View
 from utils.cli import UsageError
+from utils.misc import sha256_of
 from utils.packages import require
+from utils.predictions import check_shapes, probe_image, require_finite
 from utils.thresholds import Thresholds
 
 VERSION = 1  # of what a file holds
 KEY = "aand"  # of the metadata: one text in JSON
+WEIGHTS_KEY = "aand_weights"  # of OpenVINO's: the SHA-256 of the .bin; earlier files do not have it
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 RUNNABLE = {".onnx": "onnxruntime", ".xml": "openvino"}
 OF_TORCH = {".pt": "torch.jit.load", ".pt2": "torch.export.load"}
 INPUT, OUTPUTS = "images", ("anomaly_map", "anomaly_score")
+
+PROBE_SIZE = 64  # pixels of the image that a file is tried on
 
 Compute = Callable[[np.ndarray], Sequence[np.ndarray]]
 
@@ -85,7 +90,8 @@ class ExportedModel:
     """A model file of ONNX (run by onnxruntime) or OpenVINO, with what it says of itself in `facts`.
 
     threads: of its computing, by default as many as there are cores. Raises ExportedModelError for a file that cannot
-    be read or is not of scripts/export.py, MissingPackage if what runs it is not installed.
+    be read, is not of scripts/export.py, or does not answer a plain image as its files do; MissingPackage if what runs
+    it is not installed.
     """
 
     def __init__(self, path: str | PathLike, threads: int | None = None):
@@ -100,16 +106,32 @@ class ExportedModel:
         load = _load_onnx if self.path.suffix == ".onnx" else _load_openvino
         try:
             self.facts, self._compute = load(package, self.path, threads)
+            self._answer(probe_image(PROBE_SIZE)[None])
         except Exception as error:  # both packages raise many unrelated types
-            reason = " ".join(str(error).split())[:300]
-            raise ExportedModelError(f"{path} cannot be used; export it anew: {reason}") from error
+            raise ExportedModelError(f"{path} cannot be used; export it anew: {_reason(error)}") from error
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Anomaly maps float32 (N, S, S) of the whole images, and scores (N,), of RGB images uint8 (N, H, W, 3)."""
+        """Anomaly maps float32 (N, S, S) of the whole images, and scores (N,), of RGB images uint8 (N, H, W, 3).
+
+        Raises ExportedModelError where the file does not answer with such numbers, all of them finite.
+        """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
             raise ValueError(f"images must be uint8 (N, H, W, 3), got {images.dtype} {images.shape}")
-        maps, scores = self._compute(np.ascontiguousarray(images))
-        return maps[:, 0], scores
+        try:
+            return self._answer(images)
+        except Exception as error:  # as above
+            raise ExportedModelError(f"{self.path} gives no result: {_reason(error)}") from error
+
+    def _answer(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `run`, with whatever errors there are."""
+        maps, scores = (np.asarray(found) for found in self._compute(np.ascontiguousarray(images)))
+        size = self.facts.image_size
+        if maps.shape != (len(images), 1, size, size):
+            raise ValueError(f"its maps are {maps.shape}, not {(len(images), 1, size, size)}")
+        maps = maps[:, 0]
+        check_shapes(maps, scores, len(images))
+        require_finite(maps, scores)
+        return maps, scores
 
     def score(self, paths: Sequence[str | PathLike]) -> np.ndarray:
         """Scores (N,) of image files, which may differ in size. Raises DataError for one that cannot be read."""
@@ -123,6 +145,8 @@ def _load_onnx(onnxruntime: ModuleType, path: Path, threads: int | None) -> tupl
     options.intra_op_num_threads = threads or 0
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     facts = _find_facts(session.get_modelmeta().custom_metadata_map)
+    inputs = [(one.name, one.type, len(one.shape)) for one in session.get_inputs()]
+    _check_interface(inputs, "tensor(uint8)", [one.name for one in session.get_outputs()])
     return facts, lambda images: session.run(OUTPUTS, {INPUT: images})
 
 
@@ -130,6 +154,12 @@ def _load_openvino(openvino: ModuleType, path: Path, threads: int | None) -> tup
     core = openvino.Core()
     model = core.read_model(path)
     facts = _find_facts({KEY: model.get_rt_info(KEY).value} if model.has_rt_info(KEY) else {})
+    weights = path.with_suffix(".bin")
+    if model.has_rt_info(WEIGHTS_KEY) and model.get_rt_info(WEIGHTS_KEY).value != sha256_of(weights):
+        raise ValueError(f"{weights} is not the one that was written with it")
+    inputs = [(one.any_name, one.element_type.get_type_name(), one.partial_shape.rank) for one in model.inputs]
+    inputs = [(name, kind, rank.get_length() if rank.is_static else None) for name, kind, rank in inputs]
+    _check_interface(inputs, "u8", [name for one in model.outputs for name in one.names])
     how = {"INFERENCE_PRECISION_HINT": {"bf16": "bf16"}.get(facts.precision, "f32")}  # the default may be bf16
     if threads:
         how["INFERENCE_NUM_THREADS"] = threads
@@ -140,6 +170,19 @@ def _load_openvino(openvino: ModuleType, path: Path, threads: int | None) -> tup
         return [found[name] for name in OUTPUTS]
 
     return facts, compute
+
+
+def _check_interface(inputs: Sequence[tuple[str, str, int | None]], kind: str, outputs: Sequence[str]) -> None:
+    """ValueError unless a file takes what our exports take, by name, type and dimensions, and gives what they give."""
+    if list(inputs) != [(INPUT, kind, 4)]:
+        found = ", ".join(f"{name} {of} of {rank} dimensions" for name, of, rank in inputs)
+        raise ValueError(f"it takes {found or 'nothing'}, not {INPUT} {kind} of 4 dimensions")
+    if missing := [name for name in OUTPUTS if name not in outputs]:
+        raise ValueError(f"it does not give {', '.join(missing)}")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _find_facts(metadata: Mapping[str, str]) -> Facts:

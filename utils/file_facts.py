@@ -4,7 +4,8 @@
     facts.of_image(path).digest, facts.of_mask(path).anomalous
     facts.save()
 
-A file is opened again when its size or its time of change is another.
+A file is opened again when its size or its time of change is another. checks.json bears a checksum: a damaged one is
+not believed, but made anew.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import json
 import os
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +27,7 @@ from datasets.levels import Range
 from utils.misc import write_text
 
 NAME = "checks.json"
-MADE_BY = f"checks 2, Pillow {pillow_version}"  # another Pillow may read other files
+MADE_BY = f"checks 3, Pillow {pillow_version}"  # another Pillow may read other files
 
 
 class Facts(NamedTuple):
@@ -65,7 +67,7 @@ class FactStore:
 
     def __init__(self, folder: Path):
         self.path = folder / NAME
-        self.known = _read(self.path)
+        self.known = _read(self.path, tell=True)
         self.new: Entries = {"image": {}, "mask": {}}
 
     def of_image(self, path: Path) -> Facts:
@@ -83,6 +85,7 @@ class FactStore:
         for role, entries in self.new.items():
             merged = now[role] | entries
             content[role] = {path: [size, changed, *facts] for path, (size, changed, facts) in merged.items()}
+        content["checksum"] = _checksum(content)
         try:
             write_text(self.path, json.dumps(content) + "\n")
         except OSError as error:
@@ -127,15 +130,27 @@ def _see_mask(path: Path) -> Facts:
     return Facts(*mask.shape, anomalous=float(mask.mean()))
 
 
-def _read(path: Path) -> Entries:
-    """The entries of a file; none if there is no such file, or it is damaged or not one of these."""
+def _read(path: Path, tell: bool = False) -> Entries:
+    """The entries of a file; none if there is no such file, it is of another version, or damaged, which `tell` says on
+    stderr."""
+    nothing: Entries = {"image": {}, "mask": {}}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["made_by"] == MADE_BY:
-            return {role: {name: _entry(row) for name, row in content[role].items()} for role in ("image", "mask")}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        pass  # it is written anew
-    return {"image": {}, "mask": {}}
+        if content["made_by"] != MADE_BY:
+            return nothing
+        if content.pop("checksum") != _checksum(content):
+            raise ValueError("its checksum is another")
+        return {role: {name: _entry(row) for name, row in content[role].items()} for role in ("image", "mask")}
+    except OSError:
+        return nothing
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        if tell:
+            print(f"{path} is damaged; it is made anew", file=sys.stderr)
+        return nothing
+
+
+def _checksum(content: dict) -> int:
+    return zlib.crc32(json.dumps(content).encode())
 
 
 def _entry(row: list) -> Entry:

@@ -13,8 +13,11 @@ import hashlib
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +29,11 @@ from tqdm import tqdm
 from datasets.base import DataError
 from datasets.loading import Files
 from datasets.problems import MOST_SHOWN
+from utils import mapped_files
 from utils.execution import LARGEST_SHARE, available_memory
-from utils.misc import atomic_write, in_parallel, reserve
+from utils.misc import atomic_write, in_parallel
 
-DECODER = 2  # of cache files: another number when the code makes other pixels of the same file
+DECODER = 3  # of cache files: another number when the code makes other pixels of the same file
 
 
 class FileStack:
@@ -56,6 +60,8 @@ class FileStack:
 
 
 Stack = Tensor | FileStack
+Cached = tuple[Path, Files]  # the cache file of files
+Put = Callable[[int, np.ndarray], None]  # of a decoded file and its place
 
 
 class ImageStore:
@@ -66,6 +72,7 @@ class ImageStore:
 
     def __init__(self, size: int, workers: int, cache: str = "ram", folder: Path = Path("cache")):
         self.size, self.workers, self.cache, self.folder = size, workers, cache, folder
+        self.whole: dict[Path, tuple[int, ...]] = {}  # cache files that were looked at, as they were then
 
     def open(
         self, groups: Mapping[Hashable, Sequence[Files]], unused: Sequence[Files] = ()
@@ -74,16 +81,19 @@ class ImageStore:
         stacks of one group.
 
         Where they do not fit into half of the available memory, all are read once to be checked, and again group by
-        group. Raises DataError listing the files that cannot be used.
+        group. Cache files are mapped when their group is asked for, so that few are open at a time. Raises DataError
+        listing the files that cannot be used.
         """
         files = [part for group in groups.values() for part in group]
         needed = sum(math.prod(part.shape(self.size)) for part in files)  # bytes
         fits = needed <= LARGEST_SHARE * available_memory(torch.device("cpu"))
         if self.cache == "disk":
-            stacks = self._map_all([*files, *unused])
-        elif self.cache == "ram" and fits:
+            cached = {name: [(self._path(part), part) for part in group] for name, group in groups.items()}
+            self._complete([*chain(*cached.values()), *((self._path(part), part) for part in unused)])
+            return lambda name: self._map(cached[name])
+        if self.cache == "ram" and fits:
             stacks = [torch.empty(part.shape(self.size), dtype=torch.uint8) for part in files]
-            self._read([*files, *unused], [*stacks, *[None] * len(unused)])
+            self._read([*files, *unused], [*(partial(_put, stack) for stack in stacks), *[None] * len(unused)])
         else:
             self._read([*files, *unused], [None] * (len(files) + len(unused)))
             stacks = [FileStack(part, self.size, self.workers) for part in files]
@@ -97,22 +107,22 @@ class ImageStore:
             return lambda name: [stack[:] for stack in opened[name]]
         return opened.__getitem__
 
-    def _read(self, files: Sequence[Files], targets: Sequence[Tensor | None]) -> None:
-        """Decode all files into their stacks (None: only to see that it can be done)."""
+    def _read(self, files: Sequence[Files], puts: Sequence[Put | None]) -> None:
+        """Decode all files and put each in its place (None: only to see that it can be done)."""
 
-        def read(job: tuple[Files, Tensor | None, int]) -> str | None:
-            part, target, place = job
+        def read(job: tuple[Files, Put | None, int]) -> str | None:
+            part, put, place = job
             try:
                 content = part.load(part.paths[place], self.size)
             except DataError as error:
                 return str(error)
-            if target is not None:
-                target.numpy()[place] = content  # Pillow's arrays are read-only, which torch does not like
+            if put:
+                put(place, content)
             return None
 
         jobs = [
-            (part, target, place)
-            for part, target in zip(files, targets, strict=True)
+            (part, put, place)
+            for part, put in zip(files, puts, strict=True)
             for place in range(len(part.paths))
         ]
         found = in_parallel(read, jobs, self.workers)
@@ -121,33 +131,56 @@ class ImageStore:
             shown = "\n".join(problems[:MOST_SHOWN])
             raise DataError(f"{len(problems)} of {len(jobs)} files cannot be used:\n{shown}")
 
-    def _map_all(self, files: Sequence[Files]) -> list[Tensor]:
-        """Memory-mapped stacks; those that are not in the folder yet are read, all or none, and moved into place."""
-        paths = [self.folder / f"{part.kind}-{self.size}px-{_key(part)}.npy" for part in files]
-        missing = {path: part for part, path in zip(files, paths, strict=True) if part.paths and not path.is_file()}
+    def _complete(self, cached: Sequence[Cached]) -> None:
+        """Make the cache files that are not in the folder, or damaged: all of them are read, and moved into place, or
+        none."""
+        missing = {path: part for path, part in cached if part.paths and not self._is_whole(path, part)}
+        if not missing:
+            return
         with ExitStack() as writing:
-            mapped = []
-            for path, part in missing.items():
-                temporary = writing.enter_context(atomic_write(path))
-                mapped.append(np.lib.format.open_memmap(temporary, "w+", np.uint8, part.shape(self.size)))
-                with temporary.open("rb+") as file:
-                    reserve(file)
-            self._read(list(missing.values()), [torch.from_numpy(array) for array in mapped])
-            for array in mapped:
-                array.flush()
-        return [self._map(part, path) for part, path in zip(files, paths, strict=True)]
+            temporaries = [writing.enter_context(atomic_write(path)) for path in missing]
+            shapes = [part.shape(self.size) for part in missing.values()]
+            made = list(zip(temporaries, shapes, strict=True))
+            for temporary, shape in made:
+                mapped_files.create(temporary, shape)
+            self._read(list(missing.values()), [partial(mapped_files.write, *one) for one in made])
+            for temporary, shape in made:
+                mapped_files.seal(temporary, shape)
+        self.whole |= {path: _state(path) for path in missing}
 
-    def _map(self, part: Files, path: Path) -> Tensor:
-        shape = part.shape(self.size)
-        if not part.paths:
-            return torch.empty(shape, dtype=torch.uint8)
+    def _is_whole(self, path: Path, part: Files) -> bool:
+        """Whether a cache file can be used; of a damaged one stderr says so."""
         try:
-            array = np.load(path, mmap_mode="c")  # copy on write: torch wants memory that it could write to
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"cannot read the cache file {path} ({error}); delete it, and it is made anew") from error
-        if array.shape != shape or array.dtype != np.uint8:
-            raise DataError(f"the cache file {path} holds {array.dtype} {array.shape}, not uint8 {shape}; delete it")
-        return torch.from_numpy(array)
+            state = _state(path)
+        except FileNotFoundError:
+            return False
+        if self.whole.get(path) == state:
+            return True
+        if reason := mapped_files.damage(path, part.shape(self.size)):
+            print(f"the cache file {path} is damaged ({reason}); it is made anew", file=sys.stderr)
+            return False
+        self.whole[path] = state
+        return True
+
+    def _map(self, cached: Sequence[Cached]) -> list[Tensor]:
+        self._complete(cached)  # the cache may have been deleted
+        shapes = [(path, part.shape(self.size)) for path, part in cached]
+        return [
+            mapped_files.map_file(path, shape) if math.prod(shape) else torch.empty(shape, dtype=torch.uint8)
+            for path, shape in shapes
+        ]
+
+    def _path(self, part: Files) -> Path:
+        return self.folder / f"{part.kind}-{self.size}px-{_key(part)}.npy"
+
+
+def _put(stack: Tensor, place: int, content: np.ndarray) -> None:
+    stack.numpy()[place] = content  # Pillow's arrays are read-only, which torch does not like
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _key(part: Files) -> str:

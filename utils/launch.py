@@ -53,6 +53,7 @@ from utils.runs import (
 from utils.scoring import Scoring, score_run
 from utils.training import TrainingError, TrainingSet, train_category
 from utils.training_data import Samples, check_batches, read_data, split_samples, warn_of_shortage
+from utils.training_images import digests_of, keep_training_images
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,14 @@ class Plan:
     skipped: Skipped
     levels: KnownLevels  # of each category
     test_errors: bool  # files of the test set that test.py will refuse
+    digests: Mapping[Path, str]  # of the training images
     device: torch.device
     execution: Execution
+
+    def seen(self, category: str) -> list[str]:
+        """The digests of the images that a category is trained on, and its epoch chosen by."""
+        split = self.samples[category]
+        return [self.digests[sample.image_path] for sample in (*split.train, *split.held_out)]
 
     def settings(self, seed: int) -> dict[str, Any]:
         """All that config.json keeps: the flags, what they were resolved to, and when."""
@@ -116,8 +123,10 @@ def make_plan(args: argparse.Namespace, world: World) -> Plan:
         args.aux_path = str(find_aux_path(args.data_root))
     test_needed = bool(args.eval_every or args.seeds)  # several seeds are scored at the end
     usable = usable_samples(source, SPLITS, args, levels_given(args.white_level, source.categories), test_needed)
-    samples = {category: split_samples(parts, category, args) for category, parts in usable.samples.items()}
-    return Plan(args, source, samples, usable.skipped, usable.levels, usable.test_errors, device, execution)
+    training = [sample.image_path for parts in usable.samples.values() for sample in parts["train"]]
+    digests = digests_of(training, args.workers, args.cache_dir)
+    samples = {category: split_samples(parts, category, args, digests) for category, parts in usable.samples.items()}
+    return Plan(args, source, samples, usable.skipped, usable.levels, usable.test_errors, digests, device, execution)
 
 
 def needs_textures(args: argparse.Namespace) -> bool:
@@ -207,7 +216,7 @@ def train_run(run: Path, seed: int, plan: Plan, training_set: Callable[[str], Tr
     world.from_first(lambda: open_run(run, settings, other_seeds(run, args)))
     torch.manual_seed(seed)  # for --weights random
     pretrained = build_teacher(args.backbone, args.weights).to(plan.device)
-    world.in_turn(lambda: keep_teacher(run, pretrained, settings))
+    made_with = world.in_turn(lambda: keep_teacher(run, pretrained, settings))
     plan.execution.prepare_teacher(pretrained)
     log = RunLog(run, writes=world.is_first)
     where = f"{plan.device}, {world.size} processes" if world.size > 1 else plan.device
@@ -220,7 +229,9 @@ def train_run(run: Path, seed: int, plan: Plan, training_set: Callable[[str], Tr
             log.say(f"{category}: already trained, skipped")
             continue
         try:
-            train_category(category, training_set(category), pretrained, args, settings, plan.execution, log)
+            world.from_first(lambda category=category: keep_training_images(run, category, plan.seen(category)))
+            data = training_set(category)
+            train_category(category, data, pretrained, args, settings, plan.execution, log, made_with)
         except (OSError, ProcessLost):  # the next would fail too
             raise
         except Exception as error:  # whatever it is, it must not cost the others hours

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import uuid
@@ -94,6 +95,15 @@ def read_ahead(function: Callable, items: Iterable, workers: int, most: int) -> 
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes."""
+    sha256 = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            sha256.update(chunk)
+    return sha256.hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -27,7 +27,7 @@ from datasets import DATASETS, DataSource, open_dataset
 from datasets.names import printable
 from datasets.plain_json import read_json
 from models.official import build_official, load_ours, read_official, split_official
-from utils.checkpoint import load_checkpoint, save_checkpoint, stage_parts
+from utils.checkpoint import load_checkpoint, save_checkpoint, stage_parts, state_of
 from utils.given_runs import STAGE_FOLDERS, stage_file
 from utils.misc import write_text
 from utils.resuming import LOCK
@@ -157,8 +157,11 @@ def convert(files: Files, run: Path, category: str, settings: Mapping[str, Any])
         path = teacher_path(run, category)
     if not (path.is_file() and path == teacher_path(run)):
         save_checkpoint(path, {"trunk": trunk}, settings, seconds=0.0)
+    made_with = {teacher_path(run).name: state_of({"trunk": trunk})}
     for stage, parts in stage_parts(model).items():
-        save_checkpoint(stage_path(run, category, stage), parts, settings, 0.0, category)
+        stored = stage_path(run, category, stage)
+        save_checkpoint(stored, parts, settings, 0.0, category, made_with)
+        made_with = {**made_with, stored.name: state_of(parts)}
     return unused
 
 

@@ -28,6 +28,7 @@ from utils.cli import UsageError
 from utils.detector import Detection, Detector, Shown
 from utils.finding import Found
 from utils.misc import in_parallel, read_ahead
+from utils.predictions import PredictionError
 from utils.visualize import map_limits, save_heat_map
 
 COLUMNS = ("path", "score", "p_value", "anomalous", "regions", "error")
@@ -128,10 +129,15 @@ def predict_batches(detector: Detector, paths: Sequence[Path], workers: int) -> 
     for batch in read_batches(detector, paths, workers):
         shown = [content for _, content in batch if isinstance(content, Shown)]
         found = iter(detector.detect(shown) if shown else ())
+        results = [(path, next(found) if isinstance(content, Shown) else content) for path, content in batch]
         yield [
-            Record(path, next(found)) if isinstance(content, Shown) else Record(path, None, str(content))
-            for path, content in batch
+            Record(path, result) if isinstance(result, Detection) else Record(path, None, _why(path, result))
+            for path, result in results
         ]
+
+
+def _why(path: Path, error: DataError | PredictionError) -> str:
+    return str(error) if isinstance(error, DataError) else f"no score for {printable(path)}: {error}"
 
 
 def predict_files(detector: Detector, files: Found, writer: Writer, maps: Path | None, workers: int) -> Summary:
@@ -206,7 +212,8 @@ def _write_file(path: Path) -> Iterator[Write]:
             file.write(csv_line(COLUMNS))
 
         def write(record: Record) -> None:
-            file.write(record.csv_row() if path.suffix == ".csv" else json.dumps(record.to_dict()) + "\n")
+            line = record.csv_row() if path.suffix == ".csv" else json.dumps(record.to_dict(), allow_nan=False) + "\n"
+            file.write(line)
 
         yield write
 

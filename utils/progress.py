@@ -29,6 +29,7 @@ from utils.distributed import ALONE, World
 from utils.interruption import Interrupted
 from utils.runs import CheckpointError
 
+MADE_WITH = "made with"  # begins names of an identity which earlier files do not have
 SAVING_SHARE = 0.05  # of the time, at most: large models on slow disks are not saved after every epoch
 
 Batch = TypeVar("Batch")
@@ -140,7 +141,8 @@ class Progress:
         if not _is_whole(content):
             raise CheckpointError(f"{self.path} is no progress of train.py: its values are of other kinds; delete it")
         before = content["identity"]
-        others = {n: now for n, now in self.identity.items() if not _equal(before.get(n), now)}
+        said = {n: now for n, now in self.identity.items() if n in before or not n.startswith(MADE_WITH)}
+        others = {n: now for n, now in said.items() if not _equal(before.get(n), now)}
         differences = [f"{name}: {before.get(name)} -> {now}" for name, now in others.items()]
         if differences:
             raise CheckpointError(

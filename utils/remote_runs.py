@@ -14,9 +14,9 @@ but the progress of stages, which is in no finished run.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
@@ -25,11 +25,15 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from datasets.names import printable
+from utils.misc import sha256_of
 from utils.run_log import EPOCHS, LOG
 from utils.store import Content, Store, StoreError
 
 APPENDED = (LOG, EPOCHS)  # files that grow; all others of a run folder are replaced as a whole
 PROGRESS = ".progress.pt"
+ATTEMPT, DIGEST = re.compile(r"\d{4}-[0-9a-f]{6}"), re.compile(r"[0-9a-f]{64}")
+LAST_ATTEMPT = 9999
 TASKS, COMPLETE, SNAPSHOT, OUTPUT = "tasks", "complete.json", "snapshot.json", "output.txt"
 
 
@@ -48,6 +52,8 @@ class Attempt:
     def begin(cls, store: Store, key: str) -> Attempt:
         """A new attempt, which all earlier ones give way to."""
         latest = max(attempts(store, key), default="0000")
+        if int(latest[:4]) == LAST_ATTEMPT:
+            raise StoreError(f"{store.shown(f'{TASKS}/{key}')} has an attempt {latest}, after which there can be none")
         attempt = cls(store, key, f"{int(latest[:4]) + 1:04d}-{uuid.uuid4().hex[:6]}")
         about = {"node": platform.node(), "process": os.getpid(), "began": datetime.now().isoformat(timespec="seconds")}
         store.write_json(attempt.path("about.json"), about)
@@ -73,7 +79,7 @@ class Attempt:
         files = {}
         try:
             for name in copy_run(run, staging):
-                digest = digest_of(staging / name)
+                digest = sha256_of(staging / name)
                 if digest not in self.pushed:
                     self.store.put(staging / name, self.path(f"files/{digest}"))
                 files[name] = digest
@@ -90,8 +96,9 @@ class Attempt:
         self.store.write_json(f"{TASKS}/{self.key}/{COMPLETE}", content)
         for other in attempts(self.store, self.key):
             snapshot = self.store.read_json(f"{TASKS}/{self.key}/{other}/{SNAPSHOT}") or {"files": {}}
-            unused = [digest for name, digest in _files(snapshot).items() if name.endswith(PROGRESS)]
-            self.store.remove(f"{TASKS}/{self.key}/{other}/files/{digest}" for digest in unused)
+            with suppress(ValueError):
+                unused = [digest for name, digest in check_files(snapshot).items() if name.endswith(PROGRESS)]
+                self.store.remove(f"{TASKS}/{self.key}/{other}/files/{digest}" for digest in unused)
         return content
 
 
@@ -99,12 +106,38 @@ def attempts(store: Store, key: str) -> list[str]:
     """The names of all attempts at a task, in their order."""
     start = f"{TASKS}/{key}/"
     parts = [name.removeprefix(start).split("/") for name in store.names(start.rstrip("/"))]
-    return sorted({first for first, *rest in parts if rest and first[:4].isdecimal()})
+    return sorted({first for first, *rest in parts if rest and ATTEMPT.fullmatch(first)})
 
 
 def completed(store: Store, key: str) -> Content | None:
-    """What is known of a finished task: {"attempt", "files", ...}; None of another one."""
-    return store.read_json(f"{TASKS}/{key}/{COMPLETE}")
+    """What is known of a finished task: {"attempt", "files", ...}; None of another one, or where that says nothing
+    that could be used."""
+    with suppress(ValueError):
+        return check_complete(store.read_json(f"{TASKS}/{key}/{COMPLETE}"))
+    return None
+
+
+def check_complete(content: Content | None) -> Content:
+    """What complete.json holds as it is; ValueError if it is not what `Attempt.finish` writes."""
+    if content is None:
+        raise ValueError(f"its {COMPLETE} cannot be read")
+    seconds = content.get("seconds", 0.0)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
+        raise ValueError(f"its {COMPLETE} has seconds that are no duration")
+    try:
+        check_attempt(content)
+        check_files(content)
+    except ValueError as error:
+        raise ValueError(f"its {COMPLETE} {error}") from None
+    return content
+
+
+def check_attempt(content: Content) -> str:
+    """The attempt whose files are named; ValueError unless it is called as attempts are."""
+    attempt = content.get("attempt")
+    if not isinstance(attempt, str) or not ATTEMPT.fullmatch(attempt):
+        raise ValueError("names no attempt")
+    return attempt
 
 
 def completed_keys(store: Store) -> list[str]:
@@ -129,14 +162,19 @@ def pull(store: Store, key: str, run: Path) -> str | None:
 def fetch_files(store: Store, key: str, content: Content, run: Path, only: Iterable[str] | None = None) -> None:
     """Bring the files that a snapshot or complete.json names to a folder.
 
-    only: names of some. Raises StoreError for a file that is missing, or has another content than it should.
+    only: names of some. Raises StoreError for a file that is missing, or has another content than it should, and for
+    names that no `Attempt.push` gives.
     """
-    for name, digest in _files(content).items():
+    try:
+        files, attempt = check_files(content), check_attempt(content)
+    except ValueError as error:
+        raise StoreError(f"a snapshot in the store {error}") from error
+    for name, digest in files.items():
         if only is not None and name not in only:
             continue
-        stored = f"{TASKS}/{key}/{content['attempt']}/files/{digest}"
+        stored = f"{TASKS}/{key}/{attempt}/files/{digest}"
         store.get(stored, run / name)
-        if digest_of(run / name) != digest:
+        if sha256_of(run / name) != digest:
             raise StoreError(f"{store.shown(stored)} is damaged: its content is not that of its name")
 
 
@@ -172,21 +210,18 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def digest_of(path: Path) -> str:
-    sha256 = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            sha256.update(chunk)
-    return sha256.hexdigest()
-
-
-def _files(content: Content) -> dict[str, str]:
-    """The files that a snapshot names; StoreError for names that lead out of its folder."""
+def check_files(content: Content) -> dict[str, str]:
+    """The files that a snapshot names, by their names in the run; ValueError unless these are plain names of files in
+    it, and what they are stored under checksums."""
     files = content.get("files")
-    if not isinstance(files, dict) or not all(isinstance(digest, str) for digest in files.values()):
-        raise StoreError("a snapshot in the store names no files")
-    for name in files:
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts or "\\" in name:
-            raise StoreError(f"a snapshot in the store names a file outside of its run: {name}")
+    if not isinstance(files, dict):
+        raise ValueError("names no files")
+    for name, digest in files.items():
+        parts = name.split("/")
+        if not name.isprintable() or "\\" in name or any(not part or part.startswith(".") for part in parts):
+            raise ValueError(f"names a file outside of its run: {printable(name)[:200]}")
+        if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
+            raise ValueError(f"names a file that is stored under no checksum: {printable(name)[:200]}")
+        if any("/".join(parts[:end]) in files for end in range(1, len(parts))):
+            raise ValueError(f"names a file that is a folder too: {printable(name)[:200]}")
     return files

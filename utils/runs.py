@@ -5,6 +5,7 @@
     runs/NAME/checkpoints/teacher.pt, <category>/stage1.pt, stage2.pt    see utils/checkpoint.py
     runs/NAME/checkpoints/<category>/view.json    what the model is shown of an image
     runs/NAME/checkpoints/<category>/thresholds.json    see utils/thresholds.py
+    runs/NAME/checkpoints/<category>/training_images.json    see utils/training_images.py
     runs/NAME/checkpoints/<category>/stage1.progress.pt    of a stage that is not finished, see utils/progress.py
     runs/NAME/.lock            held by the process that trains
     runs/NAME/results.csv, results.json, scores.csv, maps/    written by test.py
@@ -89,6 +90,10 @@ def view_path(run: Path, category: str) -> Path:
 
 def thresholds_path(run: Path, category: str) -> Path:
     return run / "checkpoints" / category / "thresholds.json"
+
+
+def training_images_path(run: Path, category: str) -> Path:
+    return run / "checkpoints" / category / "training_images.json"
 
 
 def keep_view(run: Path, category: str, view: View) -> None:

@@ -26,12 +26,14 @@ from datasets import DataSource, open_dataset
 from datasets.base import DataError, Sample, read_size
 from datasets.loading import evaluation_files
 from datasets.view import enlarge
-from utils.checkpoint import load_model
+from models.aand import AAND
+from utils.checkpoint import load_model, model_word
 from utils.environment import code_version, environment
 from utils.evaluation import Prediction, TestSet, find_lost_regions, fingerprint, warn_of_lost_regions
 from utils.image_scores import SCORES, ImageScore, image_scores, write_scores
 from utils.image_store import ImageStore, Stack
 from utils.misc import atomic_write
+from utils.predictions import PredictionError
 from utils.preflight import Skipped, usable_samples
 from utils.report import format_published_protocol, format_table, to_json, write_csv, write_json
 from utils.runs import (
@@ -87,6 +89,7 @@ class Scores:
     rows: dict[str, dict[str, float]] = field(default_factory=dict)
     native: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)  # which they are of
     lost: dict[str, dict[str, int]] = field(default_factory=dict)  # regions without a pixel, by image
     images: list[ImageScore] = field(default_factory=list)
 
@@ -185,8 +188,9 @@ def score_category(
     """Evaluate one trained category of one seed, and write its maps."""
     started = time.perf_counter()
     model, training_seconds = load_model(folder, category, settings)
+    scores.models[category] = model_word(model, test_set.view)
     model = model.to(how.device).optimize_for_inference()
-    prediction = Prediction.of(model, test_set, how.batch_size)
+    prediction = predict_category(category, folder, model, test_set, how.batch_size)
     scores.rows[category] = prediction.evaluate(test_set)
     if lost := find_lost_regions(samples, settings["image_size"], how.workers):
         scores.lost[category] = lost
@@ -200,6 +204,14 @@ def score_category(
     if maps_folder:
         save_tiffs(maps_folder, samples, prediction.maps)
     return prediction
+
+
+def predict_category(category: str, folder: Path, model: AAND, test_set: TestSet, batch_size: int) -> Prediction:
+    """A category's prediction; RunError naming it and the images of which its model makes no finite numbers."""
+    try:
+        return Prediction.of(model, test_set, batch_size)
+    except PredictionError as error:
+        raise RunError(f"{category} in {folder}: {error}") from error
 
 
 def save_heat_maps(
@@ -240,6 +252,7 @@ def run_info(
             "device": str(how.device),
         },
         "seconds": scores.seconds,
+        "models": scores.models,
         "test_files": test_files,
         "skipped": how.skipped,
         "lost_regions": scores.lost,

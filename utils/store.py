@@ -6,6 +6,8 @@
     store.write_json("sweep.json", {"seed": 0})
     store.read_json("sweep.json")                           # None where there is none
 
+Of a folder of this machine only regular files are read, and only what lies in it: links that lead out are refused.
+
 A file is seen whole or not at all. Object stores promise that of every PUT; in a folder a file is written under another
 name, flushed, and moved. Nothing is promised of several files together: utils/remote_runs.py builds that upon it.
 """
@@ -13,6 +15,7 @@ name, flushed, and moved. Nothing is promised of several files together: utils/r
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +24,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from datasets.plain_json import parse_json
+from datasets.names import printable
+from datasets.plain_json import MAX_BYTES, parse_json
 from utils.cli import UsageError
 from utils.misc import TEMPORARY, atomic_write
 from utils.missing import CLUSTER
@@ -73,7 +77,7 @@ class Store:
         """Write a file with the content of a local one, in place of any that was there."""
         with self._errors("write", name):
             if self.is_folder:
-                with atomic_write(self._path(name)) as temporary:
+                with atomic_write(self._own_path(name)) as temporary:
                     shutil.copyfile(local, temporary)
             else:
                 self.files.put_file(str(local), self._path(name))
@@ -82,7 +86,7 @@ class Store:
         """Read a file to a local path; its folder is made if missing."""
         local.parent.mkdir(parents=True, exist_ok=True)
         with self._errors("read", name):
-            self.files.get_file(self._path(name), str(local))
+            self.files.get_file(self._own_path(name), str(local))
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write plain built-ins."""
@@ -92,10 +96,13 @@ class Store:
             self.put(local, name)
 
     def read_json(self, name: str) -> Content | None:
-        """What `write_json` wrote; None if there is no such file, or it holds something else."""
+        """What `write_json` wrote; None if there is no such file, or it holds something else, or too much."""
         with self._errors("read", name):
             try:
-                content = parse_json(self.files.cat_file(self._path(name)).decode())
+                path = self._own_path(name)
+                if self.files.info(path)["size"] > MAX_BYTES:
+                    return None
+                content = parse_json(self.files.cat_file(path).decode())
             except (FileNotFoundError, ValueError):
                 return None
         return content if isinstance(content, dict) else None
@@ -115,12 +122,23 @@ class Store:
         for name in names:
             with self._errors("delete", name):
                 try:
-                    self.files.rm_file(self._path(name))
+                    self.files.rm_file(self._own_path(name))
                 except FileNotFoundError:
                     continue
 
     def _path(self, name: str) -> str:
         return "/".join(part for part in (self.root.rstrip("/"), name) if part)
+
+    def _own_path(self, name: str) -> str:
+        """As `_path`, of a file that is about to be used. Raises OSError for what is no file in the store."""
+        path = self._path(name)
+        if not self.is_folder:
+            return path
+        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root)):
+            raise OSError("it is a link that leads out of the store")
+        if os.path.lexists(path) and not os.path.isfile(path):
+            raise OSError("it is no regular file")
+        return path
 
     @contextmanager
     def _errors(self, what: str, name: str) -> Iterator[None]:
@@ -128,4 +146,4 @@ class Store:
             yield
         except Exception as error:  # drivers raise many unrelated types
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise StoreError(f"cannot {what} {self.shown(name)}: {reason[:300]}") from error
+            raise StoreError(f"cannot {what} {printable(self.shown(name))}: {reason[:300]}") from error

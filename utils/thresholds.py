@@ -25,7 +25,7 @@ import json
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
@@ -37,7 +37,7 @@ import numpy as np
 from datasets.plain_json import read_json
 from utils.misc import write_text
 from utils.run_rules import describe
-from utils.runs import RunError, thresholds_path
+from utils.runs import RunError, stage_path, thresholds_path
 
 MOST_PIXELS = 2**25  # kept of all maps, 128 MB; of 512 images of 256 px all, of more the largest
 LADDER_STEP = 1.05  # between the ranks stored: another rate's pixel threshold allows up to 5 % fewer pixels than it may
@@ -73,7 +73,9 @@ class LargestPixels:
         self.kept: list[np.ndarray] = []
 
     def add(self, maps: np.ndarray) -> None:
-        """Of maps float32 (N, H, W)."""
+        """Of maps float32 (N, H, W). Raises ValueError if one of their values is no finite number."""
+        if not np.isfinite(maps).all():
+            raise ValueError("the maps hold NaN or infinite values")
         self.pixels = maps[0].size
         self.kept.append(maps.reshape(-1))
         if sum(map(len, self.kept)) >= 2 * self.most:
@@ -98,8 +100,9 @@ class LargestPixels:
 class Thresholds:
     """The scores of good images, and what follows from them for the rate of false alarms that is wanted.
 
-    scores: sorted; pixel_tail: as of `LargestPixels.ladder`; pixels: of one map; source: HELD_OUT or GIVEN. Raises
-    ValueError for anything else.
+    scores: sorted; pixel_tail: as of `LargestPixels.ladder`; pixels: of one map; source: HELD_OUT or GIVEN; model:
+    which one gave the scores (utils/checkpoint.py's `model_word`), None where it is not known. Raises ValueError for
+    anything else.
     """
 
     scores: tuple[float, ...]
@@ -107,6 +110,7 @@ class Thresholds:
     pixels: int
     source: str
     wanted_far: float
+    model: str | None = None
 
     def __post_init__(self):
         if not self.scores or not all(map(_is_number, self.scores)) or list(self.scores) != sorted(self.scores):
@@ -117,6 +121,8 @@ class Thresholds:
             raise ValueError(f"pixels must be a whole number from 1 on, not {describe(self.pixels)}")
         if self.source not in (HELD_OUT, GIVEN):
             raise ValueError(f"source must be {HELD_OUT!r} or {GIVEN!r}, not {describe(self.source)}")
+        if not isinstance(self.model, str | None):
+            raise ValueError(f"model must be a text, not {describe(self.model)}")
         steps = self.pixel_tail
         if not all(len(step) == 2 and _is_count(step[0]) and _is_number(step[1]) for step in steps):
             raise ValueError("pixel_tail must be pairs of a rank and a finite number")
@@ -125,17 +131,18 @@ class Thresholds:
 
     @classmethod
     def from_scores(
-        cls, scores: Sequence[float] | np.ndarray, pixels: LargestPixels, far: float, source: str
-    ) -> Thresholds:
+        cls, scores: Sequence[float] | np.ndarray, pixels: LargestPixels, far: float, source: str,
+        model: str | None = None,
+    ) -> Thresholds:  # fmt: skip
         """From the scores (N,) of good images and the pixels of their maps."""
         allowed = _pixels_allowed(len(scores), pixels.pixels, far)
         ordered = tuple(sorted(float(score) for score in scores))
-        return cls(ordered, pixels.ladder(allowed), pixels.pixels, source, far)
+        return cls(ordered, pixels.ladder(allowed), pixels.pixels, source, far, model)
 
     def at(self, far: float) -> Thresholds:
         """The same for another rate. Its pixel threshold is of the next stored rank below the one allowed: it holds
         what is promised, and is a little higher than it need be."""
-        return Thresholds(self.scores, self.pixel_tail, self.pixels, self.source, far)
+        return replace(self, wanted_far=far)
 
     @property
     def far(self) -> float:
@@ -163,7 +170,9 @@ class Thresholds:
 
     def p_value(self, score: float) -> float:
         """The share of good images, this one counted among them, that score as high or higher: at most `far` just where
-        the score is above the image threshold."""
+        the score is above the image threshold. Raises ValueError for a score that is no finite number."""
+        if not math.isfinite(score):
+            raise ValueError(f"a score of {score} is no number that could be compared")
         as_high = len(self.scores) - bisect_left(self.scores, score)
         return (1 + as_high) / (len(self.scores) + 1)
 
@@ -176,13 +185,16 @@ class Thresholds:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, the thresholds among them for those who read the file without this class."""
         derived = {"images": len(self.scores), **{name: getattr(self, name) for name in DERIVED[1:]}}
-        return derived | asdict(self)
+        said = asdict(self)
+        if self.model is None:
+            del said["model"]
+        return derived | said
 
     @classmethod
     def from_dict(cls, content: Any) -> Thresholds:
-        """The inverse of `to_dict`. Raises ValueError for anything else."""
+        """The inverse of `to_dict`; files from before know no model. Raises ValueError for anything else."""
         names = [*cls.__dataclass_fields__, *DERIVED]
-        if not isinstance(content, dict) or sorted(content) != sorted(names):
+        if not isinstance(content, dict) or sorted({"model": None, **content}) != sorted(names):
             raise ValueError(f"thresholds have {', '.join(names)}")
         for name in ("scores", "pixel_tail"):
             if not isinstance(content[name], list):
@@ -190,7 +202,7 @@ class Thresholds:
         if not all(isinstance(step, list) for step in content["pixel_tail"]):
             raise ValueError("pixel_tail must be pairs of a rank and a finite number")
         scores, tail = tuple(content["scores"]), tuple(map(tuple, content["pixel_tail"]))
-        found = cls(scores, tail, content["pixels"], content["source"], content["wanted_far"])
+        found = cls(scores, tail, content["pixels"], content["source"], content["wanted_far"], content.get("model"))
         expected = found.to_dict()
         for name in DERIVED:
             if isinstance(content[name], bool) or content[name] != expected[name]:
@@ -198,15 +210,24 @@ class Thresholds:
         return found
 
 
-def read_thresholds(run: Path, category: str) -> Thresholds | None:
-    """The thresholds of a trained category; None if it has none, RunError naming the file if it cannot be read."""
+def read_thresholds(run: Path, category: str, model: str | None = None) -> Thresholds | None:
+    """The thresholds of a trained category, whose model is `model` where that is known; None if it has none.
+
+    Raises RunError naming the file if it cannot be read, or was made with another model.
+    """
     path = thresholds_path(run, category)
     if not path.exists():
         return None
     try:
-        return Thresholds.from_dict(read_json(path))
+        thresholds = Thresholds.from_dict(read_json(path))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); make it anew with scripts/calibrate.py") from error
+        raise RunError(f"{path} cannot be read ({error}); make it anew with scripts/calibrate.py --images") from error
+    if model and thresholds.model not in (None, model):
+        raise RunError(
+            f"{path} was set by another model than {stage_path(run, category, 2)} and what is beside it; restore the "
+            "one that was exchanged, or set thresholds anew with scripts/calibrate.py --images"
+        )
+    return thresholds
 
 
 def write_thresholds(run: Path, category: str, thresholds: Thresholds) -> None:

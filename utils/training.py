@@ -18,7 +18,15 @@ from models.aand import AAND
 from models.teacher import PretrainedTeacher
 from utils.advice import command
 from utils.average import NonFiniteLoss
-from utils.checkpoint import build_model, load_checkpoint, save_checkpoint, stage_parts, stage_path
+from utils.checkpoint import (
+    MadeWith,
+    build_model,
+    load_checkpoint,
+    save_checkpoint,
+    stage_parts,
+    stage_path,
+    state_of,
+)
 from utils.detector import calibrate_detector, load_detector
 from utils.engine import calibrate, train_stage1, train_stage2
 from utils.evaluation import Prediction, TestSet
@@ -27,10 +35,10 @@ from utils.features import TeacherFeatures
 from utils.image_store import Stack
 from utils.interruption import stop_between_steps
 from utils.norms import synchronise_norms
-from utils.progress import Progress
+from utils.progress import MADE_WITH, Progress
 from utils.recipes import recipe_of
 from utils.run_log import RunLog
-from utils.runs import keep_view, progress_path, rating
+from utils.runs import keep_view, progress_path, rating, read_view, view_path
 from utils.selection import BestStudent, rate, rated_epochs
 from utils.thresholds import HELD_OUT, write_thresholds
 
@@ -52,6 +60,7 @@ class TrainingSet:
     test_set: TestSet | None = None
     validation: TestSet | None = None  # of synthetic anomalies, where the epoch is chosen by them
     calibration: Stack | None = None  # good images (M, S, S, 3) kept out of training, as the view shows them
+    calibration_paths: Sequence[Path] = ()
 
 
 def files_to_train(
@@ -66,17 +75,19 @@ def files_to_train(
 
 def train_category(
     category: str, data: TrainingSet, pretrained: PretrainedTeacher, args: argparse.Namespace,
-    settings: dict[str, Any], execution: Execution, log: RunLog,
+    settings: dict[str, Any], execution: Execution, log: RunLog, made_with: MadeWith,
 ) -> None:  # fmt: skip
     """Train the stages of a category that have no checkpoint yet, from where an earlier process left them; every
     category starts from the same seed.
 
-    `pretrained` is prepared for `execution`; args are the flags of train.py. Raises TrainingError where a loss is no
-    number.
+    `pretrained` is prepared for `execution`; args are the flags of train.py; made_with is of `keep_teacher`. Raises
+    TrainingError where a loss is no number.
     """
     torch.manual_seed(args.seed)
     recipe, world = recipe_of(args.method, args.recipe), execution.world
     world.from_first(lambda: keep_view(log.folder, category, data.view))
+    view = world.together(lambda: read_view(log.folder, category))
+    made_with = {**made_with, view_path(log.folder, category).name: view.word}
     model = build_model(pretrained, args.method, recipe.calibrated).to(pretrained.mean.device)
     if args.sync_norms:
         synchronise_norms(model.bottleneck, world)
@@ -85,28 +96,32 @@ def train_category(
     for stage, parts in stage_parts(model).items():
         path = stage_path(log.folder, category, stage)
         if path.is_file():
-            load_checkpoint(path, parts, settings, category)
+            load_checkpoint(path, parts, settings, category, made_with)
             log.say(f"{category}: stage {stage} already trained")
+            made_with = {**made_with, path.name: state_of(parts)}
             continue
         with stop_between_steps() as check:
             identity = {"category": category, "stage": stage, "training images": digest(data.paths)}
+            identity |= {f"{MADE_WITH} {name}": now for name, now in made_with.items()}
             progress = Progress(progress_path(log.folder, category, stage), parts, identity, check, world)
             train_stage(category, stage, model, data, args, execution, log, progress)
             world.wait()  # a process may not yet have looked for the files that are about to change
         if world.is_first:
-            save_checkpoint(path, parts, settings, progress.seconds, category)
+            save_checkpoint(path, parts, settings, progress.seconds, category, made_with)
         progress.remove()
+        made_with = {**made_with, path.name: state_of(parts)}
     if args.calibration and world.is_first:
-        set_thresholds(category, data.calibration, args, model.pretrained.mean.device, log)
+        set_thresholds(category, data, args, model.pretrained.mean.device, log)
 
 
 def set_thresholds(
-    category: str, images: Stack, args: argparse.Namespace, device: torch.device, log: RunLog
+    category: str, data: TrainingSet, args: argparse.Namespace, device: torch.device, log: RunLog
 ) -> None:
     """Set the thresholds of a category by its images kept out of training, with the model as its files have it."""
-    detector = load_detector(log.folder, category, device=device, batch_size=args.batch_size)
+    detector = load_detector(log.folder, category, device=device, batch_size=args.batch_size, with_thresholds=False)
+    images = data.calibration
     parts = (images[start : start + args.batch_size].numpy() for start in range(0, len(images), args.batch_size))
-    thresholds = calibrate_detector(detector, parts, args.far, HELD_OUT)
+    thresholds = calibrate_detector(detector, parts, args.far, HELD_OUT, data.calibration_paths)
     write_thresholds(log.folder, category, thresholds)
     log.say(f"{category}: {thresholds}")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from datasets.loading import (
     texture_files,
     training_files,
 )
+from datasets.problems import count
 from datasets.view import View
 from utils.cli import UsageError
 from utils.data_check import KnownLevels, Splits
@@ -45,18 +47,30 @@ Samples = dict[str, Split]  # of each category
 TEXTURES, HELD_OUT, CALIBRATION = ("textures",), "held out", "calibration"  # groups of files; no category is a tuple
 
 
-def split_samples(parts: Splits, category: str, args: argparse.Namespace) -> Split:
-    """A category's samples, shares of the training samples held out where --calibration and --select ask for it."""
+def split_samples(
+    parts: Splits, category: str, args: argparse.Namespace, digests: Mapping[Path, str] | None = None
+) -> Split:
+    """A category's samples, shares of the training samples held out where --calibration and --select ask for it.
+
+    digests: of the training images. Copies of an image that is held out are left out, which stderr says.
+    """
+
+    def words(samples: Sequence[Sample]) -> list[str]:
+        paths = paths_of(samples)
+        return [(digests or {}).get(path) or str(path) for path in paths]
+
     train, held_out, calibration = parts["train"], [], []
     flags = f"--calibration {args.calibration}"
     try:
         if args.calibration:  # first: of all training images, and the same whatever --select does
-            train, calibration = hold_out(train, args.calibration, CALIBRATION_SEED)
+            train, calibration = hold_out(train, args.calibration, CALIBRATION_SEED, words(train))
         flags = f"--select synthetic --holdout {args.holdout}"
         if args.select == "synthetic":
-            train, held_out = hold_out(train, args.holdout)
+            train, held_out = hold_out(train, args.holdout, same=words(train))
     except DataError as error:
         raise UsageError(f"{flags}: {category}: {error}") from error
+    if copies := len(parts["train"]) - len(train) - len(held_out) - len(calibration):
+        print(f"{category}: {count(copies, 'image')} left out, being copies of held out ones", file=sys.stderr)
     return Split(train, held_out, calibration, parts["test"])
 
 
@@ -118,12 +132,14 @@ def read_data(
         if args.eval_every and split.test:
             test_set = TestSet.of(split.test, stacks(("test", category)), view)
         validation = synthetic_test_set(held_out, *textures_read) if split.held_out else None
+        data = TrainingSet(
+            images, paths, view=view, test_set=test_set, validation=validation, calibration=calibration,
+            calibration_paths=paths_of(split.calibration),
+        )  # fmt: skip
         if args.method != "aand":
-            return TrainingSet(
-                images, paths, view=view, test_set=test_set, validation=validation, calibration=calibration
-            )
+            return data
         made = len(paths) - len(stored_foregrounds(paths, source.name, category, args.fg_root))
-        return TrainingSet(images, paths, *textures_read, made, view, test_set, validation, calibration)
+        return replace(data, textures=textures_read[0], made=made)
 
     return training_set
 

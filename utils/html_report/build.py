@@ -15,16 +15,16 @@ from datasets.textures import list_textures
 from datasets.view import View
 from models.aand import AAND
 from utils.advice import command
-from utils.checkpoint import load_model
+from utils.checkpoint import load_model, model_word
 from utils.comparison import read_results
-from utils.evaluation import Prediction, TestSet
+from utils.evaluation import TestSet
 from utils.html_report.page import CategoryReport, build_page, build_section
 from utils.html_report.pictures import Stage1Picture, picture_stage1
 from utils.image_store import FileStack
 from utils.misc import write_text
 from utils.report import Statistic
-from utils.runs import RESULTS, published_protocol, read_config, read_metrics, seed_folders
-from utils.scoring import EPOCHS, Scoring, read_test_sets, score_run, which_epoch
+from utils.runs import RESULTS, published_protocol, read_config, read_metrics, read_view, seed_folders
+from utils.scoring import EPOCHS, Scoring, predict_category, read_test_sets, score_run, which_epoch
 
 STAGE1_EXAMPLES = 4
 
@@ -38,7 +38,7 @@ def write_report(
     With several seeds the table is over all of them, charts and pictures are of the first.
     """
     folders = seed_folders(run)
-    if any(category not in read_rows(folder, run) for folder in folders for category in samples):
+    if not all(is_scored(folder, run, samples) for folder in folders):
         score_run(run, samples, root, how)
     shown, settings = folders[0], read_config(folders[0])
     test_sets = read_test_sets(folders[:1], samples, settings["image_size"], how)
@@ -70,7 +70,7 @@ def look_at(
         samples=samples,
         test_set=test_set,
         pictures=test_set.pictures(samples, how.workers),
-        prediction=Prediction.of(model, test_set, how.batch_size),
+        prediction=predict_category(category, folder, model, test_set, how.batch_size),
         records=[record for record in read_metrics(folder) if record["category"] == category],
         stage1=show_stage1(model, category, samples, test_set.view, settings, how),
         most_images=most_images,
@@ -97,6 +97,23 @@ def training_textures(settings: Mapping[str, Any]) -> list[Path]:
         return list_textures(settings.get("aux_path") or "builtin")
     except DataError:
         return list_textures("builtin")
+
+
+def is_scored(folder: Path, run: Path, categories: Iterable[str]) -> bool:
+    """Whether a seed of a run has results of all categories, and of the models that are there; earlier results do not
+    say of which they are."""
+    if not (folder / RESULTS).is_file():
+        return False
+    results, settings = read_results(folder, run), read_config(folder)
+    models = results["models"] if isinstance(results.get("models"), dict) else {}
+    for category in categories:
+        if category not in results["categories"]:
+            return False
+        if category in models:
+            model, _ = load_model(folder, category, settings)
+            if models[category] != model_word(model, read_view(folder, category)):
+                return False
+    return True
 
 
 def read_rows(folder: Path, run: Path) -> dict[str, dict[str, float]]:

@@ -96,7 +96,8 @@ class Sweep:
         entry = self.entries[task]
         if outcome.finished:
             entry.state = DONE
-            self.estimate.add(task.method, outcome.finished["seconds"], task.image_epochs)
+            if "seconds" in outcome.finished:
+                self.estimate.add(task.method, outcome.finished["seconds"], task.image_epochs)
             self.tell(task, f"done in {duration(time.monotonic() - entry.started)}")
         elif outcome.lost and entry.retried < self.retries:
             entry.state, entry.retried = WAITING, entry.retried + 1

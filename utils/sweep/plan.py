@@ -11,6 +11,7 @@ from typing import Any
 
 from datasets import DataSource, open_dataset
 from datasets.base import DataError
+from datasets.names import misfit_of, printable
 from utils.cli import UsageError
 from utils.remote_runs import Content
 from utils.runs import FREE_SETTINGS, NOT_SETTINGS
@@ -45,7 +46,7 @@ class Task:
 
     def commands(self, run: Path) -> list[list[str]]:
         """train.py and test.py as one would call them by hand."""
-        own = ["--categories", self.category, "--method", self.method, "--seed", str(self.seed)]
+        own = [f"--categories={self.category}", "--method", self.method, "--seed", str(self.seed)]  # -x is a name too
         return [
             ["train.py", "--data_root", self.data_root, *own, *self.flags, "--output", str(run)],
             ["test.py", "--data_root", self.data_root, "--run", str(run), *self.scoring],
@@ -79,6 +80,9 @@ def make_plan(
     roots = {root.resolve().name: str(root.resolve()) for root in data_roots}
     if len(roots) < len(data_roots):
         raise UsageError(f"--data_root: tasks are named after the folders, whose names must differ: {', '.join(roots)}")
+    for name in roots:
+        if reason := misfit_of(name):
+            raise UsageError(f"--data_root: no data set can be called {printable(name)!r}: {reason}")
     scoring = scoring_flags(parser, args)
     methods = list(dict.fromkeys(methods))
     sources = {name: open_dataset(root, args.dataset) for name, root in roots.items()}

@@ -8,54 +8,124 @@ data set and method, in it one for each seed, with all categories.
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from datasets.plain_json import read_json
-from utils.comparison import compare, read_runs
+from datasets.names import misfit_of, printable
+from datasets.plain_json import read_json, read_text
+from models import METHODS
+from utils.comparison import compare, read_results, read_runs
 from utils.comparison_report import format_text, write_markdown
 from utils.image_scores import SCORES, merge_scores
 from utils.misc import write_text
-from utils.remote_runs import APPENDED, completed, completed_keys, fetch_files
+from utils.remote_runs import APPENDED, COMPLETE, TASKS, check_complete, completed_keys, fetch_files
 from utils.report import COLUMNS, Rows, format_table, write_csv, write_json
-from utils.runs import CONFIG, RESULTS, RunError, list_seeds
-from utils.store import Content, Store
+from utils.runs import CONFIG, RESULTS, RunError, list_seeds, read_config, read_metrics, teacher_path
+from utils.store import Content, Store, StoreError
 from utils.sweep.plan import Plan
 
-BY_CATEGORY = ("seconds", "test_files", "selected_epochs", "published_protocol")  # of results.json
+NEEDED_BY_CATEGORY = ("seconds", "test_files", "selected_epochs", "published_protocol")  # of results.json
+BY_CATEGORY = (*NEEDED_BY_CATEGORY, "models", "lost_regions")  # earlier ones do not have all
+SEED = re.compile(r"seed(0|[1-9]\d{0,18})")
 MADE = ("training", "testing")  # how a result came about
 FIGURES = ("categories", "mean")
 
 
-def gather(store: Store, folder: Path, only: Collection[str] | None = None, keys: Collection[str] = ()) -> list[Path]:
-    """Bring finished tasks to `folder`; returns the run folders, sorted.
+class Gathered(NamedTuple):
+    """Run folders, sorted, and why which tasks are in none."""
+
+    runs: list[Path]
+    skipped: dict[str, str]
+
+
+def gather(store: Store, folder: Path, only: Collection[str] | None = None, keys: Collection[str] = ()) -> Gathered:
+    """Bring finished tasks to `folder`; one that cannot be used does not stop the others.
 
     only: the names of the files that are wanted; None for all. keys: of the tasks wanted, all without any. Raises
-    RunError where a run folder is there already or nothing is finished, StoreError.
+    RunError where a run folder is there already or nothing is finished, StoreError where nothing can be listed.
     """
     found = sorted(key for key in completed_keys(store) if not keys or key in keys)
     if not found:
         raise RunError(f"{store.shown()} has no finished task" + (" of those asked for" if keys else ""))
+    skipped = {key: reason for key in found if (reason := misfit_of_key(key))}
     members: dict[Path, list[str]] = {}
-    for key in found:
+    for key in (key for key in found if key not in skipped):
         dataset, method, seed, _ = key.split("/")
         members.setdefault(folder / f"{dataset}-{method}" / seed, []).append(key)
-    runs = sorted({run.parent for run in members})
-    taken = [str(run) for run in runs if run.exists()]
+    taken = sorted(str(run.parent) for run in members if run.parent.exists())
     if taken:
         raise RunError(f"{taken[0]} is there already; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
+    made = set()
     with tempfile.TemporaryDirectory(dir=folder, prefix=".gathering-") as place:
         for run, keys_of_run in members.items():
-            parts = [Path(place, key) for key in keys_of_run]
-            for key, part in zip(keys_of_run, parts, strict=True):
-                fetch_files(store, key, completed(store, key) or {}, part, only)
-            merge_runs(parts, run)
-    for run in runs:
+            parts = []
+            for key in keys_of_run:
+                try:
+                    parts.append(fetch_task(store, key, Path(place, key), only))
+                except (StoreError, RunError, ValueError) as error:
+                    skipped[key] = str(error)
+            if parts:
+                merge_runs(parts, run)
+                made.add(run.parent)
+    for run in made:
         write_common_results(run)
-    return runs
+    return Gathered(sorted(made), skipped)
+
+
+def misfit_of_key(key: str) -> str:
+    """Why a key is not one of a task, "" if it is."""
+    parts = key.split("/")
+    if len(parts) != 4 or parts[1] not in METHODS or not SEED.fullmatch(parts[2]):
+        return "its name is not DATASET/METHOD/seedN/CATEGORY"
+    return misfit_of(parts[0]) or misfit_of(parts[3])
+
+
+def fetch_task(store: Store, key: str, part: Path, only: Collection[str] | None) -> Path:
+    """Bring a finished task to the folder `part`, which is returned. Raises StoreError, RunError or ValueError for what
+    no sweep leaves: whoever can write to the store may have made it."""
+    content = check_complete(store.read_json(f"{TASKS}/{key}/{COMPLETE}"))
+    _, _, seed, category = key.split("/")
+    allowed = f"checkpoints/{category}/", f"maps/{category}/"
+    for name in content["files"]:
+        if "/" in name and not name.startswith(allowed) and name != teacher_path(Path()).as_posix():
+            raise ValueError(f"it has files of something else than {printable(category)}: {printable(name)[:200]}")
+    fetch_files(store, key, content, part, only)
+    try:
+        read_results(part, part)
+        check_results(read_json(part / RESULTS), category, int(seed.removeprefix("seed")))
+        if (part / CONFIG).is_file():
+            read_config(part)
+            _check_lists(read_json(part / CONFIG), category)
+        read_metrics(part)
+        for name in APPENDED:
+            if (part / name).is_file():
+                read_text(part / name)
+    except (RunError, OSError, ValueError) as error:
+        raise RunError(str(error).replace(str(part), printable(key))) from error
+    return part
+
+
+def check_results(results: Content, category: str, seed: int) -> None:
+    """ValueError for results.json that is not of one category and seed, with all that is brought together of it."""
+    if list(results["categories"]) != [category] or results.get("seed") != seed:
+        raise ValueError(f"its {RESULTS} is not that of {printable(category)} with seed {seed} alone")
+    for name in (*NEEDED_BY_CATEGORY, "protocol", "skipped"):
+        if not isinstance(results.get(name), dict):
+            raise ValueError(f"its {RESULTS} has no {name}")
+    for name in BY_CATEGORY:
+        value = results.get(name, {})
+        if not isinstance(value, dict) or not set(value) <= {category}:
+            raise ValueError(f"its {RESULTS} has {name} of others than {printable(category)}")
+    _check_lists(results["settings"], category)
+
+
+def _check_lists(settings: Mapping[str, Any], category: str) -> None:
+    if settings.get("categories") != [category] or not isinstance(settings.get("skipped"), dict):
+        raise ValueError(f"its settings are not those of {printable(category)} alone")
 
 
 def merge_runs(parts: Sequence[Path], run: Path) -> None:
@@ -66,7 +136,7 @@ def merge_runs(parts: Sequence[Path], run: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)  # teacher.pt is the same in all
     for name in APPENDED:
-        texts = [path.read_text(encoding="utf-8") for path in (part / name for part in parts) if path.is_file()]
+        texts = [read_text(path) for path in (part / name for part in parts) if path.is_file()]
         if texts:
             write_text(run / name, "".join(texts))
     configs = [read_json(path) for path in (part / CONFIG for part in parts) if path.is_file()]
@@ -82,7 +152,7 @@ def merge_results(results: Sequence[Content]) -> tuple[Rows, Content]:
     """The figures of all categories, and what else results.json says; how each came about is in "tasks"."""
     rows = {category: row for one in results for category, row in one["categories"].items()}
     info = {name: value for name, value in results[0].items() if name not in FIGURES}
-    info |= {name: {c: value for one in results for c, value in one[name].items()} for name in BY_CATEGORY}
+    info |= {name: {c: value for one in results for c, value in one.get(name, {}).items()} for name in BY_CATEGORY}
     info["settings"] = _merge_settings([one["settings"] for one in results])
     info["skipped"] = info["settings"]["skipped"]
     info["tasks"] = {c: {name: one[name] for name in MADE} for one in results for c in one["categories"]}
@@ -119,7 +189,8 @@ def tabulate(store: Store, plan: Plan) -> str:
     """
     tables = []
     with tempfile.TemporaryDirectory() as place:
-        there = gather(store, Path(place), [RESULTS], {task.key for task in plan.tasks})
+        there, skipped = gather(store, Path(place), [RESULTS], {task.key for task in plan.tasks})
+        tables += [f"left out: {key}: {reason}" for key, reason in skipped.items()]
         for dataset in plan.data_roots:
             runs = [run for run in (Path(place, f"{dataset}-{method}") for method in plan.methods) if run in there]
             tables += [f"\n{dataset}", _compare(runs, Path(place, f"{dataset}.md"))] if runs else []

@@ -1,0 +1,140 @@
+"""Model files whose answers are not those of our exports, and halves of two exports: one line, and nothing is done."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets.view import WHOLE
+from tests.commands import run_predict
+from tests.trees import write_image
+from tests.untrained import make_run, photographs
+from utils.export import ExportSource, export
+from utils.exported import ExportedModel, ExportedModelError, Facts
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+pytest.importorskip("openvino")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory) -> Path:
+    """The .xml of an export of one run, with another run beside it."""
+    folder = tmp_path_factory.mktemp("exports")
+    make_run(folder / "robust", recipe="robust")
+    export(ExportSource.of(make_run(folder / "rd4ad", "rd4ad"), "bottle"), "openvino", folder / "old.xml")
+    return folder / "old.xml"
+
+
+def our_onnx(path, facts, anomaly_map, score, kind="UINT8", inputs=("images",), shape=("N", "H", "W", 3)):
+    """A model that says it is ours, and answers every image with the same numbers."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    def constant(name, value):
+        return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(value))
+
+    values = {"anomaly_map": anomaly_map, "anomaly_score": score}
+    values = {name: np.asarray(value) for name, value in values.items() if value is not None}
+    graph = helper.make_graph(
+        [constant(name, value) for name, value in values.items()], "g",
+        [helper.make_tensor_value_info(name, getattr(TensorProto, kind), shape) for name in inputs],
+        [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), None) for n, v in values.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(model, {"aand": facts.to_text()})
+    onnx.save(model, path)
+    return path
+
+
+MAP, SCORE = np.zeros((1, 1, 32, 32), np.float32), np.zeros(1, np.float32)
+ANSWERS = {
+    "an empty map": (MAP[:, :, :0, :0], SCORE), "a map of another size": (MAP[:, :, :31, :31], SCORE),
+    "a map without channel": (MAP[0], SCORE), "two maps": (np.concatenate([MAP, MAP]), SCORE),
+    "a number": (MAP[0, 0, 0, 0], SCORE), "no score": (MAP, SCORE[:0]), "two scores": (MAP, np.zeros(2, np.float32)),
+    "a score of no dimension": (MAP, SCORE[0]), "NaN": (MAP * np.nan, SCORE), "a score of NaN": (MAP, SCORE * np.nan),
+    "infinite": (MAP, SCORE + np.inf), "whole numbers": (MAP.astype(np.int64), SCORE.astype(np.int64)),
+    "a map alone": (MAP, None),
+}  # fmt: skip
+INPUTS = {
+    "float images": {"kind": "FLOAT"}, "another name": {"inputs": ("x",)}, "two inputs": {"inputs": ("images", "more")},
+    "three dimensions": {"shape": ("H", "W", 3)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [*ANSWERS, *INPUTS])
+def test_a_model_with_other_shapes_is_refused_when_it_is_loaded(tmp_path, case):
+    facts = Facts("bottle", "aand", "resnet18", "published", 32, WHOLE, "fp32", opset=18)
+    path = our_onnx(tmp_path / "m.onnx", facts, MAP, SCORE)
+    maps, scores = ExportedModel(path).run(photographs(1))  # these would do
+    assert (maps.shape, scores.tolist()) == ((1, 32, 32), [0.0])
+    our_onnx(path, facts, *ANSWERS.get(case, (MAP, SCORE)), **INPUTS.get(case, {}))
+    with pytest.raises(ExportedModelError, match=re.escape(f"{path} cannot be used; export it anew: ")) as caught:
+        ExportedModel(path)
+    assert "\n" not in str(caught.value)
+    write_image(tmp_path / "photo.png", photographs(1)[0])
+    result = run_predict(tmp_path, "m.onnx", "photo.png", "--save_maps", "maps")
+    assert (result.status, len(result.errors)) == (2, 1) and not (tmp_path / "maps").exists()
+
+
+def test_an_answer_is_checked_after_each_run(tmp_path):
+    facts = Facts("bottle", "aand", "resnet18", "published", 32, WHOLE, "fp32", opset=18)
+    model = ExportedModel(our_onnx(tmp_path / "m.onnx", facts, MAP, SCORE))
+    with pytest.raises(ExportedModelError, match=r"m\.onnx gives no result: its maps are \(1, 1, 32, 32\), not \(2, "):
+        model.run(photographs(2))
+    model._compute = lambda images: [MAP + np.inf, SCORE]
+    with pytest.raises(ExportedModelError, match="gives no result: the model gives NaN or infinite values"):
+        model.run(photographs(1))
+
+
+# OpenVINO's two files
+
+
+def half_exported(run, path, monkeypatch, stopped_at):
+    """Export to where an older export is, stopped before the move of one of its files."""
+    replace_file = Path.replace
+
+    def dying(self, target):
+        if Path(target).suffix == stopped_at:
+            raise KeyboardInterrupt
+        return replace_file(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", dying)
+        with pytest.raises(KeyboardInterrupt):
+            export(ExportSource.of(run, "bottle"), "openvino", path)
+
+
+@pytest.mark.parametrize("stopped_at", [".bin", ".xml"])
+@pytest.mark.parametrize("earlier", [False, True])  # from before there was a checksum
+def test_an_export_over_another_leaves_no_mixture(exports, tmp_path, monkeypatch, stopped_at, earlier):
+    path = tmp_path / "m.xml"
+    for suffix in (".xml", ".bin"):
+        shutil.copy(exports.with_suffix(suffix), path.with_suffix(suffix))
+    if earlier:
+        path.write_text(re.sub(r"<aand_weights [^>]*/>", "", path.read_text()))
+    ExportedModel(path)
+    half_exported(exports.parent / "robust", path, monkeypatch, stopped_at)
+    with pytest.raises(ExportedModelError, match=re.escape(str(path))):
+        ExportedModel(path)
+    export(ExportSource.of(exports.parent / "robust", "bottle"), "openvino", path)
+    assert ExportedModel(path).facts.recipe == "robust"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["m.bin", "m.xml"]
+
+
+def test_weights_of_another_export_are_refused(exports, tmp_path):
+    """Of the same shapes: the graph alone does not tell them apart."""
+    path = tmp_path / "m.xml"
+    shutil.copy(exports, path)
+    weights = bytearray(exports.with_suffix(".bin").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    path.with_suffix(".bin").write_bytes(weights)
+    named = f"{path.with_suffix('.bin')} is not the one that was written with it"
+    with pytest.raises(ExportedModelError, match=re.escape(named)):
+        ExportedModel(path)
