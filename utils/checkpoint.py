@@ -28,7 +28,7 @@ from models.tensor_files import describe_misfit, fingerprint, read_file
 from utils.misc import atomic_write
 from utils.predictions import probe_image
 from utils.recipes import recipe_of
-from utils.runs import CheckpointError, stage_path, teacher_path, view_path
+from utils.runs import CheckpointError, read_view, stage_path, teacher_path, view_path
 
 MODEL_SETTINGS = ("method", "backbone", "image_size")  # what a checkpoint must share with the model it is loaded into
 PROBE_SIZE = 256  # pixels at most: numbers that make NaN do so at any size
