@@ -12,6 +12,7 @@ seeds gets mean and standard deviation.
 from __future__ import annotations
 
 import argparse
+import sys
 
 from utils.cli import add_inference_flags, pick_device, run_model_command, user_path
 
@@ -34,6 +35,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    from datasets.problems import first_of
     from utils.memory import keep_freed_memory
     from utils.runs import newest_run
     from utils.scoring import Scoring, open_test_data, score_run
@@ -47,6 +49,9 @@ def main(args: argparse.Namespace) -> None:
         heat_maps=args.save_maps, mvtec_maps=args.mvtec_maps, skipped=skipped,
     )  # fmt: skip
     print(score_run(run, samples, source.root, how))
+    if how.unwritten:
+        print("\n".join(f"error: {line}" for line in first_of(how.unwritten)), file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from datasets.marks import NO_PHOTOGRAPHS, mark_of
+from datasets.names import PrintableError
+
 IMAGE_SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif",
 )  # fmt: skip
@@ -25,7 +28,7 @@ READ_ERRORS = (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # what it warns of is an error here
 
 
-class DataError(ValueError):
+class DataError(PrintableError, ValueError):
     """A data set that cannot be used; the message names the path and what would help."""
 
 
@@ -81,8 +84,12 @@ def load_image(path: Path, size: int | None = None, most_pixels: int = MAX_PIXEL
     Grey, palette, RGBA (alpha dropped) and 16-bit images are converted, EXIF orientation is applied; with `size` the
     image is resized (bicubic) to a square.
 
-    Returns uint8 (H, W, 3). Raises DataError naming the file if it cannot be read, or has more than `most_pixels`.
+    Returns uint8 (H, W, 3). Raises DataError naming the file if it cannot be read, has more than `most_pixels`, or is a
+    heat map or mask that a program of ours wrote.
     """
+    if (mark := mark_of(path)) in NO_PHOTOGRAPHS:
+        reason = f"it is no photograph but an {mark}, written by this program"
+        raise DataError(f"cannot read image {path}: {reason}") from ValueError(reason)
     image = _open(path, _to_rgb, most_pixels)
     if size is not None:
         image = resize(image, size)

@@ -22,18 +22,20 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets import DATASETS
+from datasets.names import printable
 from models import WeightsError
 from models.official import build_official, load_ours, read_official, split_official, to_official
 from utils.checkpoint import (
     load_checkpoint,
     load_model,
     save_checkpoint,
+    save_tensors,
     stage_parts,
     stage_path,
     teacher_path,
 )
 from utils.cli import image_size, run_command, user_path
-from utils.misc import atomic_write
+from utils.own_files import refuse_foreign
 from utils.runs import CheckpointError, RunError, open_run, read_config
 
 
@@ -88,19 +90,19 @@ def from_official(args: argparse.Namespace) -> None:
     save_checkpoint(teacher_path(args.run), {"trunk": model.pretrained.trunk}, settings, seconds=0.0)
     for stage, parts in stage_parts(model).items():
         save_checkpoint(stage_path(args.run, args.category, stage), parts, settings, 0.0, args.category)
-    with atomic_write(unused_path(args.run, args.category)) as temporary:
-        torch.save(unused, temporary)
-    print(f"wrote {args.category} to {args.run}")
+    save_tensors(unused_path(args.run, args.category), unused)
+    print(printable(f"wrote {args.category} to {args.run}"))
 
 
 def write_official(args: argparse.Namespace) -> None:
+    paths = [args.output / name for name in ("stage1.pth", "stage2.pth")]
+    refuse_foreign(paths, lambda _: False, "their format has no place for a mark: give another --output")
     model, _ = load_model(args.run, args.category, read_config(args.run))
     kept = unused_path(args.run, args.category)
     contents = to_official(model, read_official(kept) if kept.is_file() else None)
-    for name, content in zip(("stage1.pth", "stage2.pth"), contents, strict=True):
-        with atomic_write(args.output / name) as temporary:
-            torch.save(content, temporary)
-    print(f"wrote stage1.pth and stage2.pth to {args.output}")
+    for path, content in zip(paths, contents, strict=True):
+        save_tensors(path, content)
+    print(printable(f"wrote stage1.pth and stage2.pth to {args.output}"))
 
 
 def unused_path(run: Path, category: str) -> Path:

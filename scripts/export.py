@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from datasets.names import printable
 from utils.cli import UsageError, at_least, run_model_command, user_path
 from utils.exported import PRECISIONS
 
@@ -43,17 +44,19 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     from utils.export import SUFFIXES, ExportSource, export
+    from utils.own_files import is_export, refuse_foreign
 
     suffix = SUFFIXES[args.format]
     name = args.category + ("" if args.precision == "fp32" else f".{args.precision}")
     path = args.output or args.run / "exported" / f"{name}{suffix}"
     if path.suffix != suffix:
         raise UsageError(f"--output {path}: the name of a file of --format {args.format} must end in {suffix}")
+    files = [path, path.with_suffix(".bin")] if args.format == "openvino" else [path]
+    refuse_foreign(files, lambda _: is_export(path), "give another --output")
     source = ExportSource.of(args.run, args.category)
     images = _good_images(args) if args.precision == "int8" else []
     export(source, args.format, path, args.precision, images)
-    files = [path, path.with_suffix(".bin")] if args.format == "openvino" else [path]
-    print("wrote " + " and ".join(f"{file} ({file.stat().st_size / 1e6:.1f} MB)" for file in files))
+    print("wrote " + " and ".join(f"{printable(file)} ({file.stat().st_size / 1e6:.1f} MB)" for file in files))
 
 
 def _good_images(args: argparse.Namespace) -> list:

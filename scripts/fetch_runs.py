@@ -16,6 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from datasets.names import printable
 from utils.cli import run_command, user_path
 from utils.runs import RunError
 from utils.store import Store, StoreError
@@ -36,7 +37,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    print(*gather(Store(args.store), args.output, keys=args.tasks), sep="\n")
+    print(*map(printable, gather(Store(args.store), args.output, keys=args.tasks)), sep="\n")
 
 
 if __name__ == "__main__":

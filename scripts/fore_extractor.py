@@ -19,14 +19,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cv2
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from datasets import DATASETS, open_dataset
 from datasets.base import load_image
 from datasets.foreground import Rule, fg_mask_path, foreground_mask, rule_for
+from datasets.marks import FOREGROUND, mark_of, png_bytes
+from datasets.names import printable
 from utils.cli import at_least, run_command, user_path
 from utils.misc import atomic_write
+from utils.own_files import holds, refuse_foreign
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,7 +45,21 @@ def parse_args() -> argparse.Namespace:
 def write_mask(path: Path, mask: np.ndarray) -> None:
     """Write a mask (H, W) of 0 and 1 as a PNG of 0 and 255, completely or not at all."""
     with atomic_write(path) as temporary:
-        Image.fromarray(mask * np.uint8(255)).save(temporary, format="PNG")
+        temporary.write_bytes(png_bytes(mask * np.uint8(255), FOREGROUND))
+
+
+def refuse_others(jobs: list[tuple[Path, Path, Rule]]) -> None:
+    """UsageError if a mask to be written is there and not ours. Those that earlier versions wrote have no mark: where
+    the same mask comes out again, nothing is lost."""
+
+    def is_ours(mask_path: Path) -> bool:
+        image_path, rule = of[mask_path]
+        if mark_of(mask_path) == FOREGROUND:
+            return True
+        return holds(mask_path, foreground_mask(load_image(image_path), rule) * np.uint8(255))
+
+    of = {mask_path: (image_path, rule) for image_path, mask_path, rule in jobs}
+    refuse_foreign(of, is_ours, "move it away, or give another --output")
 
 
 def extract(jobs: list[tuple[Path, Path, Rule]], workers: int) -> None:
@@ -73,10 +89,11 @@ def main() -> None:
         for sample in source.samples(category, "train")
     ]
     if source.missing:
-        print(f"not on disk, skipped: {', '.join(source.missing)}", file=sys.stderr)
+        print(printable(f"not on disk, skipped: {', '.join(source.missing)}"), file=sys.stderr)
+    refuse_others(jobs)
     extract(jobs, options.workers)
     folder = options.output / source.name
-    print(f"wrote {len(jobs)} masks to {folder} (categories: {', '.join(source.categories)})")
+    print(printable(f"wrote {len(jobs)} masks to {folder} (categories: {', '.join(source.categories)})"))
 
 
 if __name__ == "__main__":

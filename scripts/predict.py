@@ -55,24 +55,30 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
+    from datasets.names import printable
+    from datasets.problems import count
     from utils.detector import load_detector
     from utils.memory import keep_freed_memory
-    from utils.predicting import find_images, predict_files, writer_for
+    from utils.predicting import find_images, predict_files
+    from utils.predictions import leave_out_own, map_targets, refuse_other_targets, writer_for
 
     keep_freed_memory()
-    paths = find_images(args.images)
-    writer = writer_for(args.output)
+    paths, left_out = leave_out_own(find_images(args.images), args.images)
+    writer, maps = writer_for(args.output), map_targets(paths, args.save_maps)
+    refuse_other_targets(paths, args.output, maps.values())
     detector = load_detector(args.model, args.category, args.seed, args.device, args.batch_size)
     if args.far is not None:
         detector = detector.at(args.far)
     if args.threshold is not None:
         detector = replace(detector, threshold=args.threshold)
-    summary = predict_files(detector, paths, writer, args.save_maps, args.workers)
+    summary = predict_files(detector, paths, writer, maps, args.workers)
+    if left_out:
+        print(f"left out: {count(left_out, 'picture')} that this program wrote (maps, masks)", file=sys.stderr)
     print(summary.text(), file=sys.stderr)
     if detector.image_threshold is None:
         run, then = (args.model, "") if args.model.is_dir() else ("RUN", ", and export it again")
-        print(f"no thresholds, scores only; set them with: python scripts/calibrate.py {run} --images DIR{then}",
-              file=sys.stderr)  # fmt: skip
+        command = f"python scripts/calibrate.py {printable(run)} --images DIR{then}"
+        print(f"no thresholds, scores only; set them with: {command}", file=sys.stderr)
     if summary.errors:
         print("\n".join(f"error: {error}" for error in summary.errors), file=sys.stderr)
         sys.exit(1)

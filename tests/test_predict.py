@@ -15,7 +15,8 @@ from datasets.base import load_image
 from tests.commands import Result, run_predict, scores_of
 from tests.trees import good_image, write_image
 from utils.misc import read_ahead
-from utils.predicting import find_images, map_names
+from utils.predicting import find_images
+from utils.predictions import map_targets
 from utils.thresholds import read_thresholds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -136,7 +137,7 @@ def test_heat_maps_have_the_images_size_and_names_that_do_not_collide(own, tmp_p
 
 def test_one_image_alone_has_a_map_named_like_it(tmp_path):
     path = tmp_path / "deep/x.png"
-    assert map_names([path], Path("maps")) == {path: Path("maps/x.png.png")}
+    assert map_targets([path], Path("maps")) == {path: Path("maps/x.png.png")}
 
 
 @pytest.mark.parametrize(

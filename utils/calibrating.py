@@ -12,6 +12,7 @@ import numpy as np
 
 from datasets import open_dataset
 from datasets.base import DataError
+from datasets.names import printable
 from datasets.problems import MOST_SHOWN, count
 from utils.cli import UsageError
 from utils.detector import Detector, Shown, calibrate_detector, load_detector, pick_category
@@ -60,7 +61,7 @@ def move_thresholds(args: argparse.Namespace) -> Iterator[Set]:
 
 def warn(images: int, far: float, category: str) -> None:
     if text := shortage(images, far):
-        print(f"warning: {category}: {text}", file=sys.stderr)
+        print(printable(f"warning: {category}: {text}"), file=sys.stderr)
 
 
 def refuse_training_images(folder: Path, category: str, paths: Sequence[Path]) -> None:
@@ -90,5 +91,4 @@ def read_all(detector: Detector, paths: Sequence[Path], workers: int) -> Iterato
         if shown:
             yield np.stack(shown)
     if problems:
-        listed = "\n".join(problems[:MOST_SHOWN])
-        raise DataError(f"{len(problems)} of {count(len(paths), 'image')} cannot be used:\n{listed}")
+        raise DataError(f"{len(problems)} of {count(len(paths), 'image')} cannot be used:", *problems[:MOST_SHOWN])

@@ -20,7 +20,9 @@ from typing import NamedTuple
 from PIL import __version__ as pillow_version
 
 from datasets.base import DataError, load_image, load_mask
+from datasets.names import printable
 from utils.misc import write_text
+from utils.own_files import CHECKS, begins_as, may_be_replaced
 
 NAME = "checks.json"
 MADE_BY = f"checks 1, Pillow {pillow_version}"  # another Pillow may read other files
@@ -67,10 +69,14 @@ class FactStore:
         for role, entries in self.new.items():
             merged = now[role] | entries
             content[role] = {path: [size, changed, *facts] for path, (size, changed, facts) in merged.items()}
+        if os.path.lexists(self.path) and not may_be_replaced(self.path, begins_as(CHECKS)):
+            text = f"{self.path} is no file that this program wrote: what is known of files is not kept (--cache_dir)"
+            print(printable(text), file=sys.stderr)
+            return
         try:
             write_text(self.path, json.dumps(content) + "\n")
         except OSError as error:
-            print(f"{self.path} cannot be written ({error}): files will be opened again next time", file=sys.stderr)
+            print(printable(f"{error}: files will be opened again next time"), file=sys.stderr)
 
     def _look_up(self, role: str, path: Path, see: Callable[[Path], Facts]) -> Facts:
         try:

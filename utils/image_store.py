@@ -118,8 +118,7 @@ class ImageStore:
         found = in_parallel(read, jobs, self.workers)
         problems = [p for p in tqdm(found, total=len(jobs), desc="reading files", unit="file", leave=False) if p]
         if problems:
-            shown = "\n".join(problems[:MOST_SHOWN])
-            raise DataError(f"{len(problems)} of {len(jobs)} files cannot be used:\n{shown}")
+            raise DataError(f"{len(problems)} of {len(jobs)} files cannot be used:", *problems[:MOST_SHOWN])
 
     def _map_all(self, files: Sequence[Files]) -> list[Tensor]:
         """Memory-mapped stacks; those that are not in the folder yet are read, all or none, and moved into place."""

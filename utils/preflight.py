@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from datasets import DataSource
+from datasets.names import printable
 from datasets.problems import WARNING, Problem, count, error, errors_among, raise_errors
 from utils.data_check import Splits, check_source
 
@@ -23,7 +24,8 @@ def usable_samples(
     out does not mend.
     """
     samples, problems = check_source(source, splits, workers=args.workers, cache_dir=args.cache_dir)
-    command = f"python scripts/check_data.py --data_root {shlex.quote(str(source.root))} --dataset {source.name}"
+    data = f"--data_root {shlex.quote(printable(source.root))} --dataset {source.name}"
+    command = f"python scripts/check_data.py {data}"
     errors = errors_among(problems)
     warn(problems, command)
     if not args.skip_bad:

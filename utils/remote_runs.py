@@ -25,6 +25,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from datasets.names import PrintableError
 from utils.run_log import EPOCHS, LOG
 from utils.store import Content, Store, StoreError
 
@@ -33,7 +34,7 @@ PROGRESS = ".progress.pt"
 TASKS, COMPLETE, SNAPSHOT, OUTPUT = "tasks", "complete.json", "snapshot.json", "output.txt"
 
 
-class Superseded(RuntimeError):
+class Superseded(PrintableError, RuntimeError):
     """A later attempt works at the same task, or one has finished it."""
 
 

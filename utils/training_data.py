@@ -20,6 +20,7 @@ from datasets.loading import (
     texture_files,
     training_files,
 )
+from datasets.names import printable
 from datasets.view import WHOLE, View
 from utils.cli import UsageError
 from utils.data_check import Splits
@@ -64,7 +65,7 @@ def warn_of_shortage(samples: Samples, args: argparse.Namespace) -> None:
     """Say on stderr where the images of --calibration are too few for --far."""
     for category, split in samples.items():
         if split.calibration and (text := shortage(len(split.calibration), args.far)):
-            print(f"warning: {category}: --calibration {args.calibration}: {text}", file=sys.stderr)
+            print(printable(f"warning: {category}: --calibration {args.calibration}: {text}"), file=sys.stderr)
 
 
 def check_batches(samples: Samples, args: argparse.Namespace, world: World) -> None:
