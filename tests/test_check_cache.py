@@ -87,9 +87,6 @@ def test_what_has_changed_is_opened_again(tmp_path, opened):
 DAMAGES = {
     "empty": lambda text: "",
     "cut": lambda text: text[: len(text) // 2],
-    "no text": lambda text: "\udcff",
-    "a list": lambda text: "[]",
-    "foreign": lambda text: '{"image": {}, "mask": {}}',
     "another Pillow": lambda text: text.replace("Pillow ", "Pillow 0."),
     "no rows": lambda text: json.dumps(json.loads(text) | {"mask": {"x": None}}),
     "other types": lambda text: json.dumps(json.loads(text) | {"mask": {"x": [1, 2, "3", 4, "", True, ""]}}),
@@ -107,6 +104,17 @@ def test_a_damaged_cache_is_written_anew(tmp_path, opened, damage):
     assert opened.take() == ALL
     assert path.read_text() == whole
     assert [file.name for file in path.parent.iterdir()] == ["checks.json"]
+
+
+@pytest.mark.parametrize("content", ["\udcff", "[]", '{"image": {}, "mask": {}}', "my own checks"])
+def test_a_file_of_others_in_its_place_stays(tmp_path, opened, capsys, content):
+    root, path = make_one(tmp_path), tmp_path / "cache/checks.json"
+    path.parent.mkdir()
+    path.write_text(content, errors="surrogateescape")
+    assert check(root) == [] == check(root)
+    assert opened.take() == {name: 2 for name in ALL}
+    assert path.read_text(errors="surrogateescape") == content
+    assert f"{path} is no file that this program wrote" in capsys.readouterr().err
 
 
 def test_other_entries_stay(tmp_path, opened):

@@ -76,7 +76,7 @@ class FactStore:
         try:
             write_text(self.path, json.dumps(content) + "\n")
         except OSError as error:
-            print(printable(f"{error}: files will be opened again next time"), file=sys.stderr)
+            print(printable(f"{self.path} cannot be written ({error}): files will be opened again next time"), file=sys.stderr)
 
     def _look_up(self, role: str, path: Path, see: Callable[[Path], Facts]) -> Facts:
         try:

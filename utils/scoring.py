@@ -194,10 +194,10 @@ def score_category(
     if how.heat_maps:
         pictures = test_set.pictures(samples, how.workers)
         paths = heat_map_paths(folder, category, samples)
-        how.unwritten += save_heat_maps(paths, pictures, test_set.masks, prediction.maps)
+        how.unwritten.extend(save_heat_maps(paths, pictures, test_set.masks, prediction.maps))
     if how.mvtec_maps:
         paths = tiff_paths(how.mvtec_maps, run, folder, category, samples)
-        how.unwritten += save_tiffs(paths, samples, prediction.maps)
+        how.unwritten.extend(save_tiffs(paths, samples, prediction.maps))
 
 
 def run_info(
