@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
     if path.suffix != suffix:
         raise UsageError(f"--output {path}: the name of a file of --format {args.format} must end in {suffix}")
     files = [path, path.with_suffix(".bin")] if args.format == "openvino" else [path]
-    refuse_foreign(files, lambda _: is_export(path), "give another --output")
+    refuse_foreign(files, lambda _: is_export(path), "move it away, or give another --output")
     source = ExportSource.of(args.run, args.category)
     images = _good_images(args) if args.precision == "int8" else []
     export(source, args.format, path, args.precision, images)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.base import load_image
 from tests.commands import Result, run_predict, scores_of
 from tests.trees import good_image, write_image
 from utils.misc import read_ahead

@@ -76,7 +76,8 @@ class FactStore:
         try:
             write_text(self.path, json.dumps(content) + "\n")
         except OSError as error:
-            print(printable(f"{self.path} cannot be written ({error}): files will be opened again next time"), file=sys.stderr)
+            text = f"{self.path} cannot be written ({error}): files will be opened again next time"
+            print(printable(text), file=sys.stderr)
 
     def _look_up(self, role: str, path: Path, see: Callable[[Path], Facts]) -> Facts:
         try:

@@ -31,14 +31,16 @@ def started_with(run: Path) -> list[str]:
 def lock_run(folder: Path) -> Iterator[None]:
     """Keep other processes out of a run folder, which is made if missing, and clear away what a killed one left.
 
-    The lock is the operating system's: that of a process that died is free. A folder in which nothing was written is
-    removed again. Raises RunError if another process has it, or its lock is a file of someone else.
+    The lock is the operating system's: that of a process that died is free. It stays in a run; a folder that was made
+    and in which nothing was written is removed again. Raises RunError if another process has the lock, or it is a file
+    of someone else.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
     locks_new = not os.path.lexists(path)
-    if not locks_new and (path.is_symlink() or not path.is_file() or path.stat().st_size):
+    foreign = not locks_new and (path.is_symlink() or not path.is_file() or path.stat().st_size)
+    if foreign and not _is_run(folder):
         raise RunError(f"{path} is no lock of train.py; choose another --output")
     lock = FileLock(path, blocking=False)
     try:
@@ -51,7 +53,7 @@ def lock_run(folder: Path) -> Iterator[None]:
         remove_temporaries(folder)
         yield
     finally:
-        if locks_new and [path.name for path in folder.iterdir()] == [LOCK]:
+        if locks_new and not _is_run(folder):
             with suppress(OSError):  # Windows keeps a file that is open; another run may have come into `runs`
                 path.unlink()
                 for empty in made:
