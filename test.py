@@ -13,6 +13,7 @@ folder. A run of several seeds gets mean and standard deviation.
 from __future__ import annotations
 
 import argparse
+import sys
 
 import utils.missing  # noqa: F401
 from utils.cli import add_inference_flags, image_size, pick_device, run_model_command, user_path
@@ -39,6 +40,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    from datasets.problems import first_of
     from utils.given_runs import run_to_score
     from utils.memory import keep_freed_memory
     from utils.scoring import Scoring, open_test_data, score_run
@@ -52,6 +54,9 @@ def main(args: argparse.Namespace) -> None:
         heat_maps=args.save_maps, mvtec_maps=args.mvtec_maps, skipped=skipped,
     )  # fmt: skip
     print(score_run(run, samples, source.root, how))
+    if how.unwritten:
+        print("\n".join(f"error: {line}" for line in first_of(how.unwritten)), file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

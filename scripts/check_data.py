@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils.missing  # noqa: F401
 from datasets import DATASETS, open_dataset
+from datasets.names import printable
 from datasets.problems import ERROR, WARNING, count
 from utils.cli import add_file_flags, add_level_flag, run_command, user_path
 from utils.data_check import check_source, describe_depths, levels_given
@@ -54,11 +55,11 @@ def main() -> None:
         counts.append(count(len(found), severity))
         for problem in found:
             print(f"{severity}: {problem}")
-    print(f"{source.root} ({source.name}: {', '.join(source.categories)}): {' and '.join(counts)}")
+    print(printable(f"{source.root} ({source.name}: {', '.join(source.categories)}): {' and '.join(counts)}"))
     if source.note:
         print(f"note: {source.note}", file=sys.stderr)
     if source.missing:
-        print(f"not on disk, not checked: {', '.join(source.missing)}")
+        print(printable(f"not on disk, not checked: {', '.join(source.missing)}"))
     if any(problem.severity == ERROR for problem in problems):
         sys.exit(1)
 

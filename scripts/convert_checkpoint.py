@@ -23,6 +23,7 @@ import utils.missing  # noqa: F401
 from datasets import DATASETS, detect_layout
 from datasets.names import misfit_of, printable
 from utils.cli import UsageError, image_size, run_model_command, user_path
+from utils.own_files import refuse_foreign
 from utils.runs import check_settings, open_run, read_config, stage_path
 
 
@@ -84,11 +85,13 @@ def write_official(args: argparse.Namespace) -> None:
     from models.official import read_official, to_official
     from utils.checkpoint import load_model, save_tensors
 
+    paths = [args.output / name for name in ("stage1.pth", "stage2.pth")]
+    refuse_foreign(paths, lambda _: False, "their format has no place for a mark: give another --output")
     model, _ = load_model(args.run, args.category, read_config(args.run))
     kept = unused_path(args.run, args.category)
     contents = to_official(model, read_official(kept) if kept.is_file() else None)
-    for name, content in zip(("stage1.pth", "stage2.pth"), contents, strict=True):
-        save_tensors(args.output / name, content)
+    for path, content in zip(paths, contents, strict=True):
+        save_tensors(path, content)
     print(f"wrote stage1.pth and stage2.pth to {printable(args.output)}")
 
 

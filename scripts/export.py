@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils.missing  # noqa: F401
+from datasets.names import printable
 from utils.cli import MAX_SEED, UsageError, at_least, run_model_command, user_path
 from utils.exported import PRECISIONS
 
@@ -47,6 +48,7 @@ def main(args: argparse.Namespace) -> None:
     from utils.detector import pick_category, pick_seed
     from utils.export import SUFFIXES, ExportSource, export
     from utils.given_runs import run_of_category
+    from utils.own_files import is_export, refuse_foreign
 
     args.run, args.category = run_of_category(args.run, args.category, None)
     args.category = pick_category(args.run, args.category)
@@ -56,11 +58,12 @@ def main(args: argparse.Namespace) -> None:
     path = args.output or args.run / "exported" / f"{name}{suffix}"
     if path.suffix != suffix:
         raise UsageError(f"--output {path}: the name of a file of --format {args.format} must end in {suffix}")
+    files = [path, path.with_suffix(".bin")] if args.format == "openvino" else [path]
+    refuse_foreign(files, lambda _: is_export(path), "move it away, or give another --output")
     source = ExportSource.of(args.run, args.category)
     images = _good_images(args) if args.precision == "int8" else []
     export(source, args.format, path, args.precision, images)
-    files = [path, path.with_suffix(".bin")] if args.format == "openvino" else [path]
-    print("wrote " + " and ".join(f"{file} ({file.stat().st_size / 1e6:.1f} MB)" for file in files))
+    print("wrote " + " and ".join(f"{printable(file)} ({file.stat().st_size / 1e6:.1f} MB)" for file in files))
 
 
 def _good_images(args: argparse.Namespace) -> list:

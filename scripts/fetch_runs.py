@@ -44,7 +44,7 @@ def main() -> None:
     runs, skipped = gather(store, args.output, keys=args.tasks)
     finished = completed_keys(store) if args.tasks else []
     skipped |= {task: "it is not finished" for task in args.tasks if task not in finished}
-    print(*runs, sep="\n")
+    print(*map(printable, runs), sep="\n")
     for task, reason in skipped.items():
         print(f"error: {printable(task)}: {reason}", file=sys.stderr)
     sys.exit(bool(skipped))

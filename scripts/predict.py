@@ -61,23 +61,29 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
+    from datasets.problems import count
     from utils.advice import command
     from utils.detector import load_detector
     from utils.finding import find_images
     from utils.given_runs import run_of_category
     from utils.memory import keep_freed_memory
-    from utils.predicting import predict_files, writer_for
+    from utils.predicting import predict_files
+    from utils.prediction_files import leave_out_own, map_targets, refuse_other_targets, writer_for
 
     keep_freed_memory()
     found = find_images(args.images)
-    writer = writer_for(args.output)
+    found.paths, left_out = leave_out_own(found.paths, args.images)
+    writer, maps = writer_for(args.output), map_targets(found.paths, args.save_maps)
+    refuse_other_targets(found.paths, args.output, maps.values())
     args.model, category = run_of_category(args.model, args.category, args.image_size)
     detector = load_detector(args.model, category, args.seed, args.device, args.batch_size)
     if args.far is not None:
         detector = detector.at(args.far)
     if args.threshold is not None:
         detector = replace(detector, threshold=args.threshold)
-    summary = predict_files(detector, found, writer, args.save_maps, args.workers)
+    summary = predict_files(detector, found, writer, maps, args.workers)
+    if left_out:
+        print(f"left out: {count(left_out, 'picture')} that this program wrote (maps, masks)", file=sys.stderr)
     print(summary.text(), file=sys.stderr)
     if found.note():
         print(found.note(), file=sys.stderr)

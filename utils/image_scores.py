@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.base import Sample
-from datasets.names import printable
+from datasets.names import csv_line, printable
 from datasets.plain_json import read_text
-from utils.misc import atomic_write, write_text
+from utils.misc import write_text
 from utils.thresholds import Thresholds
 
 SCORES = "scores.csv"
@@ -51,9 +50,7 @@ def image_scores(
 
 def write_scores(path: Path, rows: Iterable[ImageScore]) -> None:
     """In full precision, in one piece; OSError if the file cannot be written."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([ImageScore._fields, *rows])
+    write_text(path, "".join(map(csv_line, [ImageScore._fields, *rows])))
 
 
 def merge_scores(paths: Sequence[Path], target: Path) -> None:

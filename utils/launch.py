@@ -165,7 +165,7 @@ def train_seeds(
     elif not failed:
         RunLog(run).say(f"done; {plan.what_next(run)}")
     if failed:
-        print(f"error: not trained: {', '.join(failed)}; see above, or {LOG} in {run}", file=sys.stderr)
+        print(printable(f"error: not trained: {', '.join(failed)}; see above, or {LOG} in {run}"), file=sys.stderr)
         sys.exit(1)
 
 
@@ -175,7 +175,7 @@ def choose_folder(plan: Plan) -> Path:
     name = f"{plan.source.name}-{args.method}-{args.backbone.replace(':', '-').replace('/', '-')}"
     unfinished = unfinished_run(f"{glob.escape(name)}-*", plan.settings(args.seed), args.seeds or ())
     if unfinished:
-        print(f"going on with the unfinished {unfinished}; --output starts a new run", file=sys.stderr)
+        print(printable(f"going on with the unfinished {unfinished}; --output starts a new run"), file=sys.stderr)
     return unfinished or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
@@ -236,14 +236,14 @@ def train_run(run: Path, seed: int, plan: Plan, training_set: Callable[[str], Tr
             raise
         except Exception as error:  # whatever it is, it must not cost the others hours
             if not world.all_come(f"{run} {category} failed"):
-                RunLog(run).note(traceback.format_exc())
+                RunLog(run).note(*traceback.format_exc().splitlines())
                 raise RunError(f"{category} failed in process {world.rank} alone: {describe(error)}") from error
             failed.append(category)
-            log.note(traceback.format_exc())
-            log.say(f"{category} failed: {describe(error)}")
+            log.note(*traceback.format_exc().splitlines())
+            log.say(*f"{printable(category)} failed: {describe(error)}".split("\n"))
     chosen = published_protocol(run)
     if chosen:
-        log.say(format_published_protocol([chosen]))
+        log.say(*format_published_protocol([chosen]).splitlines())
     return failed
 
 
@@ -266,7 +266,8 @@ def score_seeds(run: Path, plan: Plan) -> None:
     test_samples = {c: split.test for c, split in samples.items() if split.test and c in trained}
     left_out = [category for category in samples if category not in test_samples]
     if left_out:
-        print(f"not scored: {', '.join(left_out)} (no test images, or not trained yet for every seed in {run})")
+        why = f"no test images, or not trained yet for every seed in {run}"
+        print(printable(f"not scored: {', '.join(left_out)} ({why})"))
     if test_samples:
         how = Scoring(plan.device, args.batch_size, args.workers, args.cache, args.cache_dir, skipped=plan.skipped)
         print(score_run(run, test_samples, plan.source.root, how))

@@ -15,12 +15,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from datasets.levels import EARLIER_LEVELS, Levels
+from datasets.names import PrintableError
 from datasets.plain_json import parse_json, read_json, read_text
 from datasets.view import View
 from utils.metrics import METRICS
@@ -45,21 +47,22 @@ EARLIER = {
 }  # fmt: skip
 SEED_FOLDERS = "seed[0-9]*"
 OFFICIAL = "official checkpoint"  # "weights" of a run that was made of the public code's
+WRITTEN = ("log.txt", "metrics.jsonl", "checkpoints")  # after CONFIG
 
 
-class RunError(RuntimeError):
+class RunError(PrintableError, RuntimeError):
     """A run folder that cannot be used; the message names it and says what helps."""
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(PrintableError, RuntimeError):
     """A checkpoint that is missing, unreadable or of another model; the message names the file."""
 
 
-class ProcessError(RuntimeError):
+class ProcessError(PrintableError, RuntimeError):
     """What failed in another of the processes that train together, in words; all know it."""
 
 
-class ProcessLost(RuntimeError):
+class ProcessLost(PrintableError, RuntimeError):
     """Another process does not answer any more, or cannot write: the run cannot go on."""
 
 
@@ -134,8 +137,13 @@ def check_settings(folder: Path, settings: Mapping[str, Any], other_seeds: Itera
 
     `other_seeds` are the folders of the same run of several seeds, whose settings must be the same but for the seed.
 
-    Raises RunError listing the differences if the folder holds a run with other settings, or one of several seeds.
+    Raises RunError listing the differences if the folder holds a run with other settings, or one of several seeds, or
+    what a run would write to but no run wrote.
     """
+    if not (folder / CONFIG).is_file():
+        foreign = [name for name in (CONFIG, *WRITTEN) if os.path.lexists(folder / name)]
+        if foreign:
+            raise RunError(f"{folder} has {foreign[0]}, but is no run folder of train.py: choose another --output")
     if any(folder.glob(f"{SEED_FOLDERS}/{CONFIG}")):
         raise RunError(f"{folder} holds a run of several seeds; go on with --seeds or choose another --output")
     for other in (*other_seeds, folder):

@@ -13,6 +13,7 @@ import torch
 
 from datasets.base import Sample
 from datasets.loading import Files, SyntheticAnomalies, epoch_batches, image_files, paths_of, training_files
+from datasets.names import PrintableError
 from datasets.view import WHOLE, View
 from models.aand import AAND
 from models.teacher import PretrainedTeacher
@@ -43,7 +44,7 @@ from utils.selection import BestStudent, rate, rated_epochs
 from utils.thresholds import HELD_OUT, write_thresholds
 
 
-class TrainingError(RuntimeError):
+class TrainingError(PrintableError, RuntimeError):
     """A category that cannot be trained; the message says which, why, and what may help."""
 
 
@@ -139,11 +140,12 @@ def train_stage(
         train(category, model, data, args, execution, log, progress)
     except NonFiniteLoss as error:
         batches = list(epoch_batches(len(data.paths), args.batch_size, args.seed, progress.epoch))
-        images = "\n".join(str(data.paths[place]) for place in batches[error.step].tolist())
+        images = [str(data.paths[place]) for place in batches[error.step].tolist()]
         raise TrainingError(
             f"{category}: the loss of stage {stage} became {error.value} in epoch {progress.epoch}, step "
             f"{error.step + 1}; a lower --lr or --precision fp32 may help. What was saved before is kept. The images "
-            f"of this step:\n{images}"
+            "of this step:",
+            *images,
         ) from error
 
 

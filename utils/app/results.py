@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from datasets.names import printable
+from datasets.names import csv_line, printable
 from datasets.problems import count
 from utils.cli import UsageError
 from utils.detector import Detector
 from utils.finding import find_images
-from utils.predicting import COLUMNS, Record, csv_line, predict_batches
+from utils.predicting import COLUMNS, Record, predict_batches
 from utils.thresholds import images_needed, shortage
 
 MOST_IMAGES = 500  # in one table: their maps are kept, 256 KB each at 256 px
