@@ -17,7 +17,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from datasets.base import DataError, list_folders, load_mask
+from datasets.base import DataError, load_mask
+from datasets.folders import list_folders
 from datasets.names import printable
 
 SIGMA = 8  # pixels
