@@ -208,6 +208,18 @@ def test_convert_checkpoint_says_what_to_give(tmp_path, official):
     assert not (tmp_path / "run").exists()
 
 
+def test_files_in_the_wrong_folder_are_named(here, official):
+    paths = [stage_file(here, "bottle", stage) for stage in (1, 2)]
+    for path in paths:
+        path.parent.mkdir()
+        path.symlink_to(official.stages[0])
+    result = run_predict(here, ".", official.data / "bottle/test/good/000.png")
+    names = " and ".join(str(path.relative_to(here)) for path in paths)
+    assert result.status == 2
+    [line] = result.errors
+    assert line.startswith(f"error: {names}: no bn, decoder_ss in these checkpoints; stage 1 and stage 2 are both ")
+
+
 def test_image_size_of_a_run_is_accepted_and_another_refused(trained, tmp_path):
     run = shutil.copytree(trained.rd4ad, tmp_path / "run")
     result = run_test(tmp_path, "--data_root", trained.data, "--run", run, "--image_size", 32)

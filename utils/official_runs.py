@@ -26,6 +26,7 @@ from tqdm import tqdm
 from datasets import DATASETS, DataSource, open_dataset
 from datasets.names import printable
 from datasets.plain_json import read_json
+from models import WeightsError
 from models.official import build_official, load_ours, read_official, split_official
 from utils.checkpoint import load_checkpoint, save_checkpoint, stage_parts, state_of
 from utils.given_runs import STAGE_FOLDERS, stage_file
@@ -148,9 +149,13 @@ def convert(files: Files, run: Path, category: str, settings: Mapping[str, Any])
     The teacher is the run's or, where the training of the public code left another one, the category's own. Raises
     WeightsError for files that are not of the public code.
     """
-    ours, unused = split_official(read_official(*files))
+    parts, source = read_official(*files), " and ".join(map(printable, files))
+    try:
+        ours, unused = split_official(parts)
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from error
     model = build_official()
-    load_ours(model, ours, source=" and ".join(map(printable, files)))
+    load_ours(model, ours, source)
     _forget(run, category)
     trunk, path = model.pretrained.trunk, teacher_path(run)
     if path.is_file() and not _holds(path, trunk, settings):
