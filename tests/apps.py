@@ -91,11 +91,15 @@ class Visitor:
 
     def upload(self, name: str, content: bytes) -> str:
         """The path that the server gives for a file."""
-        head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'.encode()
-        status, answer = self.ask("POST", "/gradio_api/upload", head + content + b"\r\n--x--\r\n",
-                                  **{"Content-Type": "multipart/form-data; boundary=x"})  # fmt: skip
+        return self.upload_all((name, content))[0]
+
+    def upload_all(self, *files: tuple[str, bytes]) -> list[str]:
+        head = '--x\r\nContent-Disposition: form-data; name="files"; filename="{}"\r\n\r\n'
+        body = b"".join(head.format(name).encode() + content + b"\r\n" for name, content in files) + b"--x--\r\n"
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+        status, answer = self.ask("POST", "/gradio_api/upload", body, **kind)
         assert status == 200
-        return json.loads(answer)[0]
+        return json.loads(answer)
 
     def config(self) -> dict[str, Any]:
         return json.loads(self.ask("GET", "/config")[1])

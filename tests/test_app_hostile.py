@@ -20,6 +20,7 @@ import pytest
 
 from tests.apps import META, Served, Visitor, brightness, serve
 from tests.trees import write_image
+from utils.app.requests import Uploads
 
 pytest.importorskip("gradio")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -198,6 +199,25 @@ def test_what_a_visitor_uploads_is_scored_and_given_back_to_who_knows_its_path(s
     assert b"is no file that can be read" in visitor.score(path)[1]
 
 
+def test_files_with_the_same_name_and_content_and_with_odd_names_are_scored(site):
+    visitor, content = Visitor(site.served.url), site.outside[0].read_bytes()
+    paths = visitor.upload_all(("a.png", content), ("a.png", content), ("50% é;#.png", content))
+    assert len(paths) == 3 and paths[0] == paths[1]
+    status, answer = visitor.score(*paths)
+    assert status == 200 and b"a.png (2)" in answer and "50% é;#.png".encode() in answer
+    for path in paths:
+        assert visitor.ask("GET", f"/gradio_api/file={quote(path)}") == (200, content)
+
+
+@pytest.mark.parametrize("name", [".", "/", "../../escaped.png", "a/b.png", "\\\\x\\y.png", "..png", "x" * 300])
+def test_no_upload_leaves_the_private_folder_whatever_it_is_called(site, name):
+    visitor = Visitor(site.served.url)
+    path = Path(visitor.upload(name, site.outside[0].read_bytes()))
+    assert path.is_relative_to(site.served.uploads) and ".." not in path.parts
+    assert visitor.score(str(path))[0] == 200
+    assert not (site.served.uploads.parent / "escaped.png").exists()
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -228,3 +248,20 @@ def test_of_a_name_that_is_given_twice_the_one_that_was_looked_at_counts(site):
     ]
     assert not any(SECRET in answer or base64.b64encode(SECRET) in answer for _, answer in answers)
     assert answers[0][0] == 403
+
+
+def test_what_was_deleted_after_its_time_is_refused_like_any_other_file(tmp_path):
+    import gradio as gr
+    from gradio.route_utils import delete_files_created_by_app
+
+    blocks = gr.Blocks(analytics_enabled=False)
+    file = tmp_path / "hash/a.png"
+    file.parent.mkdir()
+    file.touch()
+    blocks.upload_file_set.add(str(file))
+    uploads = Uploads(blocks.upload_file_set)
+    assert uploads.adopt(str(file.parent)) == str(file.parent) and str(file.parent) not in uploads  # no file
+    own = uploads.adopt(str(file))
+    assert own in uploads and str(file) not in uploads and not file.exists() and Path(own).name == "a.png"
+    delete_files_created_by_app(blocks, age=None)
+    assert own not in uploads and not Path(own).exists()

@@ -32,8 +32,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @contextmanager
-def opened(browser, url: str) -> Iterator:
-    """A page that asks this server alone, and has no errors."""
+def opened(browser, url: str, refused: str = "413") -> Iterator:
+    """A page that asks this server alone, and has no errors but requests that are refused with this status."""
     asked, errors = [], []
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
@@ -48,7 +48,7 @@ def opened(browser, url: str) -> Iterator:
     finally:
         context.close()
     assert asked and not [a for a in asked if not a.startswith((f"{url}/", "data:", f"blob:{url}/"))]
-    assert not [error for error in errors if "413" not in error]  # an upload too large
+    assert not [error for error in errors if refused not in error]
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +154,19 @@ def test_what_is_no_image_or_too_large_is_refused_with_a_message(page, photos, t
     upload(page, heavy)
     page.get_by_text(re.compile("exceed the maximum allowed size .*heavy.bmp")).first.wait_for()
     assert "heavy" not in page.locator(".verdict").inner_text()
+
+
+def test_a_file_that_was_not_uploaded_is_refused_with_a_message(browser, served, photos):
+    def name_another(route) -> None:
+        sent = json.loads(route.request.post_data)
+        sent["data"][0][0]["path"] = str(photos / "lot/0.png")
+        route.continue_(post_data=json.dumps(sent))
+
+    with opened(browser, served.url, refused="403") as page:
+        page.route(re.compile("/queue/join"), name_another)
+        upload(page, photos / "lot/1.png")
+        page.get_by_text("A file is none that this page uploaded").first.wait_for()
+        assert page.locator(".picture").count() == 0
 
 
 def test_a_folder_is_a_table_that_opens_images_and_saves_as_predict_does(page, own, served, photos, tmp_path):

@@ -25,8 +25,10 @@ from utils.app.results import (
     HEADINGS,
     MOST_IMAGES,
     NONE,
+    PERCENT,
     SCORE,
     Results,
+    Start,
     csv_of,
     explain_threshold,
     images_below,
@@ -45,7 +47,6 @@ from utils.detector import Detector
 from utils.predicting import colour_limits
 
 HERE = Path(__file__).parent
-PERCENT = (0.1, 50.0)  # ends of the slider of false alarms
 SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "Consolas", "monospace"]
 COLUMN_WIDTHS = ["170px", "95px", "80px", "105px", "400px"]
@@ -53,22 +54,6 @@ KEPT_SECONDS, LOOKED_AT_EVERY = 3600, 300  # of uploads
 MOST_SESSIONS = 8  # pages whose results are kept
 MODEL = "model"  # what its handlers take turns for
 LIGHT_THREADS = 2  # for handlers that need no model; each may read an image of the most pixels
-
-
-@dataclass(frozen=True)
-class Start:
-    """How the page's threshold is set at first: the kind, the rate of false alarms in percent, and a score."""
-
-    kind: str
-    percent: float
-    score: float
-
-    @classmethod
-    def of(cls, detector: Detector) -> Start:
-        thresholds = detector.thresholds
-        kind = SCORE if detector.threshold is not None else FALSE_ALARMS if thresholds else NONE
-        percent = round(100 * thresholds.wanted_far, 6) if thresholds else PERCENT[0]
-        return cls(kind, percent, detector.image_threshold or 0.0)
 
 
 @dataclass(frozen=True)

@@ -61,18 +61,23 @@ class Uploads:
         """Move a file that Gradio has taken in to a folder with a name that cannot be guessed; its new path.
 
         Gradio names folders by what is in the file, so that who has the same file could ask whether it was uploaded.
+        What has no name of its own (".") is left where it is, and refused from then on.
         """
+        self.paths.discard(path)
+        if not Path(path).is_file():
+            return path
         folder = Path(path).parents[1] / secrets.token_hex(16)
         folder.mkdir(mode=0o700)
         own = str(folder / Path(path).name)
         os.rename(path, own)
-        self.paths.discard(path)
         self.paths.add(own)
         return own
 
     def adopt_all(self, answer: bytes) -> bytes:
-        """Gradio's answer to an upload, a list of paths, with the new ones."""
-        return json.dumps([self.adopt(path) for path in json.loads(answer)]).encode()
+        """Gradio's answer to an upload, a list of paths, with the new ones; the same file twice is one."""
+        paths = json.loads(answer)
+        new = {path: self.adopt(path) for path in dict.fromkeys(paths)}
+        return json.dumps([new[path] for path in paths]).encode()
 
 
 def check_address(method: str, path: str, uploads: Uploads) -> None:

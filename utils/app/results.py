@@ -25,6 +25,23 @@ MOST_IMAGES = 500  # in one table: their maps are kept, 256 KB each at 256 px
 HEADINGS = ("file", "score", "p-value", "verdict", "error")
 VERDICTS = {True: "anomalous", False: "good", None: "no threshold"}
 FALSE_ALARMS, SCORE, NONE = "rate of false alarms", "score", "none"  # by what a threshold is set
+PERCENT = (0.1, 50.0)  # ends of the slider of false alarms
+
+
+@dataclass(frozen=True)
+class Start:
+    """How the page's threshold is set at first: the kind, the rate of false alarms in percent, and a score."""
+
+    kind: str
+    percent: float
+    score: float
+
+    @classmethod
+    def of(cls, detector: Detector) -> Start:
+        thresholds = detector.thresholds
+        kind = SCORE if detector.threshold is not None else FALSE_ALARMS if thresholds else NONE
+        percent = round(100 * thresholds.wanted_far, 6) if thresholds else PERCENT[0]
+        return cls(kind, percent, detector.image_threshold or 0.0)
 
 
 @dataclass(frozen=True)

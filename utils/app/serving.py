@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from datasets.base import MAX_PIXELS
@@ -32,6 +32,7 @@ from utils.app.guard import Guard
 from utils.app.hosts import own_names
 from utils.app.requests import Uploads
 from utils.cli import UsageError
+from utils.interruption import ignore_signals
 
 if TYPE_CHECKING:
     import gradio
@@ -175,21 +176,26 @@ def make_server(
 
 @contextmanager
 def ended_in_time(server: Any, folder: Path) -> Iterator[None]:
-    """While it is open, and after it, a signal to the server ends the process within 2 seconds, even while a model
-    computes, which nothing can interrupt; the folder is deleted."""
-    left = Event()
+    """While it is open, a signal to the server ends the process within 2 seconds, even while a model computes, which
+    nothing can interrupt, and deletes the folder. The interpreter's own end would wait for all threads, and long."""
+    once = Lock()
 
     def end() -> None:
-        server.stopping.wait()
-        time.sleep(END_SECONDS)
+        once.acquire()
         shutil.rmtree(folder, ignore_errors=True)
-        if not left.is_set():  # or the main thread says it
-            with suppress(OSError, ValueError):
-                print("stopped", file=sys.stderr, flush=True)
+        with suppress(OSError, ValueError):  # streams that are closed
+            print("stopped", file=sys.stderr, flush=True)
         os._exit(server.exit_status)
 
-    Thread(target=end, daemon=True).start()
+    def watch() -> None:
+        server.stopping.wait()
+        time.sleep(END_SECONDS)
+        end()
+
+    Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:
-        left.set()
+        if server.stopping.is_set():
+            ignore_signals()
+            end()
