@@ -30,11 +30,6 @@ def printable(name: str | PathLike) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(name))
 
 
-def printable_lines(text: str) -> str:
-    """As `printable`, for a text whose line breaks are meant."""
-    return "\n".join(map(printable, text.split("\n")))
-
-
 def html_text(name: str) -> str:
     """A name as it stands in HTML."""
     return escape(printable(name))
