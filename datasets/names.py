@@ -42,9 +42,6 @@ def misfit_of(name: str) -> str:
     if name.casefold() in TAKEN or name in TAKEN_ROWS:
         return "a run has something else of that name"
     return ""
-def printable_lines(text: str) -> str:
-    """As `printable`, for a text whose line breaks are meant."""
-    return "\n".join(map(printable, text.split("\n")))
 
 
 def html_text(name: str) -> str:

@@ -256,7 +256,7 @@ def look_at(run: Path, category: str, settings: Mapping[str, Any]) -> bool:
 def describe(error: Exception) -> str:
     """An error in words; of one that is not ours with its type, as its traceback in log.txt begins."""
     expected = isinstance(error, DataError | RunError | CheckpointError | TrainingError | ProcessError)
-    return str(error) if expected else f"{type(error).__name__}: {error} (traceback in {LOG})"
+    return str(error) if expected else printable(f"{type(error).__name__}: {error} (traceback in {LOG})")
 
 
 def score_seeds(run: Path, plan: Plan) -> None:
