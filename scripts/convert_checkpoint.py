@@ -61,7 +61,7 @@ def from_official(args: argparse.Namespace) -> None:
     from utils.given_runs import official_folder
     from utils.official_runs import convert, find_checkpoints, official_settings
 
-    if args.category and (reason := misfit_of(args.category)):
+    if args.category is not None and (reason := misfit_of(args.category)):
         raise UsageError(f"--category {printable(args.category)}: {reason}")
     single = (args.stage1, args.stage2)
     if args.checkpoints and not any(single):
