@@ -1,5 +1,6 @@
 # make demo    data from scikit-image's photographs, foregrounds, training, test, heat maps, report (no download beyond
-#              packages)
+#              packages). Called again, it goes on where it was stopped, or scores again; nothing is deleted.
+#              DEMO_EPOCHS=4: a shorter one, in a run folder of its own
 # make test    the whole test suite
 # make lint    ruff
 # make fuzz    ten times as many damaged inputs as the tests have, other ones every time (some minutes)
@@ -9,19 +10,19 @@
 
 PYTHON ?= python3
 DEMO_EPOCHS ?= 20
+DEMO_RUN = demo/run-$(DEMO_EPOCHS)-epochs
 VENV_PYTHON := .venv/bin/python
 
 .PHONY: demo test lint fuzz chaos bench clean
 
 demo: .venv/installed
-	rm -rf demo
 	$(VENV_PYTHON) scripts/make_demo_data.py --output demo/data
 	$(VENV_PYTHON) scripts/fore_extractor.py --data_path demo/data --output demo/fg_mask
 	$(VENV_PYTHON) train.py --data_root demo/data --aux_path builtin --backbone efficientnet_lite0 --weights bundled --batch_size 8 \
-		--epochs_stage1 $(DEMO_EPOCHS) --epochs_stage2 $(DEMO_EPOCHS) --fg_root demo/fg_mask --output demo/run
-	$(VENV_PYTHON) test.py --data_root demo/data --run demo/run --save_maps
-	$(VENV_PYTHON) scripts/report.py demo/run
-	@echo "heat maps: demo/run/maps; everything at a glance: demo/run/report.html"
+		--epochs_stage1 $(DEMO_EPOCHS) --epochs_stage2 $(DEMO_EPOCHS) --fg_root demo/fg_mask --output $(DEMO_RUN)
+	$(VENV_PYTHON) test.py --data_root demo/data --run $(DEMO_RUN) --save_maps
+	$(VENV_PYTHON) scripts/report.py $(DEMO_RUN)
+	@echo "heat maps: $(DEMO_RUN)/maps; everything at a glance: $(DEMO_RUN)/report.html"
 
 test: .venv/installed-dev
 	$(VENV_PYTHON) -m pytest

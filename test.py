@@ -3,17 +3,20 @@
     python test.py --data_root data/mvtec                        # the newest run of that data set
     python test.py --data_root data/mvtec --run runs/NAME --save_maps
     python test.py --data_root data/mvtec --run runs/NAME --resolution native --mvtec_maps maps
+    python test.py --data_root data/mvtec --run AAND             # checkpoints_Stage1/, checkpoints_Stage2/ in AAND
 
 Prints I-AUROC, P-AUROC and PRO in percent; writes every metric to results.csv and results.json (fractions, full
-precision) in the run folder and, with --save_maps, heat maps over the images into its maps/ folder. A run of several
-seeds gets mean and standard deviation.
+precision), a line per image to scores.csv and, with --save_maps, heat maps over the images to maps/, all in the run
+folder. A run of several seeds gets mean and standard deviation.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 
-from utils.cli import add_inference_flags, pick_device, run_model_command, user_path
+import utils.missing  # noqa: F401
+from utils.cli import add_inference_flags, image_size, pick_device, run_model_command, user_path
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,8 +25,11 @@ def parse_args() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--data_root", type=user_path, required=True, metavar="DIR", help="folder that holds the categories")
-    add("--run", type=user_path, metavar="DIR", help="run folder of train.py (default: newest of this data in runs/)")
+    add("--run", type=user_path, metavar="DIR", help="run folder of train.py, or folder with the public code's "
+        "checkpoints_Stage1/ and checkpoints_Stage2/ (default: newest of this data in runs/)")  # fmt: skip
     add("--categories", nargs="+", metavar="NAME", help="categories to score (default: all that were trained)")
+    add("--image_size", type=image_size, metavar="N", help="pixels: of a run its own and no other, of the public "
+        "code's checkpoints those that they were trained at (default 256)")  # fmt: skip
     add("--save_maps", action="store_true", help="write heat maps over the images, ground truth outlined")
     add("--resolution", choices=["image_size", "native"], default="image_size", help="native: pixel metrics also at "
         "each mask's own resolution, maps enlarged bilinearly (default: at the run's image size only)")  # fmt: skip
@@ -34,19 +40,23 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    from datasets.problems import first_of
+    from utils.given_runs import run_to_score
     from utils.memory import keep_freed_memory
-    from utils.runs import newest_run
     from utils.scoring import Scoring, open_test_data, score_run
 
     keep_freed_memory()
     device = pick_device(args.device)
-    run = args.run or newest_run(args.data_root)
+    run, args.categories = run_to_score(args.run, args.data_root, args.categories, args.image_size)
     source, samples, skipped = open_test_data(run, args.data_root, args)
     how = Scoring(
         device, args.batch_size, args.workers, args.cache, args.cache_dir, native=args.resolution == "native",
         heat_maps=args.save_maps, mvtec_maps=args.mvtec_maps, skipped=skipped,
     )  # fmt: skip
     print(score_run(run, samples, source.root, how))
+    if how.unwritten:
+        print("\n".join(f"error: {line}" for line in first_of(how.unwritten)), file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

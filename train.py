@@ -22,6 +22,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import utils.missing  # noqa: F401
 from datasets import DATASETS
 from models import BACKBONES, METHODS
 from utils.cli import (

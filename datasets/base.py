@@ -17,8 +17,9 @@ from PIL import Image
 
 from datasets.decoding import ImageFile, is_deep_file, open_image, to_rgb8
 from datasets.levels import Levels, Range
+from datasets.marks import NO_PHOTOGRAPHS, mark_of
 from datasets.masks import anomalous_pixels
-from datasets.names import printable
+from datasets.names import PrintableError, printable
 
 IMAGE_SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif",
@@ -30,7 +31,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # wh
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged metadata, without a file's name
 
 
-class DataError(ValueError):
+class DataError(PrintableError, ValueError):
     """A data set that cannot be used; the message names the path and what would help."""
 
 
@@ -64,9 +65,10 @@ def load_image(
     not say, as the training images decided; without, this image alone decides, as far as it can.
 
     Returns uint8 (H, W, 3). Memory: at most 24 bytes a pixel of the file, whatever its shape. Raises DataError naming
-    the file if it cannot be read, has more than `most_pixels`, or values that do not fit the levels.
+    the file if it cannot be read, has more than `most_pixels`, values that do not fit the levels, or is a map or mask
+    that a program of ours wrote.
     """
-    with _reading(path), open_image(path, most_pixels) as image:
+    with _reading(path, photograph=True), open_image(path, most_pixels) as image:
         pixels = _convert(image, levels)
     return pixels if size is None else np.asarray(resize(Image.fromarray(pixels), size))
 
@@ -81,9 +83,9 @@ def read_values(path: Path) -> tuple[np.ndarray, Range]:
     """The values of an image as its file has them, upright, and their range: uint8 (H, W, 3) RGB, or what
     `datasets.decoding.ImageFile.pixels` says of deep ones.
 
-    Raises DataError naming the file if it cannot be read.
+    Raises DataError naming the file if it cannot be read, or is of our own.
     """
-    with _reading(path), open_image(path, MAX_PIXELS) as image:
+    with _reading(path, photograph=True), open_image(path, MAX_PIXELS) as image:
         values = image.pixels()
         return values, image.range_of(values)
 
@@ -157,9 +159,14 @@ def describe(error: BaseException) -> str:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Whatever goes wrong while an image is decoded is that image's error: decoders raise many unrelated types."""
+def _reading(path: Path, photograph: bool = False) -> Iterator[None]:
+    """Whatever goes wrong while an image is decoded is that image's error: decoders raise many unrelated types.
+
+    photograph: whether maps and masks of our own are errors.
+    """
     try:
+        if photograph and (mark := mark_of(path)) in NO_PHOTOGRAPHS:
+            raise ValueError(f"it is no photograph but an {mark}, written by this program")
         yield
     except Exception as error:
         raise DataError(f"cannot read image {printable(path)}: {describe(error)}") from error

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from datasets.formats import why_unread
+from datasets.formats import UNREAD, why_unread
 from datasets.levels import Range, Scale
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # whatever a file is called; others can run programs
@@ -51,6 +51,8 @@ def open_regular(path: Path) -> BinaryIO:
 def open_image(path: Path, most_pixels: int) -> Iterator[ImageFile]:
     """Open and decode an image file; of one with several images, the first."""
     with open_regular(path) as file:
+        if path.suffix.lower() in UNREAD:  # raw files would open as TIFFs, and show a preview
+            raise ValueError(why_unread(path))
         try:
             image = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:

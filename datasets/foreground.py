@@ -9,6 +9,7 @@ smoothed with a Gaussian of sigma 8.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,8 @@ import cv2
 import numpy as np
 
 from datasets.base import DataError, load_mask
+from datasets.folders import list_folders
+from datasets.names import printable
 
 SIGMA = 8  # pixels
 
@@ -38,6 +41,13 @@ class Rule:
     kind: Literal["above", "at_most", "disc", "box", "automatic"]
     value: float = 0.0
 
+
+# What folders of masks are called, the public ones too; in any letter case, with any marks between
+NAMES = {
+    "mvtec": ("mvtec", "mvtecad", "mvtecanomalydetection"),
+    "mvtec3d": ("mvtec3d", "mvtec3dad", "mvtec3drgb", "mvtec3danomalydetection"),
+    "visa": ("visa", "visa20220922"),
+}
 
 EVERYTHING = Rule("above", 0)
 AUTOMATIC = Rule("automatic")
@@ -95,7 +105,33 @@ def foreground_mask(image: np.ndarray, rule: Rule) -> np.ndarray:
 
 def fg_mask_path(fg_root: Path, dataset: str, category: str, image_path: Path) -> Path:
     """Where the mask of a training image is stored: `<fg_root>/<dataset>/<category>/train/<stem>.png`."""
-    return Path(fg_root) / dataset / category / "train" / f"{Path(image_path).stem}.png"
+    return Path(fg_root) / dataset / category / "train" / mask_name(image_path)
+
+
+def mask_name(image_path: Path) -> str:
+    return f"{Path(image_path).stem}.png"
+
+
+def mask_folder(fg_root: Path, dataset: str, category: str) -> Path:
+    """Where the masks of a category are read: that of `fg_mask_path` or, where there is none, the same below a folder
+    that has another name of the data set, e.g. VisA.
+
+    Raises DataError where there are several of these.
+    """
+    own = fg_mask_path(fg_root, dataset, category, Path()).parent
+    if own.is_dir():
+        return own
+    named = [path for path in list_folders(fg_root) if _plain(path.name) in NAMES.get(dataset, (dataset,))]
+    found = [folder for path in named if (folder := path / category / "train").is_dir()]
+    if len(found) > 1:
+        shown = ", ".join(map(printable, found))
+        raise DataError(f"foreground masks of {printable(category)} are in several folders: {shown}; keep one")
+    return found[0] if found else own
+
+
+def _plain(name: str) -> str:
+    """A data set's name without case and marks: that of "MVTec 3D-AD" is "mvtec3dad"."""
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 def foreground_of(
@@ -106,7 +142,7 @@ def foreground_of(
     image: the decoded file, uint8 (H, W, 3). Returns the mask, uint8 (H, W) of 0 and 1. Raises DataError
     for a stored mask that cannot be read or whose size is not the image's.
     """
-    stored = None if fg_root is None else fg_mask_path(fg_root, dataset, category, image_path)
+    stored = None if fg_root is None else mask_folder(fg_root, dataset, category) / mask_name(image_path)
     if stored is None or not stored.is_file():
         return foreground_mask(image, rule_for(dataset, category))
     mask = load_mask(stored)

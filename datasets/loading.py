@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from datasets.base import DataError, Sample, load_image, load_mask
-from datasets.foreground import fg_mask_path, foreground_of, rule_for
+from datasets.foreground import foreground_of, mask_folder, mask_name, rule_for
 from datasets.synthesis import draw_anomalies, select_rows, synthesise_anomalies
 from datasets.view import WHOLE, View
 
@@ -92,8 +92,10 @@ def training_files(
 
 def stored_foregrounds(paths: Sequence[Path], dataset: str, category: str, fg_root: Path | None) -> list[Path]:
     """The foreground masks of training images that are stored in `fg_root`."""
-    places = [fg_mask_path(fg_root, dataset, category, path) for path in paths] if fg_root else []
-    return [place for place in places if place.is_file()]
+    if not fg_root:
+        return []
+    folder = mask_folder(fg_root, dataset, category)
+    return [place for path in paths if (place := folder / mask_name(path)).is_file()]
 
 
 def evaluation_files(samples: Sequence[Sample], view: View = WHOLE) -> list[Files]:

@@ -2,12 +2,27 @@
 
 A file's name may hold line breaks, escape codes, marks that turn the direction of writing, or bytes that are no text:
 printed as they are they forge lines of output or move a terminal's cursor. Every name that reaches a screen, a log, a
-table, CSV, JSON or HTML goes through `printable`.
+table, CSV, JSON or HTML goes through `printable`; errors whose messages name files do it themselves.
 """
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+from collections.abc import Iterable
+from html import escape
 from os import PathLike
+from typing import Any
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # spreadsheets compute what such a cell holds
+
+
+class PrintableError(Exception):
+    """The errors of this project that are shown as they are: each argument is one line of the message."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(printable, self.args))
 
 TAKEN = ("teacher.pt",)  # beside the categories' folders in a run
 TAKEN_ROWS = ("Mean",)  # beside their rows in tables
@@ -27,3 +42,30 @@ def misfit_of(name: str) -> str:
     if name.casefold() in TAKEN or name in TAKEN_ROWS:
         return "a run has something else of that name"
     return ""
+
+
+def html_text(name: str) -> str:
+    """A name as it stands in HTML."""
+    return escape(printable(name))
+
+
+def csv_line(values: Iterable[object]) -> str:
+    """Values as a line of a CSV file, quoted where it must be; text is printable, and no cell of text is a formula."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(_csv_cell(v) if isinstance(v, str) else v for v in values)
+    return line.getvalue()
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+    """JSON that can be printed, names being what they are: what cannot be seen is in JSON's own escapes."""
+    text = json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False)
+    return "".join(c if c.isprintable() or c == "\n" else _json_escape(c) for c in text)
+
+
+def _csv_cell(text: str) -> str:
+    return ("'" if text.startswith(FORMULA_STARTS) else "") + printable(text)
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")  # JSON has escapes of 16 bits alone
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))

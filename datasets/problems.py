@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.base import DataError
+from datasets.names import printable
 
 ERROR, WARNING = "error", "warning"
-MOST_SHOWN = 20  # problems that an error spells out
+MOST_SHOWN = 20  # problems that are spelt out
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Problem:
     """One thing that is wrong: an "error", or a "warning" about what can be used all the same.
 
     `message` is the kind of problem, by which problems are counted; `details` are those of this one. `skips` is the
-    file without which --skip_bad goes on; None where leaving a file out does not help.
+    file without which --skip_bad goes on; None where leaving a file out does not help. `split` is that of the files, if
+    they are of one.
     """
 
     severity: str
@@ -25,11 +27,12 @@ class Problem:
     paths: tuple[Path, ...]
     details: str = ""
     skips: Path | None = None
+    split: str | None = None
 
     def __str__(self) -> str:
         """One line, e.g. "mask has no image: data/bottle/ground_truth/crack/007_mask.png"."""
         line = f"{self.message}: {', '.join(map(str, self.paths))}"
-        return f"{line} ({self.details})" if self.details else line
+        return printable(f"{line} ({self.details})" if self.details else line)
 
 
 def error(message: str, *paths: Path, skips: Path | None = None, details: str = "") -> Problem:
@@ -49,12 +52,16 @@ def raise_errors(where: str, problems: Sequence[Problem], help_text: str = "") -
     errors = errors_among(problems)
     if not errors:
         return
-    shown = [str(problem) for problem in errors[:MOST_SHOWN]]
-    if len(errors) > MOST_SHOWN:
-        shown.append(f"... and {len(errors) - MOST_SHOWN} more")
+    shown = first_of([str(problem) for problem in errors])
     if help_text:
         shown.append(help_text)
-    raise DataError("\n".join([f"{count(len(errors), 'error')} in {where}:", *shown]))
+    raise DataError(f"{count(len(errors), 'error')} in {where}:", *shown)
+
+
+def first_of(lines: Sequence[str]) -> list[str]:
+    """As many lines as are shown, and how many more there are."""
+    more = len(lines) - MOST_SHOWN
+    return [*lines[:MOST_SHOWN], *([f"... and {more} more"] if more > 0 else [])]
 
 
 def count(number: int, noun: str) -> str:

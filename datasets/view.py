@@ -11,8 +11,10 @@ black and white where files do not say.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +87,14 @@ class View:
             raise ValueError(f"a view has {', '.join(names)}")
         levels = content.get("levels", EARLIER_LEVELS)
         return cls(**content | {"levels": Levels.from_dict(levels) if isinstance(levels, dict) else levels})
+
+    @property
+    def word(self) -> str:
+        """What is shown, as one word: of the fields that are not as they are by default, so that it stays the same when
+        there are others one day."""
+        changed = {name: float(getattr(self, name)) for name in NUMBERS if getattr(self, name) != getattr(WHOLE, name)}
+        levels = {name: scale for name, scale in asdict(self.levels).items() if scale} if self.levels else None
+        return hashlib.sha256(json.dumps([changed, levels], sort_keys=True).encode()).hexdigest()
 
     def load(self, path: Path, most_pixels: int = MAX_PIXELS) -> np.ndarray:
         """Read an image file of the category: uint8 (H, W, 3). Raises DataError if it cannot be read."""

@@ -16,7 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils.missing  # noqa: F401
 from datasets.base import MAX_PIXELS
+from utils.app.hosts import host_name
 from utils.cli import (
     MAX_SEED,
     UsageError,
@@ -48,6 +50,9 @@ def parse_args() -> argparse.Namespace:
         "the app reads no image of this machine")  # fmt: skip
     add("--host", default="127.0.0.1", help="address to serve on; any but this machine's own lets others in, without "
         "a password (default 127.0.0.1)")  # fmt: skip
+    add("--allowed_host", type=host_name, action="append", default=[], metavar="NAME", help="another name or address "
+        "under which browsers may ask for the app, such as a proxy's; may be given several times (default: that of "
+        "--host alone, and with 0.0.0.0 or :: this machine's name and addresses)")  # fmt: skip
     add("--port", type=at_least(0, 65535), default=7860, metavar="N", help="0: any that is free (default 7860)")
     add("--max_upload", type=positive, default=50, metavar="MB", help="megabytes that a file may have (default 50)")
     add("--max_pixels", type=at_least(1, MAX_PIXELS), default=MAX_PIXELS, metavar="N", help="pixels that an image may "
@@ -61,26 +66,29 @@ def main(args: argparse.Namespace) -> None:
     from dataclasses import replace
     from threading import Event
 
-    from utils.app.serving import Limits, make_server, no_connections, open_port, private_folder
+    from utils.app.serving import Limits, ended_in_time, make_server, no_connections, open_port, private_folder
     from utils.detector import load_detector
+    from utils.given_runs import run_of_category
     from utils.packages import require
 
     if args.folder and not args.folder.is_dir():
         raise UsageError(f"--folder {args.folder}: there is no such folder")
-    with open_port(args.host, args.port) as port, private_folder(), no_connections():
+    with open_port(args.host, args.port) as port, private_folder() as private, no_connections():
         require("gradio", "the app")
         from utils.app.page import Page, looks
 
-        detector = load_detector(args.model, args.category, args.seed, args.device, args.batch_size)
+        model, category = run_of_category(args.model, args.category, None)
+        detector = load_detector(model, category, args.seed, args.device, args.batch_size)
         detector = detector.at(args.far) if args.far is not None else detector
         detector = replace(detector, threshold=args.threshold, most_pixels=args.max_pixels)
         limits, stopping = Limits(args.max_upload, args.max_pixels), Event()
         page = Page(detector, limits, args.folder, args.workers, stopping)
-        server = make_server(page.build(), port, limits, stopping, **looks())
+        server = make_server(page.build(), port, limits, stopping, args.allowed_host, **looks())
         if not port.is_local:
             print(f"warning: --host {args.host}: whoever reaches this machine can use the app and sees what --folder "
                   "shows; there is no password, and nothing is encrypted", file=sys.stderr)  # fmt: skip
-        server.run(sockets=[port.socket])
+        with ended_in_time(server, private):
+            server.run(sockets=[port.socket])
 
 
 if __name__ == "__main__":

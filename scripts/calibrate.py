@@ -15,6 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils.missing  # noqa: F401
+from datasets.names import printable
 from utils.cli import add_computing_flags, add_workers_flag, run_model_command, share, user_path
 
 
@@ -39,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
     from utils.calibrating import calibrate_run, move_thresholds
 
     for folder, category, thresholds in calibrate_run(args) if args.images else move_thresholds(args):
-        print(f"{category} in {folder}: {thresholds}")
+        print(printable(f"{category} in {folder}: {thresholds}"))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python scripts/check_data.py --data_root data/mvtec
     python scripts/check_data.py --data_root data/mvtec --categories bottle cable
 
-Errors (train.py and test.py refuse them, or with --skip_bad go on without the images): files that cannot be read or are
+Errors (train.py and test.py refuse them, or with --skip_bad go on without the images; train.py only warns of those in
+test files alone, unless it needs these): files that cannot be read or are
 not there, masks of another size than their image or without an image, images without their mask, anomalous test images
 that are training images too, good images whose mask is not blank, folders whose names may mean good or a defect,
 folders and categories that cannot be used, values that do not fit those of the training images. Warnings: masks without
@@ -23,7 +24,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils.missing  # noqa: F401
 from datasets import DATASETS, open_dataset
+from datasets.names import printable
 from datasets.problems import ERROR, WARNING, count
 from utils.cli import add_file_flags, add_level_flag, run_command, user_path
 from utils.data_check import check_source, describe_depths, levels_given
@@ -52,11 +55,11 @@ def main() -> None:
         counts.append(count(len(found), severity))
         for problem in found:
             print(f"{severity}: {problem}")
-    print(f"{source.root} ({source.name}: {', '.join(source.categories)}): {' and '.join(counts)}")
+    print(printable(f"{source.root} ({source.name}: {', '.join(source.categories)}): {' and '.join(counts)}"))
     if source.note:
         print(f"note: {source.note}", file=sys.stderr)
     if source.missing:
-        print(f"not on disk, not checked: {', '.join(source.missing)}")
+        print(printable(f"not on disk, not checked: {', '.join(source.missing)}"))
     if any(problem.severity == ERROR for problem in problems):
         sys.exit(1)
 

@@ -16,10 +16,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils.missing  # noqa: F401
 from utils.cli import UsageError, run_command, user_path
 from utils.comparison import compare, read_runs
 from utils.comparison_report import format_text, writer_for
 from utils.metrics import METRICS
+from utils.own_files import COMPARISON, begins_as, refuse_foreign
 from utils.report import COLUMNS
 from utils.runs import RunError
 
@@ -41,6 +43,8 @@ def main() -> None:
     if len(args.runs) < 2:
         raise UsageError("give at least two run folders")
     writers = {path: writer_for(path) for path in args.output}
+    for path in args.output:
+        refuse_foreign([path], begins_as(COMPARISON[path.suffix.lower()]), "give another --output")
     wanted = METRICS if "all" in args.metrics else dict.fromkeys(args.metrics)
     comparison = compare(read_runs(args.runs), list(wanted))
     print(format_text(comparison))

@@ -1,43 +1,30 @@
-"""Convert between the authors' two checkpoint files and a run folder of ours, both ways.
+"""Convert between the authors' checkpoint files and a run folder of ours, both ways.
 
+    python scripts/convert_checkpoint.py from_official --checkpoints AAND --data_root data/mvtec --run runs/official
     python scripts/convert_checkpoint.py from_official --stage1 stage1.pth --stage2 stage2.pth \
-        --dataset mvtec --data_root data/mvtec --category bottle --run runs/official
+        --data_root data/mvtec --category bottle --run runs/official
     python scripts/convert_checkpoint.py to_official --run runs/official --category bottle --output official/bottle
 
-A converted run is scored like any other: python test.py --data_root data/mvtec --run runs/official. The official files
-hold tensors that the method never reads (layer4, fc, conv4, bn4): they are kept in checkpoints/<category>/unused.pt and
-written back; a model of our own gets zeros there.
+--checkpoints is the folder that holds checkpoints_Stage1/ and checkpoints_Stage2/ with a file wres50_<category>.pth for
+each category; test.py and predict.py take it as it is, too. A converted run is scored like any other: python test.py
+--data_root data/mvtec --run runs/official. The official files hold tensors that the method never reads (layer4, fc,
+conv4, bn4): they are kept in checkpoints/<category>/unused.pt and written back; a model of our own gets zeros there.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
-from datetime import datetime
 from pathlib import Path
-
-import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from datasets import DATASETS
+import utils.missing  # noqa: F401
+from datasets import DATASETS, detect_layout
 from datasets.names import misfit_of, printable
-from models import WeightsError
-from models.official import build_official, load_ours, read_official, split_official, to_official
-from utils.checkpoint import (
-    keep_teacher,
-    load_checkpoint,
-    load_model,
-    save_checkpoint,
-    stage_parts,
-    stage_path,
-    state_of,
-    teacher_path,
-)
-from utils.cli import UsageError, image_size, run_command, user_path
-from utils.misc import atomic_write
-from utils.runs import CheckpointError, RunError, open_run, read_config
+from utils.cli import UsageError, image_size, run_model_command, user_path
+from utils.own_files import refuse_foreign
+from utils.runs import check_settings, open_run, read_config, stage_path
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,21 +33,23 @@ def parse_args() -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="direction", required=True)
     to_ours = commands.add_parser("from_official", help="official files -> run folder")
-    to_ours.add_argument("--stage1", type=user_path, required=True, help="file with encoder_AT")
-    to_ours.add_argument("--stage2", type=user_path, required=True, help="file with bn and decoder_ss")
-    to_ours.add_argument("--dataset", choices=DATASETS, required=True, help="layout that the category belongs to")
+    to_ours.add_argument("--checkpoints", type=user_path, metavar="DIR", help="folder with checkpoints_Stage1/ and "
+                         "checkpoints_Stage2/, of all categories or that of --category")  # fmt: skip
+    to_ours.add_argument("--stage1", type=user_path, help="in its place: file with encoder_AT, of --category")
+    to_ours.add_argument("--stage2", type=user_path, help="and file with bn and decoder_ss")
+    to_ours.add_argument("--dataset", choices=["auto", *DATASETS], default="auto", help="layout of the data (auto: "
+                         "decided by looking into --data_root)")  # fmt: skip
     to_ours.add_argument("--data_root", type=user_path, required=True, help="where that data set lies, for test.py")
     to_ours.add_argument("--image_size", type=image_size, default=256, help="pixels (default 256)")
     to_theirs = commands.add_parser("to_official", help="run folder -> official files")
     to_theirs.add_argument("--output", type=user_path, required=True, help="folder for stage1.pth and stage2.pth")
-    for command in (to_ours, to_theirs):
-        command.add_argument("--category", required=True, help="category that the model was trained on")
+    for command, needed in ((to_ours, False), (to_theirs, True)):
+        command.add_argument("--category", required=needed, help="category that the model was trained on")
         command.add_argument("--run", type=user_path, required=True, help="run folder")
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     if args.direction == "from_official":
         from_official(args)
     else:
@@ -68,46 +57,42 @@ def main() -> None:
 
 
 def from_official(args: argparse.Namespace) -> None:
-    if reason := misfit_of(args.category):
+    from utils.checkpoint import save_tensors
+    from utils.given_runs import official_folder
+    from utils.official_runs import convert, find_checkpoints, official_settings
+
+    if args.category is not None and (reason := misfit_of(args.category)):
         raise UsageError(f"--category {printable(args.category)}: {reason}")
-    ours, unused = split_official(read_official(args.stage1, args.stage2))
-    model = build_official()
-    load_ours(model, ours, source=f"{args.stage1} and {args.stage2}")
-    settings = {
-        "method": "aand",
-        "backbone": "wide_resnet50_2",
-        "weights": "official checkpoint",
-        "image_size": args.image_size,
-        "dataset": args.dataset,
-        "data_root": str(args.data_root.resolve()),
-        "command": "scripts/convert_checkpoint.py from_official",
-        "started": datetime.now().isoformat(timespec="seconds"),
-    }
-    open_run(args.run, settings)
-    if teacher_path(args.run).is_file():  # one teacher serves all categories of a run
-        trunk = copy.deepcopy(model.pretrained.trunk)
-        load_checkpoint(teacher_path(args.run), {"trunk": trunk}, settings)
-        before = trunk.state_dict()
-        if not all(torch.equal(tensor, before[name]) for name, tensor in model.pretrained.trunk.state_dict().items()):
-            raise RunError(f"{args.stage1} has another teacher than the run in {args.run}; choose another --run")
-    made_with = keep_teacher(args.run, model.pretrained, settings)
-    for stage, parts in stage_parts(model).items():
-        path = stage_path(args.run, args.category, stage)
-        save_checkpoint(path, parts, settings, 0.0, args.category, made_with)
-        made_with = {**made_with, path.name: state_of(parts)}
-    with atomic_write(unused_path(args.run, args.category)) as temporary:
-        torch.save(unused, temporary)
-    print(f"wrote {args.category} to {args.run}")
+    single = (args.stage1, args.stage2)
+    if args.checkpoints and not any(single):
+        folder = official_folder(args.checkpoints) or args.checkpoints
+        files = find_checkpoints(folder, args.category and [args.category])
+    elif all(single) and args.category and not args.checkpoints:
+        files = {args.category: single}
+    else:
+        raise UsageError("give --checkpoints, or all of --stage1, --stage2 and --category")
+    dataset = detect_layout(args.data_root) if args.dataset == "auto" else args.dataset
+    settings = official_settings(dataset, str(args.data_root.resolve()), args.image_size)
+    check_settings(args.run, settings)
+    for category, pair in files.items():
+        unused = convert(pair, args.run, category, settings)
+        open_run(args.run, settings)
+        save_tensors(unused_path(args.run, category), unused)
+        print(f"wrote {printable(category)} to {printable(args.run)}")
 
 
 def write_official(args: argparse.Namespace) -> None:
+    from models.official import read_official, to_official
+    from utils.checkpoint import load_model, save_tensors
+
+    paths = [args.output / name for name in ("stage1.pth", "stage2.pth")]
+    refuse_foreign(paths, lambda _: False, "their format has no place for a mark: give another --output")
     model, _ = load_model(args.run, args.category, read_config(args.run))
     kept = unused_path(args.run, args.category)
     contents = to_official(model, read_official(kept) if kept.is_file() else None)
-    for name, content in zip(("stage1.pth", "stage2.pth"), contents, strict=True):
-        with atomic_write(args.output / name) as temporary:
-            torch.save(content, temporary)
-    print(f"wrote stage1.pth and stage2.pth to {args.output}")
+    for path, content in zip(paths, contents, strict=True):
+        save_tensors(path, content)
+    print(f"wrote stage1.pth and stage2.pth to {printable(args.output)}")
 
 
 def unused_path(run: Path, category: str) -> Path:
@@ -115,4 +100,4 @@ def unused_path(run: Path, category: str) -> Path:
 
 
 if __name__ == "__main__":
-    run_command(main, WeightsError, CheckpointError, RunError)
+    run_model_command(main, parse_args())

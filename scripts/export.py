@@ -1,6 +1,6 @@
 """Write a trained category as one file for production: image in, anomaly map and score out, without this code.
 
-    python scripts/export.py runs/NAME --category bottle --format onnx                 # runs/NAME/exported/bottle.onnx
+    python scripts/export.py runs/NAME --format onnx              # of its only category: runs/NAME/exported/bottle.onnx
     python scripts/export.py runs/NAME --category bottle --format openvino --output line/bottle.xml    # and bottle.bin
     python scripts/export.py runs/NAME --category bottle --format onnx --precision int8 --images good_parts
 
@@ -16,7 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.cli import UsageError, at_least, run_model_command, user_path
+import utils.missing  # noqa: F401
+from datasets.names import printable
+from utils.cli import MAX_SEED, UsageError, at_least, run_model_command, user_path
 from utils.exported import PRECISIONS
 
 FORMATS = ("onnx", "openvino", "torchscript", "pt2")
@@ -27,8 +29,9 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("run", type=user_path, metavar="RUN", help="run folder of train.py; of several seeds, one of its seed folders")
-    add("--category", required=True, metavar="NAME", help="category whose model is written")
+    add("run", type=user_path, metavar="RUN", help="run folder of train.py")
+    add("--category", metavar="NAME", help="category whose model is written (default: the run's only one)")
+    add("--seed", type=at_least(0, MAX_SEED), metavar="N", help="of a run with several seeds (default: the first)")
     add("--format", choices=FORMATS, required=True, help="onnx, openvino (.xml with .bin beside it), torchscript "
         "(.pt), pt2 (torch.export)")  # fmt: skip
     add("--output", type=user_path, metavar="FILE", help="default: RUN/exported/CATEGORY[.PRECISION] and the format's "
@@ -42,18 +45,25 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    from utils.detector import pick_category, pick_seed
     from utils.export import SUFFIXES, ExportSource, export
+    from utils.given_runs import run_of_category
+    from utils.own_files import is_export, refuse_foreign
 
+    args.run, args.category = run_of_category(args.run, args.category, None)
+    args.category = pick_category(args.run, args.category)
+    args.run = pick_seed(args.run, args.seed)
     suffix = SUFFIXES[args.format]
     name = args.category + ("" if args.precision == "fp32" else f".{args.precision}")
     path = args.output or args.run / "exported" / f"{name}{suffix}"
     if path.suffix != suffix:
         raise UsageError(f"--output {path}: the name of a file of --format {args.format} must end in {suffix}")
+    files = [path, path.with_suffix(".bin")] if args.format == "openvino" else [path]
+    refuse_foreign(files, lambda _: is_export(path), "move it away, or give another --output")
     source = ExportSource.of(args.run, args.category)
     images = _good_images(args) if args.precision == "int8" else []
     export(source, args.format, path, args.precision, images)
-    files = [path, path.with_suffix(".bin")] if args.format == "openvino" else [path]
-    print("wrote " + " and ".join(f"{file} ({file.stat().st_size / 1e6:.1f} MB)" for file in files))
+    print("wrote " + " and ".join(f"{printable(file)} ({file.stat().st_size / 1e6:.1f} MB)" for file in files))
 
 
 def _good_images(args: argparse.Namespace) -> list:

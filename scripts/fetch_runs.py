@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils.missing  # noqa: F401
 from datasets.names import printable
 from utils.cli import run_command, user_path
 from utils.remote_runs import completed_keys
@@ -43,7 +44,7 @@ def main() -> None:
     runs, skipped = gather(store, args.output, keys=args.tasks)
     finished = completed_keys(store) if args.tasks else []
     skipped |= {task: "it is not finished" for task in args.tasks if task not in finished}
-    print(*runs, sep="\n")
+    print(*map(printable, runs), sep="\n")
     for task, reason in skipped.items():
         print(f"error: {printable(task)}: {reason}", file=sys.stderr)
     sys.exit(bool(skipped))

@@ -18,9 +18,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils.missing  # noqa: F401
+
+# isort: split
 import cv2
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from datasets import DATASETS, open_dataset
@@ -28,8 +30,11 @@ from datasets.base import is_deep, load_image, read_values
 from datasets.foreground import Rule, fg_mask_path, foreground_mask, rule_for
 from datasets.levels import Levels
 from datasets.loading import paths_of
+from datasets.marks import FOREGROUND, mark_of, png_bytes
+from datasets.names import printable
 from utils.cli import add_level_flag, at_least, run_command, user_path
 from utils.misc import atomic_write, in_parallel
+from utils.own_files import holds, refuse_foreign
 
 Job = tuple[Path, Path, Rule, Levels]  # of an image, and of its mask
 
@@ -49,7 +54,21 @@ def parse_args() -> argparse.Namespace:
 def write_mask(path: Path, mask: np.ndarray) -> None:
     """Write a mask (H, W) of 0 and 1 as a PNG of 0 and 255, completely or not at all."""
     with atomic_write(path) as temporary:
-        Image.fromarray(mask * np.uint8(255)).save(temporary, format="PNG")
+        temporary.write_bytes(png_bytes(mask * np.uint8(255), FOREGROUND))
+
+
+def refuse_others(jobs: list[Job]) -> None:
+    """UsageError if a mask to be written is there and not ours. Those that earlier versions wrote have no mark: where
+    the same mask comes out again, nothing is lost."""
+
+    def is_ours(mask_path: Path) -> bool:
+        if mark_of(mask_path) == FOREGROUND:
+            return True
+        image_path, _, rule, levels = of[mask_path]
+        return holds(mask_path, foreground_mask(load_image(image_path, levels=levels), rule) * np.uint8(255))
+
+    of = {job[1]: job for job in jobs}
+    refuse_foreign(of, is_ours, "move it away, or give another --output")
 
 
 def levels_of(paths: Sequence[Path], workers: int) -> Levels:
@@ -87,10 +106,11 @@ def main() -> None:
         rule = rule_for(source.name, category)
         jobs += [(path, fg_mask_path(options.output, source.name, category, path), rule, levels) for path in paths]
     if source.missing:
-        print(f"not on disk, skipped: {', '.join(source.missing)}", file=sys.stderr)
+        print(printable(f"not on disk, skipped: {', '.join(source.missing)}"), file=sys.stderr)
+    refuse_others(jobs)
     extract(jobs, options.workers)
     folder = options.output / source.name
-    print(f"wrote {len(jobs)} masks to {folder} (categories: {', '.join(source.categories)})")
+    print(printable(f"wrote {len(jobs)} masks to {folder} (categories: {', '.join(source.categories)})"))
 
 
 if __name__ == "__main__":

@@ -13,14 +13,22 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import utils.missing  # noqa: F401
+
+# isort: split
 import cv2
 import numpy as np
 import skimage.data
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from datasets.marks import DEMO, mark_of, png_bytes
+from datasets.names import printable
 from utils.cli import at_least, run_command, user_path
+from utils.misc import atomic_write
+from utils.own_files import holds, refuse_foreign
 
 PHOTOGRAPHS = ("brick", "grass", "gravel")  # grey, 512x512
 TRAIN_COLUMNS = 336  # of the photograph; the other 176 are for the test
@@ -158,13 +166,18 @@ def main() -> None:
             rng=np.random.default_rng([options.seed, number]),
         )
     }  # fmt: skip
-    others = [path for path in options.output.rglob("*") if path.is_file() and path not in images]
+    found = (path for path in options.output.rglob("*") if not path.name.startswith("."))
+    others = [path for path in found if path.is_file() and path not in images]
     if others:
         raise FileExistsError(f"{options.output} holds other files, such as {others[0]}; choose another --output")
+    def is_ours(path: Path) -> bool:
+        return mark_of(path) == DEMO or holds(path, images[path])
+
+    refuse_foreign(images, is_ours, "choose another --output")
     for path, image in images.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path)
-    print(f"wrote {len(images)} images and masks of {len(PHOTOGRAPHS)} categories to {options.output}")
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(png_bytes(image, DEMO))
+    print(f"wrote {len(images)} images and masks of {len(PHOTOGRAPHS)} categories to {printable(options.output)}")
 
 
 if __name__ == "__main__":

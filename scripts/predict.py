@@ -20,11 +20,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils.missing  # noqa: F401
 from utils.cli import (
     MAX_SEED,
     add_computing_flags,
     add_workers_flag,
     at_least,
+    image_size,
     number,
     run_model_command,
     share,
@@ -37,11 +39,13 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("model", type=user_path, metavar="RUN_OR_MODEL", help="run folder of train.py, or an .onnx or .xml file of "
-        "scripts/export.py")  # fmt: skip
+    add("model", type=user_path, metavar="RUN_OR_MODEL", help="run folder of train.py, an .onnx or .xml file of "
+        "scripts/export.py, or folder with the public code's checkpoints_Stage1/ and checkpoints_Stage2/")  # fmt: skip
     add("images", nargs="+", metavar="IMAGES", help="files, folders (with those in them), quoted patterns (** too)")
     add("--category", metavar="NAME", help="category whose model is used (default: the run's only one)")
     add("--seed", type=at_least(0, MAX_SEED), metavar="N", help="of a run with several seeds (default: the first)")
+    add("--image_size", type=image_size, metavar="N", help="pixels: of a run its own and no other, of the public "
+        "code's checkpoints those that they were trained at (default 256)")  # fmt: skip
     threshold = parser.add_mutually_exclusive_group()
     threshold.add_argument("--far", type=share, metavar="X", help="share of good images that may be called anomalous "
                            "(default: what the thresholds were set for)")  # fmt: skip
@@ -57,27 +61,37 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
+    from datasets.problems import count
+    from utils.advice import command
     from utils.detector import load_detector
     from utils.finding import find_images
+    from utils.given_runs import run_of_category
     from utils.memory import keep_freed_memory
-    from utils.predicting import predict_files, writer_for
+    from utils.predicting import predict_files
+    from utils.prediction_files import leave_out_own, map_targets, refuse_other_targets, writer_for
 
     keep_freed_memory()
     found = find_images(args.images)
-    writer = writer_for(args.output)
-    detector = load_detector(args.model, args.category, args.seed, args.device, args.batch_size)
+    found.paths, left_out = leave_out_own(found.paths, args.images)
+    writer, maps = writer_for(args.output), map_targets(found.paths, args.save_maps)
+    refuse_other_targets(found.paths, args.output, maps.values())
+    args.model, category = run_of_category(args.model, args.category, args.image_size)
+    detector = load_detector(args.model, category, args.seed, args.device, args.batch_size)
     if args.far is not None:
         detector = detector.at(args.far)
     if args.threshold is not None:
         detector = replace(detector, threshold=args.threshold)
-    summary = predict_files(detector, found, writer, args.save_maps, args.workers)
+    summary = predict_files(detector, found, writer, maps, args.workers)
+    if left_out:
+        print(f"left out: {count(left_out, 'picture')} that this program wrote (maps, masks)", file=sys.stderr)
     print(summary.text(), file=sys.stderr)
     if found.note():
         print(found.note(), file=sys.stderr)
     if detector.image_threshold is None:
         run, then = (args.model, "") if args.model.is_dir() else ("RUN", ", and export it again")
-        print(f"no thresholds, scores only; set them with: python scripts/calibrate.py {run} --images DIR{then}",
-              file=sys.stderr)  # fmt: skip
+        which = ["--categories", category] if category else []
+        setting = command("scripts/calibrate.py", run, "--images", "DIR", *which)
+        print(f"no thresholds, scores only; set them with: {setting}{then}", file=sys.stderr)
     if summary.errors:
         print("\n".join(f"error: {error}" for error in summary.errors), file=sys.stderr)
         sys.exit(1)

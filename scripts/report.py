@@ -15,6 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils.missing  # noqa: F401
+from datasets.names import printable
 from utils.cli import add_inference_flags, at_least, pick_device, run_model_command, user_path
 
 
@@ -36,18 +38,20 @@ def parse_args() -> argparse.Namespace:
 def main(args: argparse.Namespace) -> None:
     from utils.html_report.build import write_report
     from utils.memory import keep_freed_memory
+    from utils.own_files import REPORT, begins_as, refuse_foreign
     from utils.runs import read_config, seed_folders
     from utils.scoring import Scoring, open_test_data
 
     keep_freed_memory()
+    output = args.output or args.run / "report.html"
+    refuse_foreign([output], begins_as(REPORT), "give another --output")
     data_root = args.data_root or Path(read_config(seed_folders(args.run)[0])["data_root"])
     source, samples, skipped = open_test_data(args.run, data_root, args)
-    output = args.output or args.run / "report.html"
     how = Scoring(
         pick_device(args.device), args.batch_size, args.workers, args.cache, args.cache_dir, skipped=skipped
     )
     write_report(output, args.run, samples, source.root, how, args.images)
-    print(f"{output} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser")
+    print(f"{printable(output)} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils.missing  # noqa: F401
+from datasets.names import printable
 from models import METHODS
 from train import make_parser as train_parser
 from utils.cli import MAX_SEED, UsageError, at_least, number, positive, run_command, user_path
@@ -82,7 +84,7 @@ def main(args: argparse.Namespace, others: list[str]) -> None:
     categories = None if args.categories == ["all"] else args.categories
     plan = make_plan(train_parser(), others, args.data_root, categories, args.methods, args.seeds)
     if args.list:
-        print(*(f"{number}\t{task.key}" for number, task in enumerate(plan.tasks)), sep="\n")
+        print(*(f"{number}\t{printable(task.key)}" for number, task in enumerate(plan.tasks)), sep="\n")
         return
     check_settings(store, plan, keep=not args.dry_run)
     place = Workplace(args.cpus, args.push_every, args.scratch.resolve())
@@ -98,7 +100,7 @@ def main(args: argparse.Namespace, others: list[str]) -> None:
     if not failed or completed_keys(store):
         print(tabulate(store, plan))
     for line in failed:
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {printable(line)}", file=sys.stderr)
     sys.exit(bool(failed))
 
 
@@ -122,7 +124,7 @@ def do_one(number: int, plan: Plan, store: Store, place: Workplace) -> None:
     except (TaskFailed, TaskLost, Superseded) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    print(f"{task.key}: done, attempt {content['attempt']}")
+    print(f"{printable(task.key)}: done, attempt {content['attempt']}")
 
 
 def do_all(

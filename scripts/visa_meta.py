@@ -14,9 +14,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import utils.missing  # noqa: F401
 from datasets import visa
+from datasets.names import printable
+from datasets.plain_json import read_json
 from utils.cli import run_command, user_path
 from utils.misc import write_text
+from utils.own_files import refuse_foreign
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,9 +33,12 @@ def main() -> None:
     root = parse_args().data_root
     entries = visa.read_csv(root / visa.CSV)
     meta = visa.build_meta(entries)
+    advice = f"it is another list than {visa.CSV} gives; move it away to have it written"
+    refuse_foreign([root / visa.META], lambda path: read_json(path) == meta, advice)
     write_text(root / visa.META, json.dumps(meta, indent=4) + "\n")
     counts = {split: sum(len(items) for items in meta[split].values()) for split in meta}
-    print(f"wrote {root / visa.META}: {len(meta['train'])} categories, {counts['train']} train, {counts['test']} test")
+    shown = f"{len(meta['train'])} categories, {counts['train']} train, {counts['test']} test"
+    print(f"wrote {printable(root / visa.META)}: {shown}")
     files = [file for entry in entries for file in (entry.image, entry.mask) if file]
     missing = sum(not (root / file).is_file() for file in files)
     if missing:

@@ -10,6 +10,7 @@ import re
 import socket
 import sys
 import tempfile
+from argparse import ArgumentTypeError
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +19,12 @@ import numpy as np
 import pytest
 
 from datasets.base import load_image
+from tests.apps import brightness
 from tests.commands import run_app, run_predict
 from tests.trees import write_image
 from utils.app import results as module
+from utils.app.guard import without_foreign
+from utils.app.hosts import host_name, is_own, own_names
 from utils.app.results import (
     FALSE_ALARMS,
     NONE,
@@ -36,7 +40,7 @@ from utils.app.results import (
     table_rows,
     with_threshold,
 )
-from utils.app.serving import is_own, no_connections, open_port, private_folder, without_foreign
+from utils.app.serving import no_connections, open_port, private_folder
 from utils.app.views import Picture, download_link, picture_panel, region_boxes, shrink, verdict_panel
 from utils.cli import UsageError
 from utils.detector import Detection, Detector, Region, load_detector
@@ -46,16 +50,6 @@ from utils.thresholds import GIVEN, Thresholds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 GOOD = Thresholds(tuple(range(10, 200, 10)), ((0, 190.0), (50, 100.0)), 100, GIVEN, 0.1)  # 19 scores: 10 ... 190
-
-
-def brightness(**options) -> Detector:
-    """A detector of 4 x 4 images whose map is the red channel."""
-
-    def compute(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        maps = pixels[..., 0].astype(np.float32)
-        return maps, maps.max(axis=(1, 2))
-
-    return Detector(compute, 4, **options)
 
 
 def flat(path: Path, value: int) -> Path:
@@ -77,9 +71,12 @@ def test_only_what_is_below_the_folder_is_found(tmp_path):
         flat(path, 0)
     (inside / "link.png").symlink_to(outside / "secret.png")
     (inside / "door").symlink_to(outside)
+    (inside / "loop.png").symlink_to("loop.png")
     assert list(images_below(inside, ".")) == ["a.png", "lot/b.png"]
-    assert images_below(inside, "lot") == {"lot/b.png": inside / "lot/b.png"}
-    for folder in ("..", "../out", "../inner", str(outside), "door", "gone", "a.png", "*", "~", "x\0", "x" * 9999):
+    for folder in ("lot", "./lot/", str(inside / "lot")):
+        assert images_below(inside, folder) == {"lot/b.png": inside / "lot/b.png"}
+    elsewhere = ("..", "../out", "../inner", "../in", f"{outside}/../in", str(outside), "/", "door", "door/../lot")
+    for folder in (*elsewhere, "gone", "a.png", "loop.png", "*", "~", "x\0", "x" * 9999):
         with pytest.raises(UsageError, match="there is no folder .* in in"):
             images_below(inside, folder)
     (inside / "empty").mkdir()
@@ -198,7 +195,7 @@ def test_boxes_lie_around_the_regions_in_the_images_pixels():
 def test_the_heat_map_has_the_images_shape_and_its_name(tmp_path):
     path = write_image(tmp_path / "a.png", np.full((100, 3000, 3), 80, np.uint8))
     found = detection(size=(100, 3000))
-    picture = Picture.of(path, found, (0.0, 1.0), most_pixels=10**6)
+    picture = Picture.of(path, found, (0.0, 1.0), Detector(brightness, 32))
     for uri in (picture.photograph, picture.heat_map):
         content = np.frombuffer(base64.b64decode(uri.partition("base64,")[2]), np.uint8)
         assert cv2.imdecode(content, cv2.IMREAD_COLOR).shape == (43, 1280, 3)  # 100 * 1280 / 3000 = 42.7
@@ -234,6 +231,9 @@ def test_the_download_is_the_text():
     ("host", "origin", "expected"),
     [
         ("127.0.0.1:7860", None, True),
+        ("LocalHost.", None, True),
+        ("localhost.evil.example", None, False),
+        ("localhost@evil.example", None, False),
         ("localhost:7860", "http://localhost:7860", True),
         ("127.0.0.1:7860", "http://evil.example", False),
         ("127.0.0.1:7860", "http://127.0.0.1:1234", False),
@@ -247,9 +247,26 @@ def test_requests_under_other_names_or_from_other_pages_are_not_own(host, origin
     assert is_own(host, origin, {"localhost", "127.0.0.1"}) == expected
 
 
-def test_where_others_are_let_in_any_name_is_taken_but_no_other_page():
-    assert is_own("line7.example:80", "http://line7.example:80", None)
-    assert not is_own("line7.example:80", "http://evil.example", None)
+@pytest.mark.parametrize(
+    ("host", "address", "allowed", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1", [], {"127.0.0.1", "localhost"}),
+        ("::1", "::1", ["proxy"], {"::1", "localhost", "proxy"}),
+        ("Line7.Example", "192.0.2.7", [], {"line7.example", "192.0.2.7"}),
+        ("0.0.0.0", "0.0.0.0", ["line7"], {"0.0.0.0", "localhost", "here.example", "here", "line7"}),
+    ],
+)
+def test_a_server_has_the_names_of_its_host_and_those_that_are_allowed(monkeypatch, host, address, allowed, expected):
+    monkeypatch.setattr(socket, "gethostname", lambda: "Here.example")
+    assert own_names(host, address, allowed) == expected
+
+
+def test_hosts_are_names_or_addresses_without_a_port():
+    good = {"Line7.Example": "line7.example", "a.": "a", "[::1]": "::1", "0:0::1": "::1", "192.0.2.7": "192.0.2.7"}
+    assert {text: host_name(text) for text in good} == good
+    for text in ("", "http://a", "a:80", "*.a", "a b", "a..b", "a/b", "x" * 254, "a\nb"):
+        with pytest.raises(ArgumentTypeError, match="no host's name or address"):
+            host_name(text)
 
 
 def test_foreign_addresses_are_taken_out_of_a_page():
@@ -300,6 +317,7 @@ def test_other_hosts_are_not_asked():
         (("--max_pixels", 10**9), "is above 89478485"),
         (("--max_upload", 0), "is not a finite number above 0"),
         (("--port", 70000), "70000 is above 65535"),
+        (("--allowed_host", "http://line7"), "'http://line7' is no host's name or address"),
     ],
 )
 def test_wrong_calls(own, options, message):

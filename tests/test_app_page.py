@@ -12,63 +12,28 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from threading import Event, Thread
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
 
+from tests.apps import Served, serve
 from tests.browsing import contrast
 from tests.commands import ROOT, run_predict
 from tests.test_predict_models import WITHOUT_TORCH
 from tests.trees import good_image, write_image
-from utils.app.serving import Limits, make_server, open_port, private_folder
-from utils.detector import Detector, load_detector
+from utils.detector import load_detector
 
 pytest.importorskip("gradio")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@dataclass(frozen=True)
-class Served:
-    url: str
-    detector: Detector
-    runs: list[int]  # of the network: images of each
-
-
 @contextmanager
-def serve(detector: Detector, folder: Path, **limits) -> Iterator[Served]:
-    """The app in a thread, with images below `folder`; it may ask no other host."""
-    runs: list[int] = []
-
-    def compute(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        runs.append(len(pixels))
-        return detector.compute(pixels)
-
-    limits, stopping = Limits(**limits), Event()
-    with open_port("127.0.0.1", 0) as port, private_folder() as uploads:
-        from utils.app.page import Page, looks
-
-        counted = replace(detector, compute=compute, most_pixels=limits.pixels)
-        page = Page(counted, limits, folder, workers=1, stopping=stopping)
-        server = make_server(page.build(), port, limits, stopping, **looks())
-        thread = Thread(target=server.run, kwargs={"sockets": [port.socket]}, daemon=True)
-        thread.start()
-        try:
-            yield Served(port.url, detector, runs)
-        finally:
-            server.should_exit = True
-            thread.join(30)
-        assert not thread.is_alive()
-    assert not uploads.exists()
-
-
-@contextmanager
-def opened(browser, url: str) -> Iterator:
-    """A page that asks this server alone, and has no errors."""
+def opened(browser, url: str, refused: str = "413") -> Iterator:
+    """A page that asks this server alone, and has no errors but requests that are refused with this status."""
     asked, errors = [], []
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
@@ -83,7 +48,7 @@ def opened(browser, url: str) -> Iterator:
     finally:
         context.close()
     assert asked and not [a for a in asked if not a.startswith((f"{url}/", "data:", f"blob:{url}/"))]
-    assert not [error for error in errors if "413" not in error]  # an upload too large
+    assert not [error for error in errors if refused not in error]
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +143,7 @@ def test_what_is_no_image_or_too_large_is_refused_with_a_message(page, photos, t
     (tmp_path / "notes.txt").write_text("no image")
     upload(page, tmp_path / "notes.txt")
     text = shows(page, "Not scored")
-    assert "notes.txt" in text and "cannot identify image file" in text and "PNG, JPEG" in text
+    assert "notes.txt" in text and "no image that can be read" in text and "PNG, JPEG" in text
     page.get_by_label("Clear").click()
     shows(page, "Add an image")
     large = write_image(tmp_path / "large.png", np.zeros((64, 65, 3), np.uint8))
@@ -189,6 +154,19 @@ def test_what_is_no_image_or_too_large_is_refused_with_a_message(page, photos, t
     upload(page, heavy)
     page.get_by_text(re.compile("exceed the maximum allowed size .*heavy.bmp")).first.wait_for()
     assert "heavy" not in page.locator(".verdict").inner_text()
+
+
+def test_a_file_that_was_not_uploaded_is_refused_with_a_message(browser, served, photos):
+    def name_another(route) -> None:
+        sent = json.loads(route.request.post_data)
+        sent["data"][0][0]["path"] = str(photos / "lot/0.png")
+        route.continue_(post_data=json.dumps(sent))
+
+    with opened(browser, served.url, refused="403") as page:
+        page.route(re.compile("/queue/join"), name_another)
+        upload(page, photos / "lot/1.png")
+        page.get_by_text("A file is none that this page uploaded").first.wait_for()
+        assert page.locator(".picture").count() == 0
 
 
 def test_a_folder_is_a_table_that_opens_images_and_saves_as_predict_does(page, own, served, photos, tmp_path):

@@ -87,9 +87,6 @@ def test_what_has_changed_is_opened_again(tmp_path, opened):
 DAMAGES = {
     "empty": lambda text: "",
     "cut": lambda text: text[: len(text) // 2],
-    "no text": lambda text: "\udcff",
-    "a list": lambda text: "[]",
-    "foreign": lambda text: '{"image": {}, "mask": {}}',
     "another Pillow": lambda text: text.replace("Pillow ", "Pillow 0."),
     "another digest": lambda text: text.replace(json.loads(text)["image"].popitem()[1][4], "0" * 32),
     "no checksum": lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k != "checksum"}),
@@ -112,6 +109,17 @@ def test_a_damaged_cache_is_written_anew(tmp_path, opened, capsys, damage):
     said = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "is damaged" in line]
     assert said == [f"{path} is damaged; it is made anew"] * (damage != "another Pillow")
     assert [file.name for file in path.parent.iterdir()] == ["checks.json"]
+
+
+@pytest.mark.parametrize("content", ["\udcff", "[]", '{"image": {}, "mask": {}}', "my own checks"])
+def test_a_file_of_others_in_its_place_stays(tmp_path, opened, capsys, content):
+    root, path = make_one(tmp_path), tmp_path / "cache/checks.json"
+    path.parent.mkdir()
+    path.write_text(content, errors="surrogateescape")
+    assert check(root) == [] == check(root)
+    assert opened.take() == {name: 2 for name in ALL}
+    assert path.read_text(errors="surrogateescape") == content
+    assert f"{path} is no file that this program wrote" in capsys.readouterr().err
 
 
 def test_other_entries_stay(tmp_path, opened):
@@ -162,7 +170,7 @@ def test_script_lists_errors_then_warnings_and_counts_them(tmp_path):
     result = run_check(tmp_path, "--data_root", "data", "--workers", 2)
     assert result.status == 1
     *lines, summary, missing = result.out.splitlines()
-    assert lines[:2] == ["bottle, train: 2 images of 8 bits", "bottle, test: 4 images of 8 bits"]
+    assert lines[:2] == ["bottle, train: 2 images of 8 bits", "bottle, test: 3 images of 8 bits"]
     lines = lines[4:]  # tile has two of its own
     kinds = [": ".join(line.split(": ")[:2]) for line in expected]
     assert [": ".join(line.split(": ")[:2]) for line in lines] == sorted(kinds, key=lambda kind: kind[0] != "e")

@@ -57,7 +57,8 @@ def test_train_and_test(tmp_path, name):
         assert {path.as_posix() for path in pictures} == {f"{sample.name}.png" for sample in samples}
         assert {cv2.imread(str(run / "maps" / category / path)).shape for path in pictures} == {(32, 64, 3)}
     assert {path.name for path in run.iterdir()} == {
-        ".lock", "checkpoints", "config.json", "log.txt", "maps", "metrics.jsonl", "results.csv", "results.json"
+        ".lock", "checkpoints", "config.json", "log.txt", "maps", "metrics.jsonl", "results.csv", "results.json",
+        "scores.csv",
     }  # fmt: skip
     assert listing(tmp_path / "data") == before
     assert sorted(path.relative_to(cwd).as_posix() for path in cwd.glob("*/*")) == files

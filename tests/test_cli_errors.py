@@ -44,6 +44,7 @@ def refused(tmp_path, data):
 
 
 TRAIN = [*TINY, "--aux_path", "builtin"]
+WITH_TEST = [*TRAIN, "--eval_every", 1]  # without, errors of test files alone are warnings
 
 
 # The data
@@ -75,14 +76,14 @@ def test_empty_split(refused, data, split):
 def test_mask_without_image_and_image_without_mask(refused, data):
     mask = data / "tile/ground_truth/crack/001_mask.png"
     mask.unlink()
-    refused(*TRAIN, expect=[f"image has no mask: {data / 'tile/test/crack/001.png'}"])
+    refused(*WITH_TEST, expect=[f"image has no mask: {data / 'tile/test/crack/001.png'}"])
     stray = write_image(mask.with_name("777_mask.png"), np.zeros((32, 32), np.uint8))
-    refused(*TRAIN, expect=[f"mask has no image: {stray}"])
+    refused(*WITH_TEST, expect=[f"mask has no image: {stray}"])
 
 
 @pytest.mark.parametrize("name", ["train/good/002", "test/good/001", "test/hole/000", "ground_truth/hole/000_mask"])
 def test_unreadable_image_or_mask(refused, data, name):
-    refused(*TRAIN, expect=[cut(data / "tile" / f"{name}.png")])
+    refused(*WITH_TEST, expect=[cut(data / "tile" / f"{name}.png")])
 
 
 def test_unreadable_texture(refused, tmp_path):

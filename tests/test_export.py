@@ -248,7 +248,7 @@ def test_the_command_writes_files_and_names_what_is_wrong(tmp_path):
     photograph = next((data / "bottle" / "train" / "good").iterdir())
     assert ExportedModel(tmp_path / "line" / "part.xml").score([photograph]).shape == (1,)
     for arguments, message in [
-        (("run", "--category", "cup", "--format", "pt2"), "no checkpoint"),
+        (("run", "--category", "cup", "--format", "pt2"), "run has no trained cup; it has: bottle"),
         (("nowhere", "--category", "bottle", "--format", "pt2"), "not a run folder"),
         (("run", "--category", "bottle", "--format", "pt2", "--output", "x.onnx"), "must end in .pt2"),
         (("run", "--category", "bottle", "--format", "onnx", "--precision", "int8", "--images", "."), "no images"),

@@ -105,7 +105,10 @@ def test_images_are_known_by_content(tmp_path, suffix):
     assert holds_image(path.rename(tmp_path / "x.dat"))
     (tmp_path / "y.dat").write_bytes(b"no image")
     os.mkfifo(tmp_path / "pipe")
+    pipe = os.open(tmp_path / "pipe", os.O_RDWR)
+    os.write(pipe, (tmp_path / "x.dat").read_bytes()[:64])
     assert not any(holds_image(Path(name)) for name in ("y.dat", "pipe", "gone", "."))
+    os.close(pipe)
 
 
 # The programs

@@ -52,6 +52,13 @@ def test_mvtec_that_lacks_masks_stays_mvtec(tmp_path):
     assert detect_layout(root) == "mvtec"
 
 
+def test_mvtec_with_another_defect_stays_mvtec(tmp_path):
+    root = make_mvtec(tmp_path, ["screw"], defects={"thread_top": 1, "dent": 1})
+    shutil.rmtree(root / "screw/ground_truth/dent")
+    with pytest.raises(DataError, match="^1 error .*screw.*\nimage has no mask: .*dent.*--dataset folder"):
+        open_dataset(root).samples("screw", "test")
+
+
 def test_what_is_decided_by_names_alone_is_said(tmp_path):
     root = make_mvtec(tmp_path / "data", ["screw"], defects={"thread_top": 1, "dent": 1, "rust": 1})
     note = open_dataset(root).note

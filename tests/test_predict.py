@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.base import load_image
 from tests.commands import Result, run_predict, scores_of
 from tests.trees import good_image, write_image
 from utils.finding import find_images
 from utils.misc import read_ahead
-from utils.predicting import map_names
+from utils.prediction_files import map_targets
 from utils.thresholds import read_thresholds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -131,13 +130,14 @@ def test_heat_maps_have_the_images_size_and_names_that_do_not_collide(own, tmp_p
     assert sorted(p.relative_to(tmp_path / "maps").as_posix() for p in (tmp_path / "maps").rglob("*.png")) == [
         "a/x.jpg.png", "a/x.png.png", "b/x.png.png"
     ]  # fmt: skip
-    assert load_image(tmp_path / "maps/a/x.png.png").shape == (40, 128, 3)
-    np.testing.assert_array_equal(load_image(tmp_path / "maps/a/x.png.png")[:, :64], pixels[:40])
+    heat_map = np.asarray(Image.open(tmp_path / "maps/a/x.png.png"))
+    assert heat_map.shape == (40, 128, 3)
+    np.testing.assert_array_equal(heat_map[:, :64], pixels[:40])
 
 
 def test_one_image_alone_has_a_map_named_like_it(tmp_path):
     path = tmp_path / "deep/x.png"
-    assert map_names([path], Path("maps")) == {path: Path("maps/x.png.png")}
+    assert map_targets([path], Path("maps")) == {path: Path("maps/x.png.png")}
 
 
 @pytest.mark.parametrize(

@@ -303,6 +303,7 @@ def test_an_array_job_does_one_task_after_another(trained, tmp_path):
     assert f"{key}: done, attempt 0002-" in again.stdout
     [run] = gather(store, tmp_path / "runs").runs
     assert same_weights(run / "seed0", trained.aand, "tile")
+    assert (run / "seed0/scores.csv").read_text().count("\ntile/test/") == 5
     assert re.search("tile: (already trained|stage 1 (goes on|already trained))", (run / "seed0/log.txt").read_text())
     assert not list((tmp_path / "scratch").rglob("*.pt"))
     missing = {name: value for name, value in environment.items() if name != "SLURM_ARRAY_TASK_ID"}

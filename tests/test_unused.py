@@ -179,6 +179,7 @@ def test_names_that_may_mean_good_are_asked_about_in_one_error(tmp_path):
     assert check(root) == [
         f"{ASK}: widget/train/clean, widget/train/good_2",
         f"{ASK}: widget/test/golden, widget/test/gut",
+        "warning: mask of more than half of the image: is it inverted?: widget/ground_truth/NG/1.png",
     ]
     assert {s.defect for s in open_dataset(root).list_samples("widget", "test")[0]} == {"crack", "hole", "NG", "good"}
 

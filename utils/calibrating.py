@@ -71,7 +71,7 @@ def move_thresholds(args: argparse.Namespace) -> Iterator[Set]:
 
 def warn(images: int, far: float, category: str) -> None:
     if text := shortage(images, far):
-        print(f"warning: {category}: {text}", file=sys.stderr)
+        print(printable(f"warning: {category}: {text}"), file=sys.stderr)
 
 
 def refuse_training_images(
@@ -128,5 +128,4 @@ def read_all(detector: Detector, paths: Sequence[Path], workers: int, names: lis
         if shown:
             yield np.stack(shown)
     if problems:
-        listed = "\n".join(problems[:MOST_SHOWN])
-        raise DataError(f"{len(problems)} of {count(len(paths), 'image')} cannot be used:\n{listed}")
+        raise DataError(f"{len(problems)} of {count(len(paths), 'image')} cannot be used:", *problems[:MOST_SHOWN])

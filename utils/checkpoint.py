@@ -125,10 +125,13 @@ def load_model(run: Path, category: str, settings: Mapping[str, Any]) -> tuple[A
     the model makes NaN of an image; RunError for a view that cannot be read.
     """
     pretrained = build_teacher(settings["backbone"], weights="random")
-    load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
+    own_teacher = teacher_path(run, category)
+    load_checkpoint(
+        own_teacher if own_teacher.is_file() else teacher_path(run), {"trunk": pretrained.trunk}, settings
+    )
     beside = {"seed": settings.get("seed"), teacher_path(run).name: state_of({"trunk": pretrained.trunk})}
     shown = view_path(run, category)
-    beside[shown.name] = str(read_view(run, category)) if shown.is_file() else ""
+    beside[shown.name] = read_view(run, category).word if shown.is_file() else ""
     model = build_model(pretrained, settings["method"], recipe_of(settings["method"], settings["recipe"]).calibrated)
     seconds = 0.0
     for stage, parts in stage_parts(model).items():
@@ -148,7 +151,7 @@ def model_word(model: AAND, view: View) -> str:
     """What a model as `load_model` gives it is, and what it is shown, as one word: what was measured with a model says
     by it with which."""
     parts = {name: part for stage in stage_parts(model).values() for name, part in stage.items()}
-    text = f"{state_of(parts | {'trunk': model.pretrained.trunk})} {view}"
+    text = f"{state_of(parts | {'trunk': model.pretrained.trunk})} {view.word}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

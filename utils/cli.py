@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets.base import DataError
+from datasets.names import PrintableError, printable
 from utils.interruption import Interrupted, exit_on_signals
+from utils.streams import READER_GONE, ReaderGone, standard_streams
 
 if TYPE_CHECKING:
     import torch  # only where a device is picked: the scripts that need none start quickly
@@ -25,7 +27,7 @@ SELECTIONS = ("last", "synthetic")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
-class UsageError(ValueError):
+class UsageError(PrintableError, ValueError):
     """A flag's value that cannot be used; the message names the flag."""
 
 
@@ -188,20 +190,35 @@ def run_command(main: Callable[[], None], *errors: type[Exception]) -> None:
     """Run a program: errors that its user can mend become one line on stderr and exit status 2.
 
     Those are DataError, UsageError, OSError, and the program's own `errors`; any other is a defect and is shown whole.
-    SIGINT and SIGTERM end it with the shell's exit status for them, 130 and 143.
+    SIGINT and SIGTERM end it with the shell's exit status for them, 130 and 143; that nobody reads its output any more
+    does so silently, with 141.
     """
     exit_on_signals()
+    with standard_streams():
+        try:
+            for argument in sys.argv:
+                if not _is_utf8(argument):
+                    raise UsageError(f"{argument!r} is not UTF-8, and could not be written to a run's files; rename it")
+            _run_and_flush(main)
+        except ReaderGone:
+            sys.exit(READER_GONE)
+        except (DataError, UsageError, OSError, *errors) as error:
+            text = str(error) if isinstance(error, PrintableError) else printable(str(error))
+            print(f"error: {text}", file=sys.stderr)
+            sys.exit(2)
+        except Interrupted as interrupted:
+            print("stopped", file=sys.stderr)
+            sys.exit(interrupted.exit_status)
+
+
+def _run_and_flush(main: Callable[[], None]) -> None:
+    """What could not be printed is an error of the program."""
     try:
-        for argument in sys.argv:
-            if not _is_utf8(argument):
-                raise UsageError(f"{argument!r} is not UTF-8, and could not be written to a run's files; rename it")
         main()
-    except (DataError, UsageError, OSError, *errors) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Interrupted as interrupted:
-        print("stopped", file=sys.stderr)
-        sys.exit(interrupted.exit_status)
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
 
 
 def _is_utf8(text: str) -> bool:

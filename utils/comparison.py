@@ -17,6 +17,7 @@ from statistics import fmean
 from typing import Any
 
 from datasets.plain_json import read_json
+from utils.advice import command
 from utils.metrics import METRICS
 from utils.report import HEADINGS, Statistic, mean_row
 from utils.run_rules import describe
@@ -219,7 +220,7 @@ def result_folders(run: Path) -> list[Path]:
 def read_results(folder: Path, run: Path) -> dict[str, Any]:
     """results.json of one seed's folder in a run. Raises RunError if there is none, or it cannot be used."""
     path = folder / RESULTS
-    advice = f"write it with: python test.py --data_root DIR --run {run}"
+    advice = f"write it with: {command('test.py', '--data_root', 'DIR', '--run', run)}"
     try:
         results = read_json(path)
     except FileNotFoundError:

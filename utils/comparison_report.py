@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets.names import csv_line, json_text, printable
 from utils.cli import UsageError
 from utils.comparison import CHOSEN_BY, Comparison, Difference, Entry
-from utils.misc import atomic_write, write_text
+from utils.misc import write_text
 from utils.report import ABSENT, HEADINGS, align_columns, show
 
 GAINS = "Not a result: points of I-AUROC above the result's, had the epoch been chosen on the test set."
@@ -33,7 +32,8 @@ def format_text(comparison: Comparison) -> str:
     """Tables for a terminal, and the notes."""
     lines = align_columns(_figure_cells(comparison))
     rule, end = "-" * len(lines[0]), 1 + len(comparison.entries)
-    parts = [lines[0], rule, *lines[1:end], rule, *lines[end:], *comparison.notes, *_definitions(comparison)]
+    notes = map(printable, [*comparison.notes, *_definitions(comparison)])
+    parts = [lines[0], rule, *lines[1:end], rule, *lines[end:], *notes]
     if comparison.gains:
         parts += [GAINS, *align_columns(_gain_cells(comparison))]
     return "\n".join(parts)
@@ -62,10 +62,8 @@ def write_csv(path: Path, comparison: Comparison) -> None:
                 line = {"category": entry.category, "metric": entry.metric, "run": name, "seeds": seeds}
                 line |= figures.get(name, {}) | differences.get(name, {})
                 lines.append(line | {"gain": gain.get("mean"), "gain_std": gain.get("std")})
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, CSV_FIELDS, extrasaction="ignore", lineterminator="\n")
-        writer.writerow(CSV_FIELDS)
-        writer.writerows(lines)
+    rows = [CSV_FIELDS.values(), *([line.get(field, "") for field in CSV_FIELDS] for line in lines)]
+    write_text(path, "".join(map(csv_line, rows)))
 
 
 def write_json(path: Path, comparison: Comparison) -> None:
@@ -96,7 +94,7 @@ def write_json(path: Path, comparison: Comparison) -> None:
         "best_on_test_gain": {"categories": gains, "mean": mean_gain},
         "notes": list(comparison.notes),
     }
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(content, indent=2) + "\n")
 
 
 def _figures(comparison: Comparison, entry: Entry) -> dict[str, dict[str, Any]]:
@@ -158,4 +156,4 @@ def _markdown_table(cells: Sequence[Sequence[str]], num_names: int) -> str:
 
 def _escape(text: str) -> str:
     """Text that Markdown shows as it is, on one line: no HTML, no entities, no links, no further cells."""
-    return "".join(f"\\{c}" if c in r"\|`*[]<>&" else c for c in " ".join(text.split()))
+    return "".join(f"\\{c}" if c in r"\|`*[]<>&" else c for c in printable(" ".join(text.split())))

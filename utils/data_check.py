@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ MASK_ENDINGS = ("_mask", "_gt", "_label", "_ground_truth")  # of the names of ma
 
 Splits = dict[str, list[Sample]]  # "train" or "test" -> samples
 KnownLevels = Mapping[str, Levels | None]  # of categories
+Depth = tuple[str, float]  # kind of the values, and the white that is declared
 
 
 class Checked(NamedTuple):
@@ -77,11 +79,12 @@ def check_source(
         if category not in found:
             training = known.readable(parts.get("train", []))
             found[category] = Levels.of(facts.range for facts in training) if "train" in parts else None
-        for part in parts.values():
-            problems[category] += [problem for sample in part for problem in _check_sample(sample, known)]
-            problems[category] += _find_masks(part, known)
+        usual = usual_depth(known.readable(parts.get("train", [])))
+        for split, part in parts.items():
+            wrong = [problem for sample in part for problem in _check_sample(sample, known)]
+            wrong += [*_find_masks(part, known), *_check_levels(part, known, found[category], usual)]
+            problems[category] += [replace(problem, split=split) for problem in wrong]
         problems[category] += _find_copies(parts, known)
-        problems[category] += _check_levels(parts, known, found[category])
     listed = [problem for of_category in problems.values() for problem in of_category]
     return Checked(samples, listed + source.list_unused(), found, known.images)
 
@@ -113,6 +116,7 @@ def _list_category(source: DataSource, category: str, splits: Sequence[str]) -> 
     for split in splits:
         try:
             samples[split], found = source.list_samples(category, split)
+            found = [replace(problem, split=split) for problem in found]
         except DataError as reason:
             found = [error("category cannot be used", source.root / category, details=str(reason))]
         problems += found
@@ -177,33 +181,39 @@ def _find_copies(parts: Splits, known: Known) -> Iterator[Problem]:
         elif digest in trained:
             yield warning("good test image is a training image too", path, other.image_path)
         elif sample.label != other.label:
-            yield error("test image is there twice, as good and as anomalous", path, other.image_path, skips=path)
+            twice = error("test image is there twice, as good and as anomalous", path, other.image_path, skips=path)
+            yield replace(twice, split="test")
         else:
             yield warning("test image is there twice", path, other.image_path)
 
 
-def _check_levels(parts: Splits, known: Known, levels: Levels | None) -> Iterator[Problem]:
+def usual_depth(training: Sequence[Facts]) -> Depth | None:
+    """The depth that most training images have; None without any."""
+    depths = Counter(_depth(facts.range) for facts in training)
+    return depths.most_common(1)[0][0] if depths else None
+
+
+def _check_levels(
+    part: Sequence[Sample], known: Known, levels: Levels | None, usual: Depth | None
+) -> Iterator[Problem]:
     """Images whose values mean something else than those of the training images, or may do."""
-    training = Counter(_depth(facts.range) for facts in known.readable(parts.get("train", [])))
-    usual = training.most_common(1)[0][0] if training else None
-    for part in parts.values():
-        for sample in part:
-            facts, path = known.images[sample.image_path], sample.image_path
-            if facts.unreadable or levels is None:
-                continue
-            try:
-                _, white = levels.scale_of(facts.range)
-            except ValueError as reason:
-                yield error("pixel values cannot be understood", path, skips=path, details=str(reason))
-                continue
-            if usual and _depth(facts.range) != usual:
-                yield warning("image of another depth than the training images", path, details=str(facts.range))
-            elif facts.kind != "uint8" and not facts.white and facts.high <= FAR_BELOW * white:
-                details = f"{facts.range}; white is {white:g}"
-                yield warning("image ends far below white: has it another depth?", path, details=details)
+    for sample in part if levels else ():
+        facts, path = known.images[sample.image_path], sample.image_path
+        if facts.unreadable:
+            continue
+        try:
+            _, white = levels.scale_of(facts.range)
+        except ValueError as reason:
+            yield error("pixel values cannot be understood", path, skips=path, details=str(reason))
+            continue
+        if usual and _depth(facts.range) != usual:
+            yield warning("image of another depth than the training images", path, details=str(facts.range))
+        elif facts.kind != "uint8" and not facts.white and facts.high <= FAR_BELOW * white:
+            details = f"{facts.range}; white is {white:g}"
+            yield warning("image ends far below white: has it another depth?", path, details=details)
 
 
-def _depth(values: Range) -> tuple[str, float]:
+def _depth(values: Range) -> Depth:
     return values.kind, values.white
 
 

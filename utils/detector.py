@@ -18,9 +18,12 @@ import numpy as np
 from PIL import Image
 
 from datasets.base import MAX_PIXELS, as_rgb
+from datasets.names import printable
 from datasets.view import WHOLE, View, enlarge
 from utils.cli import UsageError, pick_device
 from utils.exported import OF_TORCH, RUNNABLE, ExportedModel, ExportedModelError
+from utils.missing import CORE
+from utils.packages import require
 from utils.predictions import PredictionError, check_shapes, is_finite, require_finite
 from utils.regions import Region, find_regions
 from utils.runs import RunError, read_config, read_view, seed_folders, trained_categories
@@ -195,14 +198,15 @@ def _of_file(path: Path, category: str | None, seed: int | None, device: str) ->
 def _of_run(
     run: Path, category: str | None, seed: int | None, device: str, batch_size: int, with_thresholds: bool
 ) -> Detector:
-    import torch
-
+    category = pick_category(run, category)
+    folder = pick_seed(run, seed)
+    config = read_config(folder)
+    instead = f"{CORE}, or give an .onnx or .xml file that scripts/export.py made of it elsewhere"
+    torch = require("torch", f"{printable(run)}, a run folder,", instead)
     from utils.checkpoint import load_model, model_word
     from utils.engine import predict_maps
 
-    category = pick_category(run, category)
-    folder = pick_seed(run, seed)
-    config, picked = read_config(folder), pick_device(device)
+    picked = pick_device(device)
     model, _ = load_model(folder, category, config)
     view = read_view(folder, category)
     word = model_word(model, view)

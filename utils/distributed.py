@@ -118,7 +118,7 @@ class World:
         if self.is_first and problem:
             raise problem
         kind, text = next(told for told in found if told)
-        raise kind(text) from problem
+        raise kind(*text.split("\n")) from problem
 
     def from_first(self, function: Callable[[], Result]) -> Result:
         """What the function returns in the first process, where alone it is called; raises as `together`."""

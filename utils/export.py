@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
 import shutil
 import warnings
@@ -120,8 +121,8 @@ def _write_onnx(source: ExportSource, path: Path, facts: Facts, images: Sequence
     if facts.precision == "int8":
         proto = quantize(proto, images)
     onnx.helper.set_model_props(proto, {KEY: facts.to_text()})
-    with atomic_write(path) as temporary:
-        onnx.save(proto, temporary)
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        file.write(proto.SerializeToString())
 
 
 def _write_openvino(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray]) -> None:
@@ -153,13 +154,17 @@ def _write_pair(made: Path, path: Path) -> None:
 
 def _write_torchscript(deployed: DeployedModel, path: Path, facts: Facts) -> None:
     traced = torch.jit.trace(deployed, _example(), check_trace=False)
+    content = io.BytesIO()  # given a name, torch hides why it failed
+    torch.jit.save(traced, content, _extra_files={EXTRA_FILE: facts.to_text()})
     with atomic_write(path) as temporary:
-        torch.jit.save(traced, temporary, _extra_files={EXTRA_FILE: facts.to_text()})
+        temporary.write_bytes(content.getbuffer())
 
 
 def _write_pt2(deployed: DeployedModel, path: Path, facts: Facts) -> None:
+    content = io.BytesIO()
+    torch.export.save(_program(deployed), content, extra_files={EXTRA_FILE: facts.to_text()})
     with atomic_write(path) as temporary:
-        torch.export.save(_program(deployed), temporary, extra_files={EXTRA_FILE: facts.to_text()})
+        temporary.write_bytes(content.getbuffer())
 
 
 def _program(deployed: DeployedModel) -> torch.export.ExportedProgram:

@@ -20,7 +20,7 @@ from datasets.loading import epoch_batches, to_device
 from models.aand import AAND
 from utils.distributed import processes_here
 from utils.execution import LARGEST_SHARE, Execution, available_memory
-from utils.misc import reserve
+from utils.misc import naming, reserve
 
 
 class TeacherFeatures:
@@ -94,8 +94,9 @@ class TeacherFeatures:
         channels, height, width = level.shape[1:]
         shape = (len(self.images), height, width, channels)
         if place == "on disk":
-            file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the mapping keeps it open
-            mapped = np.memmap(file, np.uint8, mode="w+", shape=(int(np.prod(shape)) * level.element_size(),))
-            reserve(file)
+            with naming(folder):
+                file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - the mapping keeps it open
+                mapped = np.memmap(file, np.uint8, mode="w+", shape=(int(np.prod(shape)) * level.element_size(),))
+                reserve(file)
             return torch.from_numpy(mapped).view(level.dtype).view(shape)
         return torch.empty(shape, dtype=level.dtype, device=self.device if place == "on the device" else "cpu")

@@ -24,7 +24,9 @@ from PIL import __version__ as pillow_version
 
 from datasets.base import DataError, load_mask, read_values
 from datasets.levels import Range
+from datasets.names import printable
 from utils.misc import write_text
+from utils.own_files import CHECKS, begins_as, may_be_replaced
 
 NAME = "checks.json"
 MADE_BY = f"checks 3, Pillow {pillow_version}"  # another Pillow may read other files
@@ -86,10 +88,15 @@ class FactStore:
             merged = now[role] | entries
             content[role] = {path: [size, changed, *facts] for path, (size, changed, facts) in merged.items()}
         content["checksum"] = _checksum(content)
+        if os.path.lexists(self.path) and not may_be_replaced(self.path, begins_as(CHECKS)):
+            text = f"{self.path} is no file that this program wrote: what is known of files is not kept (--cache_dir)"
+            print(printable(text), file=sys.stderr)
+            return
         try:
             write_text(self.path, json.dumps(content) + "\n")
         except OSError as error:
-            print(f"{self.path} cannot be written ({error}): files will be opened again next time", file=sys.stderr)
+            text = f"{self.path} cannot be written ({error}): files will be opened again next time"
+            print(printable(text), file=sys.stderr)
 
     def _look_up(self, role: str, path: Path, see: Callable[[Path], Facts]) -> Facts:
         try:

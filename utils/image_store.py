@@ -128,8 +128,7 @@ class ImageStore:
         found = in_parallel(read, jobs, self.workers)
         problems = [p for p in tqdm(found, total=len(jobs), desc="reading files", unit="file", leave=False) if p]
         if problems:
-            shown = "\n".join(problems[:MOST_SHOWN])
-            raise DataError(f"{len(problems)} of {len(jobs)} files cannot be used:\n{shown}")
+            raise DataError(f"{len(problems)} of {len(jobs)} files cannot be used:", *problems[:MOST_SHOWN])
 
     def _complete(self, cached: Sequence[Cached]) -> None:
         """Make the cache files that are not in the folder, or damaged: all of them are read, and moved into place, or

@@ -19,9 +19,11 @@ import torch
 
 from datasets import DataSource, open_dataset
 from datasets.base import DataError
+from datasets.names import printable
 from datasets.pairing import SPLITS
 from datasets.textures import find_aux_path, list_textures
 from models.teacher import build_teacher
+from utils.advice import command, what_next
 from utils.checkpoint import keep_teacher
 from utils.cli import UsageError, pick_device
 from utils.data_check import KnownLevels, levels_given
@@ -63,6 +65,7 @@ class Plan:
     samples: Samples
     skipped: Skipped
     levels: KnownLevels  # of each category
+    test_errors: bool  # files of the test set that test.py will refuse
     digests: Mapping[Path, str]  # of the training images
     device: torch.device
     execution: Execution
@@ -90,6 +93,11 @@ class Plan:
             "environment": environment(),
         }
 
+    def what_next(self, run: Path) -> str:
+        """How to go on with what was trained."""
+        tested = [category for category, split in self.samples.items() if split.test]
+        return what_next(run, self.args.data_root, list(self.samples), tested, self.test_errors)
+
 
 def train(args: argparse.Namespace) -> None:
     """Train what the flags of train.py ask for; whatever can go wrong early does so before anything is written.
@@ -113,11 +121,12 @@ def make_plan(args: argparse.Namespace, world: World) -> Plan:
     source = open_dataset(args.data_root, args.dataset, args.categories)
     if needs_textures(args) and not args.aux_path:
         args.aux_path = str(find_aux_path(args.data_root))
-    usable = usable_samples(source, SPLITS, args, levels_given(args.white_level, source.categories))
+    test_needed = bool(args.eval_every or args.seeds)  # several seeds are scored at the end
+    usable = usable_samples(source, SPLITS, args, levels_given(args.white_level, source.categories), test_needed)
     training = [sample.image_path for parts in usable.samples.values() for sample in parts["train"]]
     digests = digests_of(training, args.workers, args.cache_dir)
     samples = {category: split_samples(parts, category, args, digests) for category, parts in usable.samples.items()}
-    return Plan(args, source, samples, usable.skipped, usable.levels, digests, device, execution)
+    return Plan(args, source, samples, usable.skipped, usable.levels, usable.test_errors, digests, device, execution)
 
 
 def needs_textures(args: argparse.Namespace) -> bool:
@@ -149,14 +158,14 @@ def train_seeds(
         for folder, seed in seeds.items():
             failed += train_run(folder, seed, plan, training_set)
     except Interrupted:
-        print(f"go on with: python train.py --resume {run}", file=sys.stderr)
+        print(f"go on with: {command('train.py', '--resume', run)}", file=sys.stderr)
         raise
     if plan.args.seeds:
         plan.execution.world.from_first(lambda: score_seeds(run, plan))
     elif not failed:
-        RunLog(run).say(f"done; score it with: python test.py --data_root {plan.args.data_root} --run {run}")
+        RunLog(run).say(f"done; {plan.what_next(run)}")
     if failed:
-        print(f"error: not trained: {', '.join(failed)}; see above, or {LOG} in {run}", file=sys.stderr)
+        print(printable(f"error: not trained: {', '.join(failed)}; see above, or {LOG} in {run}"), file=sys.stderr)
         sys.exit(1)
 
 
@@ -166,7 +175,7 @@ def choose_folder(plan: Plan) -> Path:
     name = f"{plan.source.name}-{args.method}-{args.backbone.replace(':', '-').replace('/', '-')}"
     unfinished = unfinished_run(f"{glob.escape(name)}-*", plan.settings(args.seed), args.seeds or ())
     if unfinished:
-        print(f"going on with the unfinished {unfinished}; --output starts a new run", file=sys.stderr)
+        print(printable(f"going on with the unfinished {unfinished}; --output starts a new run"), file=sys.stderr)
     return unfinished or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
@@ -227,14 +236,14 @@ def train_run(run: Path, seed: int, plan: Plan, training_set: Callable[[str], Tr
             raise
         except Exception as error:  # whatever it is, it must not cost the others hours
             if not world.all_come(f"{run} {category} failed"):
-                RunLog(run).note(traceback.format_exc())
+                RunLog(run).note(*traceback.format_exc().splitlines())
                 raise RunError(f"{category} failed in process {world.rank} alone: {describe(error)}") from error
             failed.append(category)
-            log.note(traceback.format_exc())
-            log.say(f"{category} failed: {describe(error)}")
+            log.note(*traceback.format_exc().splitlines())
+            log.say(*f"{printable(category)} failed: {describe(error)}".split("\n"))
     chosen = published_protocol(run)
     if chosen:
-        log.say(format_published_protocol([chosen]))
+        log.say(*format_published_protocol([chosen]).splitlines())
     return failed
 
 
@@ -247,7 +256,7 @@ def look_at(run: Path, category: str, settings: Mapping[str, Any]) -> bool:
 def describe(error: Exception) -> str:
     """An error in words; of one that is not ours with its type, as its traceback in log.txt begins."""
     expected = isinstance(error, DataError | RunError | CheckpointError | TrainingError | ProcessError)
-    return str(error) if expected else f"{type(error).__name__}: {error} (traceback in {LOG})"
+    return str(error) if expected else printable(f"{type(error).__name__}: {error} (traceback in {LOG})")
 
 
 def score_seeds(run: Path, plan: Plan) -> None:
@@ -257,8 +266,12 @@ def score_seeds(run: Path, plan: Plan) -> None:
     test_samples = {c: split.test for c, split in samples.items() if split.test and c in trained}
     left_out = [category for category in samples if category not in test_samples]
     if left_out:
-        print(f"not scored: {', '.join(left_out)} (no test images, or not trained yet for every seed in {run})")
+        why = f"no test images, or not trained yet for every seed in {run}"
+        print(printable(f"not scored: {', '.join(left_out)} ({why})"))
     if test_samples:
         how = Scoring(plan.device, args.batch_size, args.workers, args.cache, args.cache_dir, skipped=plan.skipped)
         print(score_run(run, test_samples, plan.source.root, how))
-        print(f"results.csv and results.json are in {run}; look at it with: python scripts/report.py {run}")
+        report = command("scripts/report.py", run)
+        print(f"results.csv and results.json are in {printable(run)}; look at it with: {report}")
+    else:
+        print(plan.what_next(run))

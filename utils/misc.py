@@ -14,12 +14,30 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}(\..+)?")  # the names that atomic_write gives
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+from datasets.names import PrintableError
+
+SYSTEM_FOLDERS = (Path("/dev"), Path("/dev/fd"))
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+TEMPORARY = re.compile(r"\.aand-[0-9a-f]{12}\.tmp(\.[^.]+)?")  # the names that atomic_write gives
+EARLIER_TEMPORARY = re.compile(  # and once gave
+    r"\.(config|metrics|results|results_native|report|teacher|stage[12]|stage[12]\.progress|view|thresholds|unused|sweep"
+    r"|about|snapshot|complete|output|[0-9a-f]{64})\.[0-9a-f]{12}(\.[a-z]+)?"
+)
 
 
-class WriteError(OSError):
+class WriteError(PrintableError, OSError):
     """A file that cannot be written; the message names it, and says why."""
+
+
+@contextmanager
+def naming(path: str | Path, note: str = "") -> Iterator[None]:
+    """While a file is written: errors of the system, which do not say of what, become WriteErrors that name it."""
+    try:
+        yield
+    except (WriteError, FileNotFoundError):
+        raise
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror or error}{note}") from error
 
 
 @contextmanager
@@ -30,22 +48,24 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             image.save(temporary)
 
     Yields a path in the same folder (made if missing) with the same suffix. When the block ends, the file written
-    there is flushed to disk and replaces `path`; when it raises, the file is deleted and `path` stays as it was.
+    there is flushed to disk and replaces `path`; when it raises, the file is deleted and `path` stays as it was. A
+    device or pipe has nothing that could be replaced: it is yielded itself.
 
     Raises WriteError where it cannot be written (no room, no permission), FileNotFoundError if the block wrote nothing.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}")
+    if is_device(path):
+        with naming(path):
+            yield path
+        return
+    temporary = path.with_name(f".aand-{uuid.uuid4().hex[:12]}.tmp{path.suffix[:20]}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno in UNWRITABLE:
-            raise WriteError(f"cannot write {path}: {error.strerror}; what was there before is as it was") from error
-        raise
+        with naming(path, "; what was there before is as it was"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -53,11 +73,9 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         _sync_folder(path.parent)
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Delete what `atomic_write` left in a folder and those below it when its process was killed."""
-    for path in folder.rglob(".*"):
-        if TEMPORARY.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+def is_device(path: Path) -> bool:
+    """Whether it is something else than a file or folder, e.g. a pipe, or a name that the system keeps for one."""
+    return path.absolute().parent in SYSTEM_FOLDERS or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def reserve(file: IO[bytes]) -> None:
@@ -69,8 +87,8 @@ def reserve(file: IO[bytes]) -> None:
     try:
         os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
-        if error.errno in UNWRITABLE:
-            raise WriteError(f"no room for {size / 1e9:.2f} GB: {error.strerror}") from error
+        if error.errno in NO_ROOM:
+            raise OSError(error.errno, f"no room for {size / 1e9:.2f} GB: {error.strerror}") from error
 
 
 def write_text(path: str | Path, text: str) -> None:

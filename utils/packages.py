@@ -7,8 +7,7 @@ from importlib import import_module
 from types import ModuleType
 
 from utils.cli import UsageError
-
-DEPLOY, CLUSTER = "requirements-deploy.txt", "requirements-cluster.txt"
+from utils.missing import DEPLOY
 
 
 class MissingPackage(UsageError):

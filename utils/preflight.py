@@ -3,62 +3,70 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from datasets import DataSource
 from datasets.problems import WARNING, Problem, count, error, errors_among, raise_errors
+from utils.advice import command
 from utils.data_check import KnownLevels, Splits, check_source
 
 Skipped = dict[str, str]  # files below the data set's root -> why the run goes on without them
 
 
 class Usable(NamedTuple):
-    """The samples of every category, which files --skip_bad left out, and how files become grey levels."""
+    """The samples of every category, which files --skip_bad left out, how files become grey levels, and whether test
+    files were left out besides."""
 
     samples: dict[str, Splits]
     skipped: Skipped
     levels: KnownLevels
+    test_errors: bool
 
 
 def usable_samples(
-    source: DataSource, splits: Sequence[str], args: argparse.Namespace, levels: KnownLevels | None = None
-) -> Usable:
-    """What can be used of every category of the source; levels: where they are decided already.
+    source: DataSource, splits: Sequence[str], args: argparse.Namespace, levels: KnownLevels | None = None,
+    test_needed: bool = True,
+) -> Usable:  # fmt: skip
+    """The samples of every category of the source, without files that --skip_bad leaves out; levels: where they are
+    decided already.
 
     Warnings are counted on stderr. Raises one DataError listing all errors; with --skip_bad those that leaving files
-    out does not mend.
+    out does not mend. Unless the test set is needed, errors of its files alone are warnings, and these are left out.
     """
     checked = check_source(source, splits, workers=args.workers, cache_dir=args.cache_dir, levels=levels)
     samples, problems = checked.samples, checked.problems
-    command = f"python scripts/check_data.py --data_root {shlex.quote(str(source.root))} --dataset {source.name}"
+    listing = command("scripts/check_data.py", "--data_root", source.root, "--dataset", source.name)
     errors = errors_among(problems)
     if source.note:
         print(f"note: {source.note}", file=sys.stderr)
-    warn(problems, command)
+    only_test = errors and all(problem.split == "test" and problem.skips for problem in errors)
+    late = only_test and not test_needed and not args.skip_bad
+    warn([*(problem for problem in problems if problem.severity == WARNING), *(errors if late else [])], listing)
+    if late:
+        print("training goes on without these test files; test.py will refuse them", file=sys.stderr)
+        return Usable(leave_out(source, samples, errors)[0], {}, checked.levels, True)
     if not args.skip_bad:
         advice = "; --skip_bad goes on without such files" if all(problem.skips for problem in errors) else ""
-        raise_errors(str(source.root), errors, f"list all with: {command}{advice}")
-        return Usable(samples, {}, checked.levels)
+        raise_errors(str(source.root), errors, f"list all with: {listing}{advice}")
+        return Usable(samples, {}, checked.levels, False)
     samples, skipped = leave_out(source, samples, errors)
     raise_errors(str(source.root), [*(p for p in errors if not p.skips), *find_empty(source, samples)])
     if skipped:
-        print(f"--skip_bad: going on without {count(len(skipped), 'file')}; why: {command}", file=sys.stderr)
-    return Usable(samples, skipped, checked.levels)
+        print(f"--skip_bad: going on without {count(len(skipped), 'file')}; why: {listing}", file=sys.stderr)
+    return Usable(samples, skipped, checked.levels, False)
 
 
-def warn(problems: Sequence[Problem], command: str) -> None:
-    """Count the warnings by kind, each with an example, and say how to list them."""
+def warn(problems: Sequence[Problem], listing: str) -> None:
+    """Count problems that are no obstacle by kind, each with an example, and say how to list them."""
     kinds: dict[str, list[Problem]] = {}
     for problem in problems:
-        if problem.severity == WARNING:
-            kinds.setdefault(problem.message, []).append(problem)
+        kinds.setdefault(problem.message, []).append(problem)
     for found in kinds.values():
         print(f"warning, {count(len(found), 'time')}: {found[0]}", file=sys.stderr)
     if kinds:
-        print(f"list all with: {command}", file=sys.stderr)
+        print(f"list all with: {listing}", file=sys.stderr)
 
 
 def leave_out(

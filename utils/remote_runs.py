@@ -25,7 +25,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datasets.names import printable
+from datasets.names import PrintableError, printable
 from utils.misc import sha256_of
 from utils.run_log import EPOCHS, LOG
 from utils.store import Content, Store, StoreError
@@ -37,7 +37,7 @@ LAST_ATTEMPT = 9999
 TASKS, COMPLETE, SNAPSHOT, OUTPUT = "tasks", "complete.json", "snapshot.json", "output.txt"
 
 
-class Superseded(RuntimeError):
+class Superseded(PrintableError, RuntimeError):
     """A later attempt works at the same task, or one has finished it."""
 
 

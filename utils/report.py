@@ -7,15 +7,14 @@ and stays away from the JSON file. `runs` is a sequence of rows of the same cate
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
+from datasets.names import csv_line, json_text, printable
 from utils.metrics import METRICS
-from utils.misc import atomic_write, write_text
+from utils.misc import write_text
 
 HEADINGS = {
     "image_auroc": "I-AUROC", "image_ap": "I-AP", "image_f1_max": "I-F1max",
@@ -111,6 +110,7 @@ def show(figure: Statistic | None) -> str:
 
 def align_columns(cells: Sequence[Sequence[str]]) -> list[str]:
     """Rows of cells as lines of equal length: the first column to the left, the others to the right."""
+    cells = [list(map(printable, row)) for row in cells]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
@@ -128,12 +128,11 @@ def write_csv(path: str | Path, runs: Sequence[Rows]) -> None:
     header, several = ["category"], len(runs) > 1
     for metric in METRICS:
         header += [f"{metric} [0..1]", f"{metric} std"] if several else [f"{metric} [0..1]"]
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        for name, row in [*categories.items(), ("Mean", means)]:
-            fields = [row.get(metric, Statistic("", "")) for metric in METRICS]
-            writer.writerow([name, *(value for field in fields for value in (field if several else field[:1]))])
+    lines = [csv_line(header)]
+    for name, row in [*categories.items(), ("Mean", means)]:
+        fields = [row.get(metric, Statistic("", "")) for metric in METRICS]
+        lines.append(csv_line([name, *(value for field in fields for value in (field if several else field[:1]))]))
+    write_text(path, "".join(lines))
 
 
 def write_json(path: str | Path, runs: Sequence[Rows], info: Mapping[str, Any]) -> None:
@@ -149,8 +148,7 @@ def write_json(path: str | Path, runs: Sequence[Rows], info: Mapping[str, Any]) 
     taken = results.keys() & info.keys()
     if taken:
         raise ValueError(f"info must not have the keys {sorted(taken)}: they are the results' own")
-    text = json.dumps({**results, **info}, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    write_text(path, json_text({**results, **info}, indent=2) + "\n")
 
 
 def to_json(runs: Sequence[Rows]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -10,10 +11,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from utils.misc import remove_temporaries
+from utils.misc import EARLIER_TEMPORARY, TEMPORARY
 from utils.runs import CONFIG, RunError, read_config, seed_folders, setting_differences, stage_path, thresholds_path
 
 LOCK = ".lock"
+PLACES = ("checkpoints", "maps", "exported")  # folders of a run that are written to
 
 
 def started_with(run: Path) -> list[str]:
@@ -29,12 +31,18 @@ def started_with(run: Path) -> list[str]:
 def lock_run(folder: Path) -> Iterator[None]:
     """Keep other processes out of a run folder, which is made if missing, and clear away what a killed one left.
 
-    The lock is the operating system's: that of a process that died is free. A folder in which nothing was written is
-    removed again. Raises RunError if another process has it.
+    The lock is the operating system's: that of a process that died is free. It stays in a run; a folder that was made
+    and in which nothing was written is removed again. Raises RunError if another process has the lock, or it is a file
+    of someone else.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, blocking=False)
+    path = folder / LOCK
+    locks_new = not os.path.lexists(path)
+    foreign = not locks_new and (path.is_symlink() or not path.is_file() or path.stat().st_size)
+    if foreign and not _is_run(folder):
+        raise RunError(f"{path} is no lock of train.py; choose another --output")
+    lock = FileLock(path, blocking=False)
     try:
         lock.acquire()
     except Timeout:
@@ -45,12 +53,25 @@ def lock_run(folder: Path) -> Iterator[None]:
         remove_temporaries(folder)
         yield
     finally:
-        if [path.name for path in folder.iterdir()] == [LOCK]:
+        if locks_new and not _is_run(folder):
             with suppress(OSError):  # Windows keeps a file that is open; another run may have come into `runs`
-                (folder / LOCK).unlink()
-                for path in made:
-                    path.rmdir()
+                path.unlink()
+                for empty in made:
+                    empty.rmdir()
         lock.release()
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what `atomic_write` left in a run folder when its process was killed: where a run is written to, no link
+    followed; in a folder that is no run yet only what bears the name that nobody else gives."""
+    found, names = [folder / name for name in os.listdir(folder)], [TEMPORARY]
+    if _is_run(folder):
+        tops = [folder / name for name in PLACES if not (folder / name).is_symlink()]
+        found += [Path(place, name) for top in tops for place, _, inside in os.walk(top) for name in inside]
+        names.append(EARLIER_TEMPORARY)
+    for path in found:
+        if any(name.fullmatch(path.name) for name in names) and not path.is_dir():
+            path.unlink(missing_ok=True)
 
 
 def unfinished_run(
@@ -85,6 +106,13 @@ def is_finished(folder: Path, category: str, settings: Mapping[str, Any]) -> boo
     if settings.get("calibration"):
         paths.append(thresholds_path(folder, category))
     return all(path.is_file() for path in paths)
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        return all(read_config(member) for member in seed_folders(folder))
+    except RunError:
+        return False
 
 
 def _is_locked(folder: Path) -> bool:

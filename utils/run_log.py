@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets.names import printable
 from datasets.plain_json import parse_json, read_text
 from utils.metrics import METRICS
-from utils.misc import write_text
+from utils.misc import naming, write_text
 from utils.report import COLUMNS
 from utils.run_rules import check_record
 from utils.runs import RunError
@@ -30,14 +31,15 @@ class RunLog:
     def __init__(self, folder: Path, writes: bool = True):
         self.folder, self.writes = folder, writes
 
-    def say(self, text: str) -> None:
-        """Show a line, and keep it."""
-        tqdm.write(text)
-        self.note(text)
+    def say(self, *lines: str) -> None:
+        """Show lines, and keep them; that they cannot be shown stops no training."""
+        self.note(*lines)
+        with suppress(OSError):
+            tqdm.write("\n".join(map(printable, lines)))
 
-    def note(self, text: str) -> None:
+    def note(self, *lines: str) -> None:
         """Keep lines that nobody needs to see now."""
-        self._append(LOG, f"{datetime.now():%Y-%m-%d %H:%M:%S} {text}")
+        self._append(LOG, f"{datetime.now():%Y-%m-%d %H:%M:%S} " + "\n".join(map(printable, lines)))
 
     @contextmanager
     def stage(
@@ -48,7 +50,7 @@ class RunLog:
         Figures are the losses and gate figures of training, and test metrics where they were asked for.
         """
         name = f"{category} stage {stage}"
-        with tqdm(total=epochs, initial=first - 1, desc=name, unit="epoch", dynamic_ncols=True) as bar:
+        with tqdm(total=epochs, initial=first - 1, desc=printable(name), unit="epoch", dynamic_ncols=True) as bar:
 
             def on_epoch(epoch: int, figures: dict[str, float]) -> None:
                 shown = {name: f"{name} {value:.4f}" for name, value in figures.items()}
@@ -80,7 +82,8 @@ class RunLog:
         """Flushed to disk: no progress of training may be kept without it."""
         if not self.writes:
             return
-        with (self.folder / name).open("a", encoding="utf-8") as file:
+        path = self.folder / name
+        with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -8,19 +8,21 @@
     runs/NAME/checkpoints/<category>/training_images.json    see utils/training_images.py
     runs/NAME/checkpoints/<category>/stage1.progress.pt    of a stage that is not finished, see utils/progress.py
     runs/NAME/.lock            held by the process that trains
-    runs/NAME/results.csv, results.json, maps/    written by test.py
+    runs/NAME/results.csv, results.json, scores.csv, maps/    written by test.py
     runs/NAME/seed0/, seed1/, ...    with train.py --seeds: a run folder each, and their common results in runs/NAME
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from datasets.levels import EARLIER_LEVELS, Levels
+from datasets.names import PrintableError
 from datasets.plain_json import parse_json, read_json, read_text
 from datasets.view import View
 from utils.metrics import METRICS
@@ -44,26 +46,29 @@ EARLIER = {
     "deterministic": False, "sync_norms": False, "processes": 1, "white_level": None,
 }  # fmt: skip
 SEED_FOLDERS = "seed[0-9]*"
+OFFICIAL = "official checkpoint"  # "weights" of a run that was made of the public code's
+WRITTEN = ("log.txt", "metrics.jsonl", "checkpoints")  # after CONFIG
 
 
-class RunError(RuntimeError):
+class RunError(PrintableError, RuntimeError):
     """A run folder that cannot be used; the message names it and says what helps."""
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(PrintableError, RuntimeError):
     """A checkpoint that is missing, unreadable or of another model; the message names the file."""
 
 
-class ProcessError(RuntimeError):
+class ProcessError(PrintableError, RuntimeError):
     """What failed in another of the processes that train together, in words; all know it."""
 
 
-class ProcessLost(RuntimeError):
+class ProcessLost(PrintableError, RuntimeError):
     """Another process does not answer any more, or cannot write: the run cannot go on."""
 
 
-def teacher_path(run: Path) -> Path:
-    return run / "checkpoints" / "teacher.pt"
+def teacher_path(run: Path, category: str | None = None) -> Path:
+    """Of the run or, for what was converted with other teachers, of one category."""
+    return Path(run / "checkpoints", category or "", "teacher.pt")
 
 
 def stage_path(run: Path, category: str, stage: int) -> Path:
@@ -132,8 +137,13 @@ def check_settings(folder: Path, settings: Mapping[str, Any], other_seeds: Itera
 
     `other_seeds` are the folders of the same run of several seeds, whose settings must be the same but for the seed.
 
-    Raises RunError listing the differences if the folder holds a run with other settings, or one of several seeds.
+    Raises RunError listing the differences if the folder holds a run with other settings, or one of several seeds, or
+    what a run would write to but no run wrote.
     """
+    if not (folder / CONFIG).is_file():
+        foreign = [name for name in (CONFIG, *WRITTEN) if os.path.lexists(folder / name)]
+        if foreign:
+            raise RunError(f"{folder} has {foreign[0]}, but is no run folder of train.py: choose another --output")
     if any(folder.glob(f"{SEED_FOLDERS}/{CONFIG}")):
         raise RunError(f"{folder} holds a run of several seeds; go on with --seeds or choose another --output")
     for other in (*other_seeds, folder):
@@ -188,7 +198,10 @@ def seed_folders(run: Path) -> list[Path]:
         return [run]
     found = [folder for folder in list_seeds(run) if (folder / CONFIG).is_file()]
     if not found:
-        raise RunError(f"{run} is not a run folder of train.py: no {CONFIG} in it, and no seed0/, seed1/, ...")
+        raise RunError(
+            f"{run} is not a run folder of train.py: no {CONFIG} in it, and no seed0/, seed1/, ...; the public code's "
+            "checkpoints become one with scripts/convert_checkpoint.py from_official"
+        )
     return found
 
 
@@ -208,7 +221,8 @@ def trained_categories(run: Path) -> list[str]:
 def newest_run(data_root: Path, runs: Path = Path("runs")) -> Path:
     """The run of the data set in `data_root` that was started last and has a trained category.
 
-    A folder whose config.json cannot be read is passed over. Raises RunError saying which runs there are if none fits.
+    A folder whose config.json cannot be read is passed over, and so are those of utils/official_runs.py, which go with
+    the checkpoints that they were converted from. Raises RunError saying which runs there are if none fits.
     """
     found = []
     others = []
@@ -217,7 +231,7 @@ def newest_run(data_root: Path, runs: Path = Path("runs")) -> Path:
             config = read_config(seed_folders(folder)[0])
         except RunError:
             continue
-        if config["data_root"] != str(data_root.resolve()):
+        if config["data_root"] != str(data_root.resolve()) or "checkpoints" in config:
             others.append(f"{folder} (of {config['data_root']})")
         elif trained_categories(folder):
             found.append((config["started"], folder))

@@ -1,4 +1,5 @@
-"""Score a run on the test set: tables, results.csv and results.json, heat maps, maps for MVTec's evaluation.
+"""Score a run on the test set: tables, results.csv, results.json and scores.csv, heat maps, maps for MVTec's
+evaluation.
 
 A run of several seeds holds one run folder a seed; each gets its own results, and the run their mean and standard
 deviation.
@@ -16,25 +17,26 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from datasets import DataSource, open_dataset
-from datasets.base import DataError, Sample, read_size
+from datasets.base import DataError, Sample
 from datasets.loading import evaluation_files
-from datasets.view import enlarge
+from datasets.marks import ANOMALY_MAP
+from datasets.names import printable
 from models.aand import AAND
 from utils.checkpoint import load_model, model_word
 from utils.environment import code_version, environment
 from utils.evaluation import Prediction, TestSet, find_lost_regions, fingerprint, warn_of_lost_regions
-from utils.image_store import ImageStore, Stack
-from utils.misc import atomic_write
+from utils.image_scores import SCORES, ImageScore, image_scores, write_scores
+from utils.image_store import ImageStore
+from utils.own_files import RESULTS_CSV, RESULTS_JSON, SCORES_CSV, bears, begins_as, refuse_foreign
 from utils.predictions import PredictionError
 from utils.preflight import Skipped, usable_samples
 from utils.report import format_published_protocol, format_table, to_json, write_csv, write_json
 from utils.runs import (
+    OFFICIAL,
     RESULTS,
     RunError,
     published_protocol,
@@ -45,9 +47,22 @@ from utils.runs import (
     trained_categories,
     view_path,
 )
-from utils.visualize import map_limits, save_heat_map
+from utils.scored_maps import (
+    heat_map_paths,
+    is_heat_map,
+    refuse_other_maps,
+    save_heat_maps,
+    save_tiffs,
+    tiff_paths,
+)
+from utils.thresholds import read_thresholds
 
-EPOCHS = {"last": "last epoch", "synthetic": "epoch chosen on synthetic anomalies"}  # of --select
+EPOCHS = {  # of --select, or of converted checkpoints
+    "last": "last epoch",
+    "synthetic": "epoch chosen on synthetic anomalies",
+    OFFICIAL: "epoch that the public code kept",
+}
+NATIVE_CSV = "results_native.csv"
 PROTOCOL = {
     "image_score": "maximum of the smoothed anomaly map",
     "pixels": "maps and masks at image_size",
@@ -56,7 +71,7 @@ PROTOCOL = {
 }
 PROTOCOL_NATIVE = "masks as their files have them, maps enlarged bilinearly"
 TRAINING = ("command", "started", "code", "environment")  # of config.json: how a run was made, not what it is
-LOCAL_SETTINGS = ("data_root", "aux_path")  # paths of one machine stay out of results.json
+LOCAL_SETTINGS = ("data_root", "aux_path", "checkpoints")  # paths of one machine stay out of results.json
 
 
 @dataclass(frozen=True)
@@ -72,6 +87,7 @@ class Scoring:
     heat_maps: bool = False
     mvtec_maps: Path | None = None  # folder of TIFF maps
     skipped: Skipped = field(default_factory=dict)  # files left out of the samples
+    unwritten: list[str] = field(default_factory=list)  # gets a line for each map that could not be written
 
 
 @dataclass
@@ -83,6 +99,7 @@ class Scores:
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)  # which they are of
     lost: dict[str, dict[str, int]] = field(default_factory=dict)  # regions without a pixel, by image
+    images: list[ImageScore] = field(default_factory=list)
 
 
 def open_test_data(
@@ -104,7 +121,7 @@ def open_test_data(
     settings = read_config(seed_folders(run)[0])
     source = open_dataset(data_root, settings["dataset"], categories or trained)
     if source.missing:
-        print(f"trained, but not in {data_root}: {', '.join(source.missing)}", file=sys.stderr)
+        print(printable(f"trained, but not in {data_root}: {', '.join(source.missing)}"), file=sys.stderr)
     # The training images are not looked at: scoring needs none, and a copy among them was refused in training.
     folder = seed_folders(run)[0]
     levels = {category: read_view(folder, category).levels for category in source.categories}
@@ -138,33 +155,59 @@ def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, ho
     """Score the categories of `samples` (test samples below the data set's `root`); returns the tables to print.
 
     Every seed of the run must have these categories trained. Raises RunError, CheckpointError and DataError for what
-    cannot be used.
+    cannot be used, UsageError for files of others where results or maps are to be written.
     """
     folders = seed_folders(run)
+    refuse_other_files(run, folders, samples, root, how)
     scores = {folder: Scores() for folder in folders}
     settings = {folder: read_config(folder) for folder in folders}
-    select = settings[folders[0]]["select"]  # the same of all seeds
+    epoch = which_epoch(settings[folders[0]])  # the same of all seeds
+    thresholds = {(folder, category): read_thresholds(folder, category) for folder in folders for category in samples}
     test_sets = read_test_sets(folders, samples, settings[folders[0]]["image_size"], how)
     for category, found in tqdm(samples.items(), desc="scoring", unit="category", disable=None):
         test_set = test_sets(category)
         for folder in folders:
-            maps_folder = how.mvtec_maps and (how.mvtec_maps / folder.relative_to(run) / category / "test")
-            score_category(category, folder, found, test_set, settings[folder], scores[folder], how, maps_folder)
+            prediction = score_category(category, folder, found, test_set, settings[folder], scores[folder], how, run)
+            by = thresholds[folder, category]
+            scores[folder].images += image_scores(category, found, root, prediction.scores, by)
     warn_of_lost_regions(scores[folders[0]].lost, settings[folders[0]]["image_size"])
     test_files = {category: fingerprint(found, root) for category, found in samples.items()}
     for folder in folders:
+        write_scores(folder / SCORES, scores[folder].images)
         write_results(folder, [scores[folder]], run_info(folder, settings[folder], scores[folder], test_files, how))
     if folders != [run]:
         seeds = {"seeds": [settings[folder].get("seed") for folder in folders]}
-        about = {"protocol": {"epoch": select, **PROTOCOL}, "test_files": test_files, "skipped": how.skipped}
+        about = {"protocol": {"epoch": epoch, **PROTOCOL}, "test_files": test_files, "skipped": how.skipped}
         write_results(run, list(scores.values()), seeds | about)
-    return format_results(run, folders, list(scores.values()), EPOCHS[select])
+    return format_results(run, folders, list(scores.values()), EPOCHS[epoch])
+
+
+def which_epoch(settings: Mapping[str, Any]) -> str:
+    """Which epoch's models a run holds, one of EPOCHS."""
+    return OFFICIAL if settings.get("weights") == OFFICIAL else settings["select"]
+
+
+def refuse_other_files(
+    run: Path, folders: Sequence[Path], samples: Mapping[str, Sequence[Sample]], root: Path, how: Scoring
+) -> None:
+    """UsageError if results or maps would be written over files that this program did not write."""
+    every = dict.fromkeys([run, *folders])
+    tables = {RESULTS: RESULTS_JSON, "results.csv": RESULTS_CSV, NATIVE_CSV: RESULTS_CSV, SCORES: SCORES_CSV}
+    for name, pattern in tables.items():
+        refuse_foreign([folder / name for folder in every], begins_as(pattern), "move it away")
+    size = read_config(folders[0])["image_size"]
+    for folder, (category, found) in product(folders, samples.items()):
+        if how.heat_maps:
+            refuse_other_maps(heat_map_paths(folder, category, found), found, root / category, is_heat_map(size))
+        if how.mvtec_maps:
+            paths = tiff_paths(how.mvtec_maps, run, folder, category, found)
+            refuse_other_maps(paths, found, root / category, bears(ANOMALY_MAP))
 
 
 def score_category(
     category: str, folder: Path, samples: Sequence[Sample], test_set: TestSet, settings: Mapping[str, Any],
-    scores: Scores, how: Scoring, maps_folder: Path | None,
-) -> None:  # fmt: skip
+    scores: Scores, how: Scoring, run: Path,
+) -> Prediction:  # fmt: skip
     """Evaluate one trained category of one seed, and write its maps."""
     started = time.perf_counter()
     model, training_seconds = load_model(folder, category, settings)
@@ -176,12 +219,16 @@ def score_category(
         scores.lost[category] = lost
     if how.native:
         scores.native[category] = prediction.evaluate_native(samples)
-    scores.seconds[category] = {"training": training_seconds, "testing": time.perf_counter() - started}
+    trained = {} if which_epoch(settings) == OFFICIAL else {"training": training_seconds}  # theirs is not known
+    scores.seconds[category] = trained | {"testing": time.perf_counter() - started}
     if how.heat_maps:
         pictures = test_set.pictures(samples, how.workers)
-        save_heat_maps(folder / "maps" / category, samples, pictures, test_set.masks, prediction.maps)
-    if maps_folder:
-        save_tiffs(maps_folder, samples, prediction.maps)
+        paths = heat_map_paths(folder, category, samples)
+        how.unwritten.extend(save_heat_maps(paths, pictures, test_set.masks, prediction.maps))
+    if how.mvtec_maps:
+        paths = tiff_paths(how.mvtec_maps, run, folder, category, samples)
+        how.unwritten.extend(save_tiffs(paths, samples, prediction.maps))
+    return prediction
 
 
 def predict_category(category: str, folder: Path, model: AAND, test_set: TestSet, batch_size: int) -> Prediction:
@@ -190,23 +237,6 @@ def predict_category(category: str, folder: Path, model: AAND, test_set: TestSet
         return Prediction.of(model, test_set, batch_size)
     except PredictionError as error:
         raise RunError(f"{category} in {folder}: {error}") from error
-
-
-def save_heat_maps(
-    folder: Path, samples: Sequence[Sample], pictures: Stack, masks: np.ndarray | None, maps: np.ndarray
-) -> None:
-    limits = map_limits(maps)
-    for index, sample in enumerate(tqdm(samples, desc=f"heat maps of {folder.name}", leave=False)):
-        mask = masks[index] if masks is not None else None
-        save_heat_map(folder / f"{sample.name}.png", pictures[index].numpy(), maps[index], mask, limits)
-
-
-def save_tiffs(folder: Path, samples: Sequence[Sample], maps: np.ndarray) -> None:
-    """Each map at its image's own size as a float32 TIFF, <defect>/<image>.tiff in `folder`: what MVTec's evaluation
-    scripts read, given the folder that holds <object>/test/."""
-    for sample, anomaly_map in zip(samples, maps, strict=True):
-        with atomic_write(folder / f"{sample.name}.tiff") as temporary:
-            Image.fromarray(enlarge(anomaly_map, read_size(sample.image_path))).save(temporary)
 
 
 def run_info(
@@ -218,7 +248,7 @@ def run_info(
     protocols, selected = published_protocol(folder), selected_epochs(folder)
     return {
         "seed": settings.get("seed"),
-        "protocol": {"epoch": settings["select"], **PROTOCOL},
+        "protocol": {"epoch": which_epoch(settings), **PROTOCOL},
         "selected_epochs": {category: selected[category] for category in scores.rows if category in selected},
         "settings": flags,
         "published_protocol": {category: protocols[category] for category in scores.rows if category in protocols},
@@ -241,10 +271,10 @@ def write_results(folder: Path, scores: Sequence[Scores], info: Mapping[str, Any
     """results.json and results.csv; with figures at native resolution also results_native.csv."""
     native = [s.native for s in scores]
     if any(native):
-        write_csv(folder / "results_native.csv", native)
+        write_csv(folder / NATIVE_CSV, native)
         info = info | {"native": {"protocol": PROTOCOL_NATIVE, **to_json(native)}}
     else:
-        (folder / "results_native.csv").unlink(missing_ok=True)  # of an earlier scoring
+        (folder / NATIVE_CSV).unlink(missing_ok=True)  # of an earlier scoring
     write_csv(folder / "results.csv", [s.rows for s in scores])
     write_json(folder / RESULTS, [s.rows for s in scores], info)
 
@@ -252,7 +282,7 @@ def write_results(folder: Path, scores: Sequence[Scores], info: Mapping[str, Any
 def format_results(run: Path, folders: Sequence[Path], scores: Sequence[Scores], epoch: str) -> str:
     """The tables to print: the result's, at native resolution where asked for, the published protocol where known."""
     over = f", mean ± standard deviation over {len(folders)} seeds" if len(folders) > 1 else ""
-    tables = [f"{run} ({epoch}{over})", format_table([s.rows for s in scores])]
+    tables = [printable(f"{run} ({epoch}{over})"), format_table([s.rows for s in scores])]
     if any(s.native for s in scores):
         tables += [f"At native resolution: {PROTOCOL_NATIVE}", format_table([s.native for s in scores])]
     protocols = [published_protocol(folder) for folder in folders]

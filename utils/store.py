@@ -24,16 +24,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from datasets.names import printable
+from datasets.names import PrintableError, printable
 from datasets.plain_json import MAX_BYTES, parse_json
 from utils.cli import UsageError
-from utils.misc import TEMPORARY, atomic_write
-from utils.packages import CLUSTER, MissingPackage, require
+from utils.misc import EARLIER_TEMPORARY, TEMPORARY, atomic_write
+from utils.missing import CLUSTER
+from utils.packages import MissingPackage, require
 
 Content = dict[str, Any]
 
 
-class StoreError(RuntimeError):
+class StoreError(PrintableError, RuntimeError):
     """Storage that cannot be used; the message names the file in it, and says why."""
 
 
@@ -114,7 +115,8 @@ class Store:
             except FileNotFoundError:
                 return []
         start = len(self._path("")) + 1
-        return sorted(p[start:] for p in found if not TEMPORARY.fullmatch(p.rpartition("/")[2]))
+        unfinished = (TEMPORARY, EARLIER_TEMPORARY)
+        return sorted(p[start:] for p in found if not any(u.fullmatch(p.rpartition("/")[2]) for u in unfinished))
 
     def remove(self, names: Iterable[str]) -> None:
         """Delete files; those that are not there are no error."""

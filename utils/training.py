@@ -13,9 +13,11 @@ import torch
 
 from datasets.base import Sample
 from datasets.loading import Files, SyntheticAnomalies, epoch_batches, image_files, paths_of, training_files
+from datasets.names import PrintableError
 from datasets.view import WHOLE, View
 from models.aand import AAND
 from models.teacher import PretrainedTeacher
+from utils.advice import command
 from utils.average import NonFiniteLoss
 from utils.checkpoint import (
     MadeWith,
@@ -42,7 +44,7 @@ from utils.selection import BestStudent, rate, rated_epochs
 from utils.thresholds import HELD_OUT, write_thresholds
 
 
-class TrainingError(RuntimeError):
+class TrainingError(PrintableError, RuntimeError):
     """A category that cannot be trained; the message says which, why, and what may help."""
 
 
@@ -86,7 +88,7 @@ def train_category(
     recipe, world = recipe_of(args.method, args.recipe), execution.world
     world.from_first(lambda: keep_view(log.folder, category, data.view))
     view = world.together(lambda: read_view(log.folder, category))
-    made_with = {**made_with, view_path(log.folder, category).name: str(view)}
+    made_with = {**made_with, view_path(log.folder, category).name: view.word}
     model = build_model(pretrained, args.method, recipe.calibrated).to(pretrained.mean.device)
     if args.sync_norms:
         synchronise_norms(model.bottleneck, world)
@@ -138,11 +140,12 @@ def train_stage(
         train(category, model, data, args, execution, log, progress)
     except NonFiniteLoss as error:
         batches = list(epoch_batches(len(data.paths), args.batch_size, args.seed, progress.epoch))
-        images = "\n".join(str(data.paths[place]) for place in batches[error.step].tolist())
+        images = [str(data.paths[place]) for place in batches[error.step].tolist()]
         raise TrainingError(
             f"{category}: the loss of stage {stage} became {error.value} in epoch {progress.epoch}, step "
             f"{error.step + 1}; a lower --lr or --precision fp32 may help. What was saved before is kept. The images "
-            f"of this step:\n{images}"
+            "of this step:",
+            *images,
         ) from error
 
 
@@ -158,7 +161,8 @@ def amplify(
 ) -> None:  # fmt: skip
     """Stage I: train the amplification on synthetic anomalies."""
     if data.made:
-        keep = f"python scripts/fore_extractor.py --data_path {args.data_root} keeps them"
+        where = ["--data_path", args.data_root, "--dataset", args.dataset, "--output", args.fg_root]
+        keep = f"{command('scripts/fore_extractor.py', *where)} keeps them"
         log.say(f"{category}: {data.made} of {len(data.images)} foreground masks made on the fly ({keep})")
     device = model.pretrained.mean.device
     anomalies = SyntheticAnomalies(

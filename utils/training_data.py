@@ -21,6 +21,7 @@ from datasets.loading import (
     texture_files,
     training_files,
 )
+from datasets.names import printable
 from datasets.problems import count
 from datasets.view import View
 from utils.cli import UsageError
@@ -78,7 +79,7 @@ def warn_of_shortage(samples: Samples, args: argparse.Namespace) -> None:
     """Say on stderr where the images of --calibration are too few for --far."""
     for category, split in samples.items():
         if split.calibration and (text := shortage(len(split.calibration), args.far)):
-            print(f"warning: {category}: --calibration {args.calibration}: {text}", file=sys.stderr)
+            print(printable(f"warning: {category}: --calibration {args.calibration}: {text}"), file=sys.stderr)
 
 
 def check_batches(samples: Samples, args: argparse.Namespace, world: World) -> None:

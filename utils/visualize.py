@@ -13,6 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from datasets.marks import HEAT_MAP, png_bytes
+from utils.misc import atomic_write
+
 COLORMAP = cv2.COLORMAP_INFERNO  # perceptually uniform: black, purple, red, yellow; readable without colour vision
 HEAT_SHARE = 0.55  # of the heat in the blend
 LINE_COLOR = (0, 255, 255)  # cyan, a hue that the colour map does not have
@@ -99,9 +102,8 @@ def save_heat_map(
     if mask is not None:
         heat_map = draw_outline(heat_map, mask)
     picture = np.hstack([image, heat_map])  # (H, 2 W, 3)
-    _, encoded = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))  # RGB -> BGR
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encoded.tobytes())  # not cv2.imwrite, which fails without a word
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(png_bytes(picture, HEAT_MAP))
 
 
 def _check_image(image: np.ndarray) -> None:

@@ -8,8 +8,10 @@ Import it in `serving.private_folder`. The detector runs once an image; a moved 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import wraps
 from html import escape
 from pathlib import Path
 from threading import Event
@@ -17,16 +19,20 @@ from threading import Event
 import gradio as gr
 
 from datasets.base import DataError
+from utils.app.desk import MOST_WAITING, Desk
 from utils.app.results import (
     FALSE_ALARMS,
     HEADINGS,
     MOST_IMAGES,
     NONE,
+    PERCENT,
     SCORE,
     Results,
+    Start,
     csv_of,
     explain_threshold,
     images_below,
+    is_regular,
     judge_again,
     name_files,
     score_all,
@@ -41,28 +47,13 @@ from utils.detector import Detector
 from utils.predicting import colour_limits
 
 HERE = Path(__file__).parent
-PERCENT = (0.1, 50.0)  # ends of the slider of false alarms
 SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "Consolas", "monospace"]
 COLUMN_WIDTHS = ["170px", "95px", "80px", "105px", "400px"]
 KEPT_SECONDS, LOOKED_AT_EVERY = 3600, 300  # of uploads
 MOST_SESSIONS = 8  # pages whose results are kept
-
-
-@dataclass(frozen=True)
-class Start:
-    """How the page's threshold is set at first: the kind, the rate of false alarms in percent, and a score."""
-
-    kind: str
-    percent: float
-    score: float
-
-    @classmethod
-    def of(cls, detector: Detector) -> Start:
-        thresholds = detector.thresholds
-        kind = SCORE if detector.threshold is not None else FALSE_ALARMS if thresholds else NONE
-        percent = round(100 * thresholds.wanted_far, 6) if thresholds else PERCENT[0]
-        return cls(kind, percent, detector.image_threshold or 0.0)
+MODEL = "model"  # what its handlers take turns for
+LIGHT_THREADS = 2  # for handlers that need no model; each may read an image of the most pixels
 
 
 @dataclass(frozen=True)
@@ -82,7 +73,8 @@ class Page:
         self, detector: Detector, limits: Limits, folder: Path | None, workers: int, stopping: Event
     ):
         self.detector, self.limits, self.folder = detector, limits, folder
-        self.workers, self.stopping, self.start = workers, stopping, Start.of(detector)
+        self.workers, self.start = workers, Start.of(detector)
+        self.model, self.light = (Desk(threads, limits.seconds, stopping) for threads in (1, LIGHT_THREADS))
 
     def build(self) -> gr.Blocks:
         title = f"Anomaly detection: {self.detector.category}"
@@ -102,6 +94,10 @@ class Page:
                     self.histogram = gr.HTML()
                     self._build_threshold()
             self._connect(blocks)
+        blocks.queue(max_size=MOST_WAITING)
+        for function in blocks.fns.values():  # all handlers, those to come too
+            desk = self.model if function.concurrency_id == MODEL else self.light
+            function.fn = _answered(function.fn, desk)
         return blocks
 
     def _build_sources(self) -> None:
@@ -147,7 +143,7 @@ class Page:
         views = [self.shown, self.verdict, self.picture, self.histogram, self.explanation]
         table = [self.several, self.table, self.download]
         model = {
-            "outputs": [*views, *table, self.score], "show_progress_on": self.verdict, "concurrency_id": "model",
+            "outputs": [*views, *table, self.score], "show_progress_on": self.verdict, "concurrency_id": MODEL,
             "api_visibility": "private",
         }  # fmt: skip
         light = {"show_progress": "hidden", "api_visibility": "private"}
@@ -175,11 +171,7 @@ class Page:
         return self._score({"photograph": Path(path)} if path else {}, setting, progress)
 
     def score_folder(self, folder: str, *setting, progress=gr.Progress()):  # noqa: B008
-        try:
-            named = images_below(self.folder, folder)
-        except UsageError as error:
-            raise gr.Error(escape(str(error)), print_exception=False) from error
-        return self._score(named, setting, progress)
+        return self._score(images_below(self.folder, folder), setting, progress)
 
     def reset(self, *setting):
         return self._score({}, setting, None)
@@ -207,14 +199,10 @@ class Page:
         detector = self._detector(setting)
 
         def report(done: int, of: int) -> None:
-            if self.stopping.is_set():
-                raise UsageError("The server is being stopped.")
+            self.model.check()
             progress((done, of), unit="images")
 
-        try:
-            results = score_all(detector, named, self.workers, report)
-        except UsageError as error:
-            raise gr.Error(escape(str(error)), print_exception=False) from error
+        results = score_all(detector, named, self.workers, report)
         low, high, step = self._span(results.scores)
         slider = gr.Slider(minimum=low, maximum=high, step=step)
         return *self._views(self._look(results), detector), *self._rows(results), slider
@@ -227,14 +215,11 @@ class Page:
         """The results with the picture of the chosen image, whose file is read again."""
         if not results.records or results.chosen.found is None:
             return Shown(results)
-        limits = colour_limits(self.detector, results.records)
-        try:
-            picture = Picture.of(
-                results.paths[results.index], results.chosen.found, limits, self.detector.most_pixels
-            )
-        except DataError:
-            return Shown(results, problem="The image is no longer here to be shown; add it again.")
-        return Shown(results, picture)
+        limits, path = colour_limits(self.detector, results.records), results.paths[results.index]
+        with suppress(DataError):
+            if is_regular(path):
+                return Shown(results, Picture.of(path, results.chosen.found, limits, self.detector))
+        return Shown(results, problem="The image is no longer here to be shown; add it again.")
 
     def _views(self, shown: Shown, detector: Detector) -> tuple:
         chosen, results = shown.results.chosen, shown.results
@@ -251,6 +236,19 @@ class Page:
         several = len(results.records) > 1
         link = download_link(csv_of(results)) if several else ""
         return gr.Column(visible=several), table_rows(results) if several else [], link
+
+
+def _answered(function: Callable, desk: Desk) -> Callable:
+    """A handler that works at the desk; what its user can mend is shown."""
+
+    @wraps(function)
+    async def answer(*values: object) -> object:
+        try:
+            return await desk.run(function, *values)
+        except UsageError as error:
+            raise gr.Error(escape(str(error)), print_exception=False) from error
+
+    return answer
 
 
 def looks() -> dict[str, object]:

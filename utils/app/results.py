@@ -8,22 +8,40 @@
 from __future__ import annotations
 
 import math
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from datasets.names import printable
+from datasets.names import csv_line, printable
 from datasets.problems import count
 from utils.cli import UsageError
 from utils.detector import Detector
 from utils.finding import find_images
-from utils.predicting import COLUMNS, Record, csv_line, predict_batches
+from utils.predicting import COLUMNS, Record, predict_batches
 from utils.thresholds import images_needed, shortage
 
 MOST_IMAGES = 500  # in one table: their maps are kept, 256 KB each at 256 px
 HEADINGS = ("file", "score", "p-value", "verdict", "error")
 VERDICTS = {True: "anomalous", False: "good", None: "no threshold"}
 FALSE_ALARMS, SCORE, NONE = "rate of false alarms", "score", "none"  # by what a threshold is set
+PERCENT = (0.1, 50.0)  # ends of the slider of false alarms
+
+
+@dataclass(frozen=True)
+class Start:
+    """How the page's threshold is set at first: the kind, the rate of false alarms in percent, and a score."""
+
+    kind: str
+    percent: float
+    score: float
+
+    @classmethod
+    def of(cls, detector: Detector) -> Start:
+        thresholds = detector.thresholds
+        kind = SCORE if detector.threshold is not None else FALSE_ALARMS if thresholds else NONE
+        percent = round(100 * thresholds.wanted_far, 6) if thresholds else PERCENT[0]
+        return cls(kind, percent, detector.image_threshold or 0.0)
 
 
 @dataclass(frozen=True)
@@ -63,26 +81,34 @@ def name_files(paths: Iterable[Path], root: Path | None = None) -> dict[str, Pat
 def images_below(root: Path, folder: str) -> dict[str, Path]:
     """The images in a folder that is given relative to `root`, and in those below it, by their path below `root`.
 
-    Raises UsageError for a folder that is not there or, links followed, not in `root`, and where there is no image in
-    it; images that are links to files elsewhere are left out.
+    Raises UsageError, in the same words, for a folder that is not there and one that is not in `root`, links followed,
+    and where there is no image in it; images that are links to files elsewhere are left out.
     """
     root = root.resolve()
-    try:
-        inside = (root / folder).resolve()
-        found = inside.is_relative_to(root) and inside.is_dir()
-    except (OSError, ValueError):  # too long a name, or a zero byte in it
-        found = False
-    if not found:
+    below = PurePath(folder)
+    if below.is_relative_to(root):
+        below = below.relative_to(root)
+    outside = below.is_absolute() or ".." in below.parts  # of which nothing is looked at
+    inside = None if outside else _below(root, root / below)
+    if inside is None or not inside.is_dir():
         raise UsageError(f"there is no folder {folder!r} in {root.name}")
     try:
         files = find_images([str(inside)], within=root)
         paths = [*files.paths, *files.unread]
     except UsageError:
         paths = []
-    named = name_files((path for path in paths if path.resolve().is_relative_to(root)), root)
-    if not named:
+    files = {name: _below(root, path) for name, path in name_files(paths, root).items()}
+    if not any(files.values()):
         raise UsageError(f"there are no images in the folder {folder!r}")
-    return named
+    return {name: file for name, file in files.items() if file}
+
+
+def is_regular(path: Path) -> bool:
+    """Whether it is a file that can be read to its end: no folder, pipe, socket or device; False if it is not there."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def score_all(
@@ -95,11 +121,14 @@ def score_all(
     """
     if len(named) > MOST_IMAGES:
         raise UsageError(f"{len(named)} images: the app takes {MOST_IMAGES} at a time, scripts/predict.py any number")
-    records, names = [], list(named)
-    for batch in predict_batches(detector, list(named.values()), workers):
-        records += [_by_name(record, name) for record, name in zip(batch, names[len(records) :], strict=False)]
+    files = {name: path for name, path in named.items() if is_regular(path)}
+    found: dict[str, Record] = {}
+    for batch in predict_batches(detector, list(files.values()), workers):
+        names = list(files)[len(found) : len(found) + len(batch)]
+        found |= {name: _by_name(record, name) for record, name in zip(batch, names, strict=True)}
         if progress:
-            progress(len(records), len(named))
+            progress(len(found), len(files))
+    records = [found.get(name) or Record(Path(name), None, f"{name} is no file that can be read") for name in named]
     scores = [record.found.score if record.found else float("-inf") for record in records]
     return Results(tuple(records), tuple(named.values()), scores.index(max(scores)) if scores else 0)
 
@@ -175,5 +204,16 @@ def score_span(scores: Iterable[float]) -> tuple[float, float, float]:
 
 def _by_name(record: Record, name: str) -> Record:
     """The record under the name that the page has for it, which a message has in place of the file's path."""
-    error = record.error and record.error.replace(str(record.path), name)
+    error = record.error
+    for path in (str(record.path), printable(record.path)):
+        error = error and error.replace(path, name)
     return replace(record, path=Path(name), error=error)
+
+
+def _below(root: Path, path: Path) -> Path | None:
+    """Where a path leads, None if that is not there or not in `root`."""
+    try:
+        path = path.resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):  # too long a name, links in a circle, a zero byte
+        return None
+    return path if path.is_relative_to(root) else None

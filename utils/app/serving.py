@@ -1,12 +1,13 @@
 """Serve a page made with Gradio to this machine alone, and leave nothing behind.
 
-    with private_folder(), open_port("127.0.0.1", 7860) as port:
-        serve(lambda: build_page(detector), port, Limits())      # until SIGINT or SIGTERM
+    with open_port("127.0.0.1", 7860) as port, private_folder() as folder, no_connections():
+        server = make_server(page, port, limits, stopping)
+        with ended_in_time(server, folder):
+            server.run(sockets=[port.socket])                    # until SIGINT or SIGTERM
 
 Gradio's pages ask other hosts for fonts and a script, its servers report their use, and what is uploaded stays in the
-system's temporary folder. Here pages are cleaned of foreign addresses and forbid the browser all others, reports are
-off, and the folder of uploads is deleted with the server. What asks under another host's name, or from another site's
-page, is refused: else any web page that is open in a browser of this machine could use the app.
+system's temporary folder. Here no other host is asked, reports are off, and the folder of uploads is deleted with the
+server. `guard` says what may come in.
 """
 
 from __future__ import annotations
@@ -14,20 +15,24 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-import re
+import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from datasets.base import MAX_PIXELS
+from utils.app.guard import Guard
+from utils.app.hosts import own_names
+from utils.app.requests import Uploads
 from utils.cli import UsageError
+from utils.interruption import ignore_signals
 
 if TYPE_CHECKING:
     import gradio
@@ -36,34 +41,21 @@ QUIET = {
     "GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_SHARE": "False", "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1",
 }  # fmt: skip
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; "
-    "connect-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; "
-    "form-action 'self'; frame-ancestors 'none'"
-)
-HEADERS = [
-    (b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer"),
-    (b"x-content-type-options", b"nosniff"),
-]  # fmt: skip
-FOREIGN = re.compile(rb"<script\b[^>]*\bsrc=\"https?://[^>]*>\s*</script>|<link\b[^>]*\bhref=\"https?://[^>]*>")
 NO_DOCS = {"docs_url": None, "redoc_url": None, "openapi_url": None}
 OUTWARD = {  # audit events by what they are of: a socket's address, or a host's name
     "socket.connect": "address", "socket.sendto": "address", "socket.sendmsg": "address",
     "socket.getaddrinfo": "name", "socket.gethostbyname": "name",
 }  # fmt: skip
-GRACE_SECONDS = 2  # for open connections, when the server ends
-
-Message = MutableMapping[str, Any]
-Send = Callable[[Message], Awaitable[None]]
+GRACE_SECONDS, END_SECONDS = 1, 1.5  # after a signal: until open connections are cut off, and the process is ended
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an upload may be: bytes of a file, and pixels of an image."""
+    """What an upload may be, bytes of a file and pixels of an image, and how long an answer may take."""
 
     megabytes: float = 50
     pixels: int = MAX_PIXELS
+    seconds: float = 600
 
 
 @dataclass(frozen=True)
@@ -91,6 +83,7 @@ def open_port(host: str, port: int) -> Iterator[Port]:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.create_server(address[:2], family=family)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or an answer's second part waits 40 ms
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot serve on --host {host} --port {port}: {reason}") from error
@@ -147,9 +140,11 @@ def _is_here(event: str, arguments: tuple) -> bool:
         return False
 
 
-def make_server(page: gradio.Blocks, port: Port, limits: Limits, stopping: Event, **looks: Any):
+def make_server(
+    page: gradio.Blocks, port: Port, limits: Limits, stopping: Event, allowed_hosts: Iterable[str] = (), **looks: Any
+):
     """A uvicorn server of the page; `looks` are Gradio's: theme, css, ... It says where it is once it
-    can be stopped; the event is set when it is asked to."""
+    can be stopped; the event is set when it is asked to, and its `exit_status` is that for the signal then."""
     import uvicorn
     from fastapi import FastAPI
     from gradio import mount_gradio_app
@@ -160,84 +155,47 @@ def make_server(page: gradio.Blocks, port: Port, limits: Limits, stopping: Event
             print(f"{port.url}    (Ctrl-C ends)", flush=True)
 
         def handle_exit(self, sig: int, frame: Any) -> None:
+            self.exit_status = 128 + sig
             stopping.set()
             logging.getLogger("uvicorn.error").disabled = True  # that open pages are cut off is no error
             super().handle_exit(sig, frame)
 
     app = FastAPI(**NO_DOCS)
     mount_gradio_app(
-        app, page, path="", app_kwargs=NO_DOCS, footer_links=[], max_file_size=round(limits.megabytes * 2**20),
+        app, page, path="", app_kwargs=dict(NO_DOCS), footer_links=[], max_file_size=round(limits.megabytes * 2**20),
         show_error=False, ssr_mode=False, pwa=False, run_history=False, **looks,
     )  # fmt: skip
-    names = {"localhost", port.host, port.address} if port.is_local else None
-    return Server(uvicorn.Config(
-        OwnPagesOnly(app, names), loop="asyncio", log_level="warning", access_log=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+    page.has_launched = True  # or Gradio's own look at paths is left out, which is the second one here
+    guard = Guard(app, own_names(port.host, port.address, allowed_hosts), Uploads(page.upload_file_set))
+    server = Server(uvicorn.Config(
+        guard, loop="asyncio", log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS,
     ))  # fmt: skip
+    server.stopping = stopping
+    return server
 
 
-class OwnPagesOnly:
-    """An ASGI program around another: pages from here ask no other host, and requests come from these pages alone.
+@contextmanager
+def ended_in_time(server: Any, folder: Path) -> Iterator[None]:
+    """While it is open, a signal to the server ends the process within 2 seconds, even while a model computes, which
+    nothing can interrupt, and deletes the folder. The interpreter's own end would wait for all threads, and long."""
+    once = Lock()
 
-    names: host names under which the server may be asked; None: any.
-    """
+    def end() -> None:
+        once.acquire()
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError, ValueError):  # streams that are closed
+            print("stopped", file=sys.stderr, flush=True)
+        os._exit(server.exit_status)
 
-    def __init__(self, app: Callable, names: set[str] | None):
-        self.app, self.names = app, names
+    def watch() -> None:
+        server.stopping.wait()
+        time.sleep(END_SECONDS)
+        end()
 
-    async def __call__(self, scope: Message, receive: Callable, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self.app(scope, receive, send)
-            return
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        if not is_own(headers.get(b"host", ""), headers.get(b"origin"), self.names):
-            await _refuse(send)
-            return
-        await self.app(scope, receive, _cleaning(send))
-
-
-def is_own(host: str, origin: str | None, names: set[str] | None) -> bool:
-    """Whether a request is for this server by its name, and comes from a page of it or from no page."""
+    Thread(target=watch, daemon=True).start()
     try:
-        named = names is None or urlsplit(f"//{host}").hostname in names
-        return named and (origin is None or urlsplit(origin).netloc == host)
-    except ValueError:  # a host with half a bracket
-        return False
-
-
-def without_foreign(html: bytes) -> bytes:
-    """A page without the scripts, styles, fonts and connections of other hosts."""
-    return FOREIGN.sub(b"", html)
-
-
-def _cleaning(send: Send) -> Send:
-    """Send with HEADERS and, of pages, the text without foreign addresses; anything else passes as it comes."""
-    start: Message | None = None  # of a page, kept back until its length is known
-    body = b""
-
-    async def clean(message: Message) -> None:
-        nonlocal start, body
-        if message["type"] == "http.response.start":
-            headers = [*message["headers"], *HEADERS]
-            message = {**message, "headers": headers}
-            if dict(headers).get(b"content-type", b"").startswith(b"text/html"):
-                start = message
-                return
-        elif message["type"] == "http.response.body" and start:
-            body += message.get("body", b"")
-            if message.get("more_body"):
-                return
-            text = without_foreign(body)
-            headers = [pair for pair in start["headers"] if pair[0] != b"content-length"]
-            await send({**start, "headers": [*headers, (b"content-length", str(len(text)).encode())]})
-            message = {"type": "http.response.body", "body": text}
-        await send(message)
-
-    return clean
-
-
-async def _refuse(send: Send) -> None:
-    text = b"This address is not the app's own."
-    headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(text)).encode())]
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
-    await send({"type": "http.response.body", "body": text})
+        yield
+    finally:
+        if server.stopping.is_set():
+            ignore_signals()
+            end()

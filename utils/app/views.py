@@ -14,7 +14,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.base import load_image
 from datasets.problems import count
 from datasets.view import enlarge
 from utils.detector import Detection, Detector, Region
@@ -36,9 +35,9 @@ class Picture:
     heat_map: str
 
     @classmethod
-    def of(cls, path: Path, found: Detection, limits: tuple[float, float], most_pixels: int) -> Picture:
+    def of(cls, path: Path, found: Detection, limits: tuple[float, float], detector: Detector) -> Picture:
         """limits: ends of the colour scale. Raises DataError if the file cannot be read (any more)."""
-        pixels = shrink(load_image(path, most_pixels=most_pixels))
+        pixels = shrink(detector.view.load(path, detector.most_pixels))
         heat = blend_heat(pixels, enlarge(found.model_map, pixels.shape[:2]), limits)
         return cls(jpeg_uri(pixels), jpeg_uri(heat))
 

@@ -14,6 +14,7 @@ from datasets.loading import texture_files, training_files
 from datasets.textures import list_textures
 from datasets.view import View
 from models.aand import AAND
+from utils.advice import command
 from utils.checkpoint import load_model, model_word
 from utils.comparison import read_results
 from utils.evaluation import TestSet
@@ -23,7 +24,7 @@ from utils.image_store import FileStack
 from utils.misc import write_text
 from utils.report import Statistic
 from utils.runs import RESULTS, published_protocol, read_config, read_metrics, read_view, seed_folders
-from utils.scoring import EPOCHS, Scoring, predict_category, read_test_sets, score_run
+from utils.scoring import EPOCHS, Scoring, predict_category, read_test_sets, score_run, which_epoch
 
 STAGE1_EXAMPLES = 4
 
@@ -52,7 +53,7 @@ def write_report(
         runs=runs,
         gains=published_gains(folders, samples),
         sections=sections,
-        commands=[settings["command"], f"python test.py --data_root {root} --run {run}"],
+        commands=[settings["command"], command("test.py", "--data_root", root, "--run", run)],
     )
     write_text(path, page)
 
@@ -130,7 +131,7 @@ def facts_of(settings: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, 
         facts["Epochs"] = " + ".join(map(str, [*stages, settings["epochs_stage2"]]))
     if settings["method"] == "aand":
         facts["Recipe"] = settings["recipe"]
-    facts["Result"] = EPOCHS[settings["select"]]
+    facts["Result"] = EPOCHS[which_epoch(settings)]
     facts["Seeds" if len(folders) > 1 else "Seed"] = seeds
     if len(folders) > 1:
         facts["Charts and pictures"] = f"of seed {seeds.split(',')[0]}"

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
+
+from datasets.names import html_text
 
 WIDTH, HEIGHT = 420, 260  # of a chart, in the SVG's own units
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 42  # margins
@@ -58,7 +59,7 @@ def line_chart(alt: str, axes: Axes, lines: Sequence[Series], shaded: tuple[floa
         parts.append(f'<polyline class="line {line.style}" points="{path}"/>')
         if line.points:
             parts += [f'<circle class="dot {line.style}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>' for x, y in points]
-    legend = "".join(f'<li><span class="key {line.style}"></span>{escape(line.name)}</li>' for line in lines)
+    legend = "".join(f'<li><span class="key {line.style}"></span>{html_text(line.name)}</li>' for line in lines)
     return f'<figure class="chart">{_svg(alt, parts)}<ul class="legend">{legend}</ul></figure>'
 
 
@@ -100,7 +101,7 @@ def score_position(reference: np.ndarray, kind: str, score: float | None, thresh
             (x0, y0), (x1, y1) = axes.at(left, 0), axes.at(right, number)
             parts.append(_rect("bar good", x0, y1, max(1.5, x1 - x0 - 0.5), y0 - y1))
     top, bottom = axes.at(low, most)[1], axes.at(low, 0)[1]
-    legend = [f'<li><span class="key good"></span>{escape(kind)}</li>']
+    legend = [f'<li><span class="key good"></span>{html_text(kind)}</li>']
     alt = [f"Histogram of the image scores of {len(reference)} {kind}."]
     for style, name, value in (("threshold", "threshold", threshold), ("score", "this image", score)):
         if value is not None:
@@ -145,7 +146,7 @@ def _frame(axes: Axes, y_format=lambda value: f"{value:g}", zero_line: bool = Fa
         (f"translate({middle_x} {HEIGHT - 6})", axes.x_label),
         (f"translate(13 {middle_y}) rotate(-90)", axes.y_label),
     ):
-        parts.append(f'<text class="label" transform="{place}" text-anchor="middle">{escape(text)}</text>')
+        parts.append(f'<text class="label" transform="{place}" text-anchor="middle">{html_text(text)}</text>')
     return "".join(parts)
 
 
@@ -158,4 +159,4 @@ def _rect(style: str, x: float, y: float, width: float, height: float) -> str:
 
 
 def _svg(alt: str, parts: Sequence[str]) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(alt)}">{"".join(parts)}</svg>'
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html_text(alt)}">{"".join(parts)}</svg>'

@@ -1,6 +1,6 @@
 """The report's page: results table, and a section for each category, put together from HTML, SVG and data URIs.
 
-Everything that comes from a file or a run (names of categories, images, settings) passes through `escape` or JSON.
+Everything that comes from a file or a run (names of categories, images, settings) passes through `html_text` or JSON.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from datasets.base import Sample
+from datasets.names import html_text, printable
 from utils.evaluation import Prediction, TestSet
 from utils.html_report.charts import Axes, Series, line_chart, score_histogram, score_range
 from utils.html_report.pictures import Stage1Picture, color_table, grey_png, jpeg, quantise, stage1_images
@@ -57,11 +57,11 @@ def build_page(
     `build_section`; commands: how to repeat it all.
     """
     return Template((HERE / "report.html").read_text(encoding="utf-8")).substitute(
-        title=escape(title),
-        facts="".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts.items()),
+        title=html_text(title),
+        facts="".join(f"<dt>{html_text(name)}</dt><dd>{html_text(text)}</dd>" for name, text in facts.items()),
         table=results_table(runs, gains),
         sections="".join(sections),
-        commands=escape("\n".join(commands)),
+        commands="\n".join(map(html_text, commands)),
         style=(HERE / "report.css").read_text(encoding="utf-8"),
         script=(HERE / "report.js").read_text(encoding="utf-8"),
         colors=to_json(color_table()),
@@ -73,10 +73,10 @@ def results_table(runs: Sequence[Rows], gains: Mapping[str, Statistic]) -> str:
     categories, means = summarise(runs)
     heads = ["Category", *HEADINGS.values(), *(["best epoch on test − result, I-AUROC"] if gains else [])]
     head = "".join(
-        f'<th scope="col" aria-sort="none"{_aside(i, heads, gains)}><button type="button">{escape(name)}</button></th>'
-        for i, name in enumerate(heads)
+        f'<th scope="col" aria-sort="none"{_aside(i, heads, gains)}><button type="button">{name}</button></th>'
+        for i, name in enumerate(map(html_text, heads))
     )
-    links = {name: f'<a href="#{_anchor(name)}">{escape(name)}</a>' for name in categories}
+    links = {name: f'<a href="#{_anchor(name)}">{html_text(name)}</a>' for name in categories}
     body = "".join(_table_row(links[name], name, row, gains) for name, row in categories.items())
     foot = _table_row("Mean", "", means, gains)
     return f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody><tfoot>{foot}</tfoot></table>'
@@ -89,7 +89,8 @@ def build_section(category: CategoryReport) -> str:
     low, high = score_range(scores)
     metrics, data = category.prediction.evaluate(category.test_set), gallery_data(category)
     known = (f"{COLUMNS[metric]} {100 * metrics[metric]:.2f}" for metric in COLUMNS if metric in metrics)
-    summary = f"{escape(category.name)} <span>{len(good)} good, {len(anomalous)} anomalous · {' · '.join(known)}</span>"
+    counts = f"{len(good)} good, {len(anomalous)} anomalous"
+    summary = f"{html_text(category.name)} <span>{counts} · {' · '.join(known)}</span>"
     return Template((HERE / "section.html").read_text(encoding="utf-8")).substitute(
         anchor=_anchor(category.name),
         summary=summary,
@@ -119,7 +120,7 @@ def gallery_data(category: CategoryReport) -> dict[str, Any]:
     masks = category.test_set.masks
     images = [
         {
-            "name": category.samples[index].name,
+            "name": printable(category.samples[index].name),
             "label": int(labels[index]),
             "score": float(scores[index]),
             "image": jpeg(category.pictures[index].numpy()),
@@ -213,7 +214,7 @@ def _y_range(lines: Sequence[Series]) -> tuple[float, float]:
 
 
 def _with_caption(caption: str, chart: str) -> str:
-    return chart.replace("<svg", f"<figcaption>{escape(caption)}</figcaption><svg", 1)
+    return chart.replace("<svg", f"<figcaption>{html_text(caption)}</figcaption><svg", 1)
 
 
 def _stage1(pictures: Sequence[Stage1Picture]) -> str:
@@ -245,7 +246,7 @@ def _table_row(head: str, name: str, row: Row, gains: Mapping[str, Statistic]) -
     cells = [_cell(row.get(metric)) for metric in HEADINGS]
     if gains:
         cells.append(_cell(gains.get(name), ' class="aside"'))
-    return f'<tr><td data-value="{escape(name)}">{head}</td>{"".join(cells)}</tr>'
+    return f'<tr><td data-value="{html_text(name)}">{head}</td>{"".join(cells)}</tr>'
 
 
 def _cell(figure: Statistic | None, style: str = "") -> str:

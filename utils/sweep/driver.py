@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO
 
+from datasets.names import printable
 from utils.remote_runs import Content
 from utils.schedule import Job, duration, list_schedule
 from utils.sweep.plan import Estimate, Task
@@ -131,7 +132,7 @@ class Sweep:
     def tell(self, task: Task, what: str) -> None:
         """A line that stays."""
         self._erase()
-        print(f"{task.key}: {what}", file=self.out, flush=True)
+        print(printable(f"{task.key}: {what}"), file=self.out, flush=True)
 
     def draw(self, slots: int) -> None:
         """The table, in place of the one before; not a terminal: the summary alone, where it is another one."""
@@ -147,7 +148,7 @@ class Sweep:
         lines = [f"  {entry.task.key:<44} {duration(now - entry.started):>12}" for entry in running[:SHOWN]]
         lines += [f"  and {len(running) - SHOWN} more"] * (len(running) > SHOWN)
         self._erase()
-        print(*lines, summary, sep="\n", file=self.out, flush=True)
+        print(*map(printable, lines), summary, sep="\n", file=self.out, flush=True)
         self.drawn = len(lines) + 1
 
     def _erase(self) -> None:

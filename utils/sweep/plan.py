@@ -122,8 +122,10 @@ def check_settings(store: Store, plan: Plan, keep: bool = True) -> None:
 
     Raises UsageError listing the differences.
     """
-    before = store.read_json(SETTINGS) or {"settings": plan.settings, "data_roots": {}}
-    if not all(isinstance(before.get(part), dict) for part in ("settings", "data_roots")):
+    found = store.read_json(SETTINGS)
+    before = found or {"settings": plan.settings, "data_roots": {}}
+    foreign = found is None and store.names(SETTINGS)
+    if foreign or not all(isinstance(before.get(part), dict) for part in ("settings", "data_roots")):
         raise UsageError(f"{store.shown(SETTINGS)} is not of a sweep; choose another --store")
     roots = {**plan.data_roots, **before["data_roots"]}
     differences = _differences(before["settings"], plan.settings)

@@ -16,7 +16,8 @@ from typing import Any
 
 from utils.cli import UsageError
 from utils.environment import ROOT
-from utils.packages import CLUSTER, require
+from utils.missing import CLUSTER
+from utils.packages import require
 from utils.remote_runs import Superseded
 from utils.store import StoreError
 from utils.sweep.driver import Outcome

@@ -19,6 +19,7 @@ from datasets.plain_json import read_json, read_text
 from models import METHODS
 from utils.comparison import compare, read_results, read_runs
 from utils.comparison_report import format_text, write_markdown
+from utils.image_scores import SCORES, merge_scores
 from utils.misc import write_text
 from utils.remote_runs import APPENDED, COMPLETE, TASKS, check_complete, completed_keys, fetch_files
 from utils.report import COLUMNS, Rows, format_table, write_csv, write_json
@@ -144,6 +145,7 @@ def merge_runs(parts: Sequence[Path], run: Path) -> None:
     rows, info = merge_results([read_json(part / RESULTS) for part in parts])
     write_csv(run / "results.csv", [rows])
     write_json(run / RESULTS, [rows], info)
+    merge_scores([part / SCORES for part in parts], run / SCORES)
 
 
 def merge_results(results: Sequence[Content]) -> tuple[Rows, Content]:

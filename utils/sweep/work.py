@@ -25,6 +25,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from datasets.names import PrintableError, printable
 from datasets.plain_json import read_json
 from utils.environment import ROOT, code_version
 from utils.interruption import Interrupted
@@ -37,11 +38,11 @@ PATIENCE = 60  # seconds that a program gets to save and end
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
-class TaskFailed(RuntimeError):
+class TaskFailed(PrintableError, RuntimeError):
     """A task that would fail again; the message says where to read why."""
 
 
-class TaskLost(RuntimeError):
+class TaskLost(PrintableError, RuntimeError):
     """A program of a task that was killed: the task may be tried again."""
 
 
@@ -135,7 +136,7 @@ def check_status(status: int, program: str, task: Task, folder: Path, attempt: A
     if status < 0 or status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
         raise TaskLost(f"{task.key}: {program} was ended by a signal (status {status})")
     printed = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
-    lines = [line for line in printed if line.startswith(f"{task.category} failed: ")]
+    lines = [line for line in printed if line.startswith(f"{printable(task.category)} failed: ")]
     lines = lines or [line for line in printed if "error" in line.lower()] or printed or ["it printed nothing"]
     log = attempt.store.shown(attempt.path(OUTPUT))
     raise TaskFailed(f"{task.key}: {program}: {lines[-1].strip()[:300]} (status {status}; see {log})")

@@ -1,0 +1,117 @@
+"""The app for tests: served in a thread of this process, and asked as a browser's page, or anyone, asks it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from http.client import HTTPConnection
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from utils.app.serving import Limits, make_server, open_port, private_folder
+from utils.detector import Detector
+
+META = {"_type": "gradio.FileData"}
+
+
+@dataclass(frozen=True)
+class Served:
+    url: str
+    detector: Detector
+    runs: list[int]  # of the network: images of each
+    uploads: Path
+    app: Any  # Gradio's, in the guard
+
+
+@contextmanager
+def serve(
+    detector: Detector, folder: Path | None, make_page: Callable | None = None, host: str = "127.0.0.1",
+    allowed_hosts: tuple[str, ...] = (), **limits,
+) -> Iterator[Served]:  # fmt: skip
+    """The app in a thread, with images below `folder`."""
+    runs: list[int] = []
+
+    def compute(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        runs.append(len(pixels))
+        return detector.compute(pixels)
+
+    limits, stopping = Limits(**limits), Event()
+    with open_port(host, 0) as port, private_folder() as uploads:
+        from utils.app.page import Page, looks
+
+        counted = replace(detector, compute=compute, most_pixels=limits.pixels)
+        page = (make_page or Page)(counted, limits, folder, workers=1, stopping=stopping)
+        server = make_server(page.build(), port, limits, stopping, allowed_hosts, **looks())
+        thread = Thread(target=server.run, kwargs={"sockets": [port.socket]}, daemon=True)
+        thread.start()
+        try:
+            yield Served(port.url, detector, runs, uploads, server.config.app.app)
+        finally:
+            server.should_exit = True
+            thread.join(30)
+        assert not thread.is_alive()
+    assert not uploads.exists()
+
+
+def brightness(**options) -> Detector:
+    """A detector of 4 x 4 images whose map is the red channel."""
+
+    def compute(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        maps = pixels[..., 0].astype(np.float32)
+        return maps, maps.max(axis=(1, 2))
+
+    return Detector(compute, 4, **options)
+
+
+@dataclass
+class Visitor:
+    """Someone who asks the app over one connection, under a session's name."""
+
+    url: str
+    session: str = field(default_factory=lambda: secrets.token_hex(5))
+
+    def __post_init__(self) -> None:
+        self.connection = HTTPConnection(urlsplit(self.url).netloc, timeout=60)
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+        self.connection.request(method, path, body, headers)
+        answer = self.connection.getresponse()
+        return answer.status, answer.read()
+
+    def post(self, path: str, content: object) -> tuple[int, bytes]:
+        kind = {"Content-Type": "application/json"}
+        return self.ask("POST", f"/gradio_api/{path}", json.dumps(content).encode(), **kind)
+
+    def upload(self, name: str, content: bytes) -> str:
+        """The path that the server gives for a file."""
+        return self.upload_all((name, content))[0]
+
+    def upload_all(self, *files: tuple[str, bytes]) -> list[str]:
+        head = '--x\r\nContent-Disposition: form-data; name="files"; filename="{}"\r\n\r\n'
+        body = b"".join(head.format(name).encode() + content + b"\r\n" for name, content in files) + b"--x--\r\n"
+        kind = {"Content-Type": "multipart/form-data; boundary=x"}
+        status, answer = self.ask("POST", "/gradio_api/upload", body, **kind)
+        assert status == 200
+        return json.loads(answer)
+
+    def config(self) -> dict[str, Any]:
+        return json.loads(self.ask("GET", "/config")[1])
+
+    def handler(self, name: str) -> dict[str, Any]:
+        """What the page's config says of a handler."""
+        return next(one for one in self.config()["dependencies"] if one["api_name"] == name)
+
+    def call(self, name: str, *values: object) -> tuple[int, bytes]:
+        """Run a handler, without the queue."""
+        return self.post(f"run/{name}", {"data": values, "session_hash": self.session})
+
+    def score(self, *paths: str) -> tuple[int, bytes]:
+        """Score files by their paths."""
+        return self.call("score_files", [{"path": path, "meta": META} for path in paths], "score", 10, 1)

@@ -1,0 +1,63 @@
+"""Under which names the app's server may be asked, and from which pages.
+
+Any web page that is open in a browser on this machine, or in its network, can send requests here, also under a name of
+its own that it lets point here (DNS rebinding). So a request must bear a name that is known, and come from a page of
+the same name or from no page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable, Set
+from urllib.parse import urlsplit
+
+LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+NAME = re.compile(rf"{LABEL}(\.{LABEL})*")
+
+
+def host_name(text: str) -> str:
+    """An argparse type: a host's name or address, without scheme and port."""
+    name = plain_name(text.strip().removeprefix("[").removesuffix("]"))
+    if is_address(name) or (NAME.fullmatch(name) and len(name) <= 253):
+        return name
+    raise argparse.ArgumentTypeError(f"{text!r} is no host's name or address, such as line7.example or 192.168.0.7")
+
+
+def own_names(host: str, address: str, allowed: Iterable[str] = ()) -> set[str]:
+    """Names of a server at --host `host`, which is `address`: that host's, those that are `allowed`, and of a server at
+    all of a machine's addresses the machine's own, as it knows it without asking the network.
+
+    The address at which a request came in is `is_own` as well.
+    """
+    names = {host, address, *allowed}
+    if ipaddress.ip_address(address).is_loopback:
+        names.add("localhost")
+    elif ipaddress.ip_address(address).is_unspecified:
+        names |= {"localhost", socket.gethostname(), socket.gethostname().split(".")[0]}
+    return {plain_name(name) for name in names}
+
+
+def is_own(host: str, origin: str | None, names: Set[str]) -> bool:
+    """Whether a request is for this server by its name, and comes from a page of it or from no page."""
+    try:
+        named = plain_name(urlsplit(f"//{host}").hostname or "") in names
+        return named and (origin is None or urlsplit(origin).netloc == host)
+    except ValueError:  # a host with half a bracket
+        return False
+
+
+def plain_name(name: str) -> str:
+    """A name or an address in the one form in which they are compared."""
+    name = name.lower().removesuffix(".")
+    return str(ipaddress.ip_address(name)) if is_address(name) else name
+
+
+def is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

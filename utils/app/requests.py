@@ -1,0 +1,147 @@
+"""What of a request reaches Gradio: the page's own addresses, and bodies in which each file is one that was uploaded.
+
+A page's browser names files by their paths on this machine, and Gradio opens, copies and serves what is so named. So
+all that is sent is looked at here, before anything else does: of a file only its path is kept, which must be one that
+this server gave for an upload, letter by letter. No other path is ever touched, and the answer to all of them is the
+same, whether there is such a file or not.
+
+Visitors are kept apart by these paths: each upload lies in a folder of its own with a random name of 128 bits, which is
+told to none but who uploaded it. It cannot be guessed, not even by who has the same file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 2**21  # of what is sent but for uploads; 500 files take 0.5 MB
+MOST_VALUES, MOST_DEPTH = 50_000, 32  # in it
+API = "/gradio_api"
+UPLOAD, FILE = f"{API}/upload", f"{API}/file="
+READ = re.compile(
+    r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?|/(assets|static|svelte)/.+"
+    rf"|{API}/(info|upload_progress|queue/(data|status)|(heartbeat|call)/.+)/?"
+)
+CALL = re.compile(rf"{API}/(queue/join|(run|api|call)/.+)/?")
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+
+
+FOREIGN = 403, "A file is none that this page uploaded, or is no longer here; add it again."
+UNKNOWN = 404, "There is nothing at this address."
+UNREADABLE = 400, "The request cannot be read."
+TOO_LONG = 413, "The request is too long."
+
+
+class Refused(Exception):
+    """A request that is not answered but with this status and text, which say nothing of this machine's files."""
+
+    def __init__(self, status: int, text: str):
+        super().__init__(text)
+        self.status, self.text = status, text
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """What was uploaded. paths: Gradio's own set of these files, from which it takes those that it deletes."""
+
+    paths: set[str]
+
+    def __contains__(self, path: object) -> bool:
+        return isinstance(path, str) and path in self.paths
+
+    def adopt(self, path: str) -> str:
+        """Move a file that Gradio has taken in to a folder with a name that cannot be guessed; its new path.
+
+        Gradio names folders by what is in the file, so that who has the same file could ask whether it was uploaded.
+        What has no name of its own (".") is left where it is, and refused from then on.
+        """
+        self.paths.discard(path)
+        if not Path(path).is_file():
+            return path
+        folder = Path(path).parents[1] / secrets.token_hex(16)
+        folder.mkdir(mode=0o700)
+        own = str(folder / Path(path).name)
+        os.rename(path, own)
+        self.paths.add(own)
+        return own
+
+    def adopt_all(self, answer: bytes) -> bytes:
+        """Gradio's answer to an upload, a list of paths, with the new ones; the same file twice is one."""
+        paths = json.loads(answer)
+        new = {path: self.adopt(path) for path in dict.fromkeys(paths)}
+        return json.dumps([new[path] for path in paths]).encode()
+
+
+def check_address(method: str, path: str, uploads: Uploads) -> None:
+    """Raises Refused for what the page asks for nowhere, and for files that were not uploaded."""
+    if method in ("GET", "HEAD"):
+        known = path.removeprefix(FILE) in uploads if path.startswith(FILE) else READ.fullmatch(path)
+    else:
+        known = method == "POST" and (path == UPLOAD or CALL.fullmatch(path))
+    if not known or (".." in path.split("/")):
+        raise Refused(*UNKNOWN)
+
+
+async def checked_body(receive: Receive, uploads: Uploads) -> bytes:
+    """The JSON of a request, of whose files only those paths are left that were uploaded.
+
+    Raises Refused for other files, for what is no JSON object, and for what is too long or nested too deeply.
+    """
+    try:
+        content = json.loads(await _whole(receive), parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        raise Refused(*UNREADABLE) from None
+    if not isinstance(content, dict):
+        raise Refused(*UNREADABLE)
+    for value in _values(content):
+        if isinstance(value, dict) and value.keys() & {"path", "url"}:
+            path = value.get("path")
+            if path not in uploads:
+                raise Refused(*FOREIGN)
+            value.clear()
+            value.update(path=path, meta={"_type": "gradio.FileData"})
+    return json.dumps(content).encode()
+
+
+def _values(content: object) -> Iterator[object]:
+    """A JSON value and all in it, from without to within. Raises Refused for too many, or nested too deeply."""
+    level = [content]
+    left = MOST_VALUES
+    for _ in range(MOST_DEPTH):
+        left -= len(level)
+        if left < 0:
+            raise Refused(*UNREADABLE)
+        yield from level
+        level = [inner for value in level for inner in _inside(value)]
+        if not level:
+            return
+    raise Refused(*UNREADABLE)
+
+
+def _inside(value: object) -> list[object]:
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+
+
+async def _whole(receive: Receive) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refused(*UNREADABLE)
+        body += message.get("body", b"")
+        if len(body) > MOST_BYTES:
+            raise Refused(*TOO_LONG)
+        if not message.get("more_body"):
+            return body
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")

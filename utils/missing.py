@@ -1,0 +1,31 @@
+"""Packages that are not there, said in one line: programs import this file before anything else.
+
+It needs nothing but Python, so that whatever is missing can be named.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+CORE, DEPLOY, CLUSTER = "requirements.txt", "requirements-deploy.txt", "requirements-cluster.txt"
+OWN = ("benchmarks", "datasets", "models", "scripts", "tests", "train", "utils")
+NOT_CORE = {
+    **dict.fromkeys(("gradio", "onnx", "onnxruntime", "onnxscript", "openvino"), DEPLOY),
+    **dict.fromkeys(("fsspec", "ray", "s3fs"), CLUSTER),
+}
+
+
+def name_missing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Of an error that ends the program: which package is missing and how to get it, exit status 2; any other is shown
+    as Python does."""
+    package = (getattr(error, "name", None) or "").partition(".")[0]
+    if not isinstance(error, ModuleNotFoundError) or not package or package in OWN:
+        sys.__excepthook__(kind, error, trace)
+        return
+    requirements = NOT_CORE.get(package, CORE)
+    print(f"error: the package {package} is not installed: pip install -r {requirements}", file=sys.stderr)
+    sys.exit(2)
+
+
+sys.excepthook = name_missing
