@@ -29,7 +29,6 @@ from datasets import DATASETS, open_dataset
 from datasets.base import is_deep, load_image, read_values
 from datasets.foreground import Rule, fg_mask_path, foreground_mask, rule_for
 from datasets.levels import Levels
-from datasets.loading import paths_of
 from datasets.marks import FOREGROUND, mark_of, png_bytes
 from datasets.names import printable
 from utils.cli import add_level_flag, at_least, run_command, user_path
@@ -101,7 +100,7 @@ def main() -> None:
         print(f"note: {source.note}", file=sys.stderr)
     jobs = []
     for category in source.categories:
-        paths = paths_of(source.samples(category, "train"))
+        paths = [sample.image_path for sample in source.samples(category, "train")]
         levels = levels_of(paths, options.workers) if options.white_level is None else Levels.up_to(options.white_level)
         rule = rule_for(source.name, category)
         jobs += [(path, fg_mask_path(options.output, source.name, category, path), rule, levels) for path in paths]
