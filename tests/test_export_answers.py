@@ -78,6 +78,8 @@ def test_a_model_with_other_shapes_is_refused_when_it_is_loaded(tmp_path, case):
     with pytest.raises(ExportedModelError, match=re.escape(f"{path} cannot be used; export it anew: ")) as caught:
         ExportedModel(path)
     assert "\n" not in str(caught.value)
+    assert ("it takes " in str(caught.value)) == (case in INPUTS)
+    assert ("it does not give anomaly_score" in str(caught.value)) == (case == "a map alone")
     write_image(tmp_path / "photo.png", photographs(1)[0])
     result = run_predict(tmp_path, "m.onnx", "photo.png", "--save_maps", "maps")
     assert (result.status, len(result.errors)) == (2, 1) and not (tmp_path / "maps").exists()
