@@ -30,6 +30,15 @@ def printable(name: str | PathLike) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(name))
 
 
+def is_utf8(name: str) -> bool:
+    """Whether a name can be written to files of text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def html_text(name: str) -> str:
     """A name as it stands in HTML."""
     return escape(printable(name))

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from datasets import DataSource
 from datasets.base import DataError, Sample
+from datasets.names import is_utf8
 from datasets.pairing import SPLITS
 from datasets.problems import Problem, error, warning
 from utils.file_facts import Facts, FactStore
@@ -59,6 +60,9 @@ def check_source(source: DataSource, splits: Sequence[str] = SPLITS, *, workers:
 
 
 def _list_category(source: DataSource, category: str, splits: Sequence[str]) -> tuple[Splits, list[Problem]]:
+    if not is_utf8(category):
+        message = "category's name is not UTF-8, and could not be written to a run's files"
+        return {}, [error(message, source.root / category)]
     samples, problems = {}, []
     for split in splits:
         try:
