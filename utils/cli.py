@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasets.base import DataError
-from datasets.names import PrintableError, printable
+from datasets.names import PrintableError, is_utf8, printable
 from utils.interruption import Interrupted, exit_on_signals
 from utils.streams import READER_GONE, ReaderGone, standard_streams
 
@@ -197,7 +197,7 @@ def run_command(main: Callable[[], None], *errors: type[Exception]) -> None:
     with standard_streams():
         try:
             for argument in sys.argv:
-                if not _is_utf8(argument):
+                if not is_utf8(argument):
                     raise UsageError(f"{argument!r} is not UTF-8, and could not be written to a run's files; rename it")
             _run_and_flush(main)
         except ReaderGone:
@@ -219,11 +219,3 @@ def _run_and_flush(main: Callable[[], None]) -> None:
         sys.stdout.flush()
         raise
     sys.stdout.flush()
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

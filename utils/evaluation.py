@@ -115,4 +115,5 @@ def fingerprint(samples: Sequence[Sample], root: Path) -> dict[str, Any]:
     Figures of two runs are of the same images where these are equal.
     """
     names = sorted(sample.image_path.relative_to(root).as_posix() for sample in samples)
-    return {"count": len(names), "sha256": hashlib.sha256("\n".join(names).encode()).hexdigest()}
+    listed = "\n".join(names).encode(errors="surrogateescape")
+    return {"count": len(names), "sha256": hashlib.sha256(listed).hexdigest()}
