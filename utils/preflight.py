@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from datasets import DataSource
+from datasets.names import printable
 from datasets.problems import WARNING, Problem, count, error, errors_among, raise_errors
 from utils.advice import command
 from utils.data_check import KnownLevels, Splits, check_source
