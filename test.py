@@ -40,14 +40,17 @@ def parse_args() -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    from datasets import check_root
     from datasets.problems import first_of
     from utils.given_runs import run_to_score
     from utils.memory import keep_freed_memory
+
+    check_root(args.data_root)  # torch takes seconds to import, a wrong path is told at once
+    run, args.categories = run_to_score(args.run, args.data_root, args.categories, args.image_size)
     from utils.scoring import Scoring, open_test_data, score_run
 
     keep_freed_memory()
     device = pick_device(args.device)
-    run, args.categories = run_to_score(args.run, args.data_root, args.categories, args.image_size)
     source, samples, skipped = open_test_data(run, args.data_root, args)
     how = Scoring(
         device, args.batch_size, args.workers, args.cache, args.cache_dir, native=args.resolution == "native",
