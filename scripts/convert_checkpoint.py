@@ -24,7 +24,7 @@ from datasets import DATASETS, detect_layout
 from datasets.names import misfit_of, printable
 from utils.cli import UsageError, image_size, run_model_command, user_path
 from utils.own_files import refuse_foreign
-from utils.runs import check_settings, open_run, read_config, stage_path
+from utils.runs import check_settings, read_config, stage_path
 
 
 def parse_args() -> argparse.Namespace:
@@ -76,7 +76,6 @@ def from_official(args: argparse.Namespace) -> None:
     check_settings(args.run, settings)
     for category, pair in files.items():
         unused = convert(pair, args.run, category, settings)
-        open_run(args.run, settings)
         save_tensors(unused_path(args.run, category), unused)
         print(f"wrote {printable(category)} to {printable(args.run)}")
 

@@ -13,7 +13,7 @@ from datasets.view import WHOLE
 from tests.commands import run_predict
 from tests.trees import write_image
 from tests.untrained import make_run, photographs
-from utils.export import ExportSource, export
+from utils.export import ExportSource, export, write_pair
 from utils.exported import ExportedModel, ExportedModelError, Facts
 
 pytest.importorskip("onnx")
@@ -25,11 +25,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory) -> Path:
-    """The .xml of an export of one run, with another run beside it."""
+    """A folder with exports of two models, old.xml and new.xml."""
     folder = tmp_path_factory.mktemp("exports")
-    make_run(folder / "robust", recipe="robust")
-    export(ExportSource.of(make_run(folder / "rd4ad", "rd4ad"), "bottle"), "openvino", folder / "old.xml")
-    return folder / "old.xml"
+    for name, recipe in (("old", "published"), ("new", "robust")):
+        source = ExportSource.of(make_run(folder / name, recipe=recipe), "bottle")
+        export(source, "openvino", folder / f"{name}.xml")
+    return folder
 
 
 def our_onnx(path, facts, anomaly_map, score, kind="UINT8", inputs=("images",), shape=("N", "H", "W", 3)):
@@ -98,8 +99,8 @@ def test_an_answer_is_checked_after_each_run(tmp_path):
 # OpenVINO's two files
 
 
-def half_exported(run, path, monkeypatch, stopped_at):
-    """Export to where an older export is, stopped before the move of one of its files."""
+def write_half(made, path, monkeypatch, stopped_at):
+    """Write an export to where an older one is, stopped before the move of one of its files."""
     replace_file = Path.replace
 
     def dying(self, target):
@@ -110,7 +111,7 @@ def half_exported(run, path, monkeypatch, stopped_at):
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", dying)
         with pytest.raises(KeyboardInterrupt):
-            export(ExportSource.of(run, "bottle"), "openvino", path)
+            write_pair(made, path)
 
 
 @pytest.mark.parametrize("stopped_at", [".bin", ".xml"])
@@ -118,14 +119,14 @@ def half_exported(run, path, monkeypatch, stopped_at):
 def test_an_export_over_another_leaves_no_mixture(exports, tmp_path, monkeypatch, stopped_at, earlier):
     path = tmp_path / "m.xml"
     for suffix in (".xml", ".bin"):
-        shutil.copy(exports.with_suffix(suffix), path.with_suffix(suffix))
+        shutil.copy(exports / f"old{suffix}", path.with_suffix(suffix))
     if earlier:
         path.write_text(re.sub(r"<aand_weights [^>]*/>", "", path.read_text()))
     ExportedModel(path)
-    half_exported(exports.parent / "robust", path, monkeypatch, stopped_at)
+    write_half(exports / "new.xml", path, monkeypatch, stopped_at)
     with pytest.raises(ExportedModelError, match=re.escape(str(path))):
         ExportedModel(path)
-    export(ExportSource.of(exports.parent / "robust", "bottle"), "openvino", path)
+    write_pair(exports / "new.xml", path)
     assert ExportedModel(path).facts.recipe == "robust"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["m.bin", "m.xml"]
 
@@ -133,8 +134,8 @@ def test_an_export_over_another_leaves_no_mixture(exports, tmp_path, monkeypatch
 def test_weights_of_another_export_are_refused(exports, tmp_path):
     """Of the same shapes: the graph alone does not tell them apart."""
     path = tmp_path / "m.xml"
-    shutil.copy(exports, path)
-    weights = bytearray(exports.with_suffix(".bin").read_bytes())
+    shutil.copy(exports / "old.xml", path)
+    weights = bytearray((exports / "old.bin").read_bytes())
     weights[len(weights) // 2] ^= 1
     path.with_suffix(".bin").write_bytes(weights)
     named = f"{path.with_suffix('.bin')} is not the one that was written with it"
