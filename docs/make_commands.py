@@ -32,8 +32,8 @@ PROGRAMS = (
 SHARED_BY = 3  # programs; flags of as many have one row for all
 HEAD = """# Commands
 
-Every program and its flags. This page is written by `make docs` from the programs themselves; `PROGRAM --help` prints the
-same, with examples. A default in words is decided when the program runs.
+Every program and its flags. This page is written by `make docs` from the programs themselves. `PROGRAM --help` prints
+the same, with examples. A default in words is decided when the program runs.
 """
 TABLE = "| flag | default | what it does |\n|---|---|---|\n"
 STATED_DEFAULT = re.compile(r"\s*[;,]?\s*\(?default:? ([^()]*(?:\([^()]*\))?[^()]*)\)?$")

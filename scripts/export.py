@@ -34,8 +34,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--seed", type=at_least(0, MAX_SEED), metavar="N", help="of a run with several seeds (default: the first)")
     add("--format", choices=FORMATS, required=True, help="onnx, openvino (.xml with .bin beside it), torchscript "
         "(.pt), pt2 (torch.export)")  # fmt: skip
-    add("--output", type=user_path, metavar="FILE", help="file to write (default: RUN/exported/CATEGORY[.PRECISION] and "
-        "the format's suffix)")  # fmt: skip
+    add("--output", type=user_path, metavar="FILE", help="file to write (default: "
+        "RUN/exported/CATEGORY[.PRECISION] and the format's suffix)")  # fmt: skip
     add("--precision", choices=PRECISIONS, default="fp32", help="arithmetic, as far as the format has it; all but fp32 "
         "move scores (default fp32)")  # fmt: skip
     add("--images", type=user_path, metavar="DIR", help="images of good parts that int8 is measured on (default: the "
