@@ -68,7 +68,7 @@ def row_of(action: argparse.Action) -> Row:
     """The row of an argument: as its help has it, the stated default in a column of its own."""
     text, default = split_help(action)
     name = ", ".join(action.option_strings) or action.metavar or action.dest
-    values = action.metavar if action.option_strings and action.nargs != 0 else None
+    values = (action.metavar or action.dest.upper()) if action.option_strings and action.nargs != 0 else None
     if action.choices and not all(re.search(rf"\b{choice}\b", text) for choice in map(str, action.choices)):
         text += f"; one of {', '.join(map(str, action.choices))}"
     words = [name, values, "..." if action.nargs == "+" else None]
@@ -108,6 +108,13 @@ def parts_of(program: str) -> dict[str, list[Row]]:
     return {"": rows_of(parser)}
 
 
+def call_of(program: str, name: str, rows: list[Row]) -> str:
+    """The shortest call of a program, with what it requires."""
+    required = [row.flag.strip("`") for row in rows if row.default == "required"]
+    required.sort(key=lambda flag: flag.startswith("--"))
+    return " ".join(filter(None, ["python", program, name, *required, "[flags]"]))
+
+
 def format_page() -> str:
     """The whole page, the same on every machine."""
     parts = {program: parts_of(program) for program in PROGRAMS}
@@ -118,8 +125,7 @@ def format_page() -> str:
         sections.append(f"\n## {program}\n\n{escape(summary_of(program))}\n")
         for name, rows in of_program.items():
             own = [row for row in rows if row not in shared]
-            if name:
-                sections.append(f"\n`{program} {name}`:\n")
+            sections.append(f"\n    {call_of(program, name, rows)}\n")
             sections.append("\n" + TABLE + "".join(map(str, own)))
             if others := [row.flag for row in rows if row in shared]:
                 sections.append(f"\nAnd of the [shared flags](#shared-flags): {', '.join(others)}.\n")

@@ -51,7 +51,7 @@ def test_rows():
         "| `RUN` | required | run folder |\n",
         "| `--far X` | 0.01 | share of &lt;good> images |\n",
         "| `--names NAME ...` | all | a\\|b, with `--far` |\n",
-        "| `--cache` | ram | where images stay; one of ram, none |\n",
+        "| `--cache CACHE` | ram | where images stay; one of ram, none |\n",
         "| `--on` | off | switch it on |\n",
     ]
 
