@@ -20,6 +20,10 @@ from utils.cli import add_inference_flags, image_size, pick_device, run_model_co
 
 
 def parse_args() -> argparse.Namespace:
+    return make_parser().parse_args()
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -29,14 +33,14 @@ def parse_args() -> argparse.Namespace:
         "checkpoints_Stage1/ and checkpoints_Stage2/ (default: newest of this data in runs/)")  # fmt: skip
     add("--categories", nargs="+", metavar="NAME", help="categories to score (default: all that were trained)")
     add("--image_size", type=image_size, metavar="N", help="pixels: of a run its own and no other, of the public "
-        "code's checkpoints those that they were trained at (default 256)")  # fmt: skip
+        "code's checkpoints those that they were trained at (default: the run's, or 256)")  # fmt: skip
     add("--save_maps", action="store_true", help="write heat maps over the images, ground truth outlined")
     add("--resolution", choices=["image_size", "native"], default="image_size", help="native: pixel metrics also at "
-        "each mask's own resolution, maps enlarged bilinearly (default: at the run's image size only)")  # fmt: skip
+        "each mask's own resolution, maps enlarged bilinearly (default image_size: at the run's alone)")  # fmt: skip
     add("--mvtec_maps", type=user_path, metavar="DIR", help="write the anomaly maps for MVTec's evaluation scripts: "
         "float TIFFs of the images' size, DIR/<object>/test/<defect>/<image>.tiff")  # fmt: skip
     add_inference_flags(parser)
-    return parser.parse_args()
+    return parser
 
 
 def main(args: argparse.Namespace) -> None:

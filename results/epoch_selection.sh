@@ -2,7 +2,7 @@
 # Do synthetic anomalies on held-out training images choose a better epoch than the last one? What made
 # results/epoch_selection/.
 #
-#     bash results/epoch_selection.sh --print     what they foretell, and what choosing by them gains: docs/accuracy.md
+#     bash results/epoch_selection.sh --print     what they foretell, and what choosing by them gains: docs/accuracy_ablation.md
 #
 # Everything else: results/common.sh. The commands need code that has --select, as commit e57759b has, which made these
 # files; later code may lack it. Left out: --workers, which changes no figure.

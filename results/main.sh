@@ -3,7 +3,7 @@
 #
 #     bash results/main.sh --print            README's table
 #     bash results/main.sh --print runs       every run, with spread and swing: docs/accuracy.md
-#     bash results/main.sh --print protocol   what choosing the epoch on the test set would have given: docs/accuracy.md
+#     bash results/main.sh --print protocol   what choosing the epoch on the test set would have given: docs/accuracy_errors.md
 #
 # Everything else: results/common.sh. --precision auto was bf16 on that machine. Left out: --workers, which changes no
 # figure. Seeds are scored at the end of train.py.

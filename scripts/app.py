@@ -33,7 +33,7 @@ from utils.cli import (
 )
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -59,7 +59,7 @@ def parse_args() -> argparse.Namespace:
         f"have (default {MAX_PIXELS}, the most)")  # fmt: skip
     add_computing_flags(parser)
     add_workers_flag(parser)
-    return parser.parse_args()
+    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -92,4 +92,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_model_command(main, parse_args())
+    run_model_command(main, make_parser().parse_args())

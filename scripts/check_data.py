@@ -32,7 +32,7 @@ from utils.cli import add_file_flags, add_level_flag, run_command, user_path
 from utils.data_check import check_source, describe_depths, levels_given
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data_root", type=user_path, required=True, metavar="DIR", help="folder that holds the categories")
@@ -40,11 +40,11 @@ def parse_args() -> argparse.Namespace:
     add("--categories", nargs="+", metavar="NAME", help="categories to check (default: all)")
     add_level_flag(parser)
     add_file_flags(parser)
-    return parser.parse_args()
+    return parser
 
 
 def main() -> None:
-    options = parse_args()
+    options = make_parser().parse_args()
     source = open_dataset(options.data_root, options.dataset, options.categories)
     levels = levels_given(options.white_level, source.categories)
     checked = check_source(source, workers=options.workers, cache_dir=options.cache_dir, levels=levels)

@@ -27,7 +27,7 @@ from utils.own_files import refuse_foreign
 from utils.runs import check_settings, read_config, stage_path
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     for command, needed in ((to_ours, False), (to_theirs, True)):
         command.add_argument("--category", required=needed, help="category that the model was trained on")
         command.add_argument("--run", type=user_path, required=True, help="run folder")
-    return parser.parse_args()
+    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -99,4 +99,4 @@ def unused_path(run: Path, category: str) -> Path:
 
 
 if __name__ == "__main__":
-    run_model_command(main, parse_args())
+    run_model_command(main, make_parser().parse_args())

@@ -38,7 +38,7 @@ from utils.own_files import holds, refuse_foreign
 Job = tuple[Path, Path, Rule, Levels]  # of an image, and of its mask
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data_path", type=user_path, required=True, help="the data set: the folder of its categories")
     parser.add_argument("--aux_path", help="ignored; accepted so that train.py's paths can be given as they are")
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--output", type=user_path, default=Path("fg_mask"), help="where to write (default: fg_mask)")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads (default: one per core)")
     add_level_flag(parser)
-    return parser.parse_args()
+    return parser
 
 
 def write_mask(path: Path, mask: np.ndarray) -> None:
@@ -94,7 +94,7 @@ def extract(jobs: list[Job], workers: int) -> None:
 
 
 def main() -> None:
-    options = parse_args()
+    options = make_parser().parse_args()
     source = open_dataset(options.data_path, options.dataset, options.categories)
     if source.note:
         print(f"note: {source.note}", file=sys.stderr)

@@ -133,7 +133,7 @@ def add_level_flag(parser: argparse.ArgumentParser) -> None:
 
 def add_workers_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=at_least(1), default=DEFAULT_WORKERS, metavar="N", help="threads that read "
-                        f"files (default {DEFAULT_WORKERS})")  # fmt: skip
+                        "files (default: one per core, at most 8)")  # fmt: skip
 
 
 def pick_device(name: str) -> torch.device:
