@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.apps import Served, Visitor, brightness, serve
+from tests.apps import Served, Visitor, brightness, pipe, serve
 from tests.commands import ROOT
 from tests.trees import write_image
 from utils.app.desk import MOST_WAITING
@@ -103,12 +103,11 @@ def test_what_is_no_regular_file_in_the_folder_is_a_row_with_its_error(tmp_path)
     folder, outside = tmp_path / "photos", tmp_path / "outside.png"
     for path in (folder / "a.png", outside):
         write_image(path, np.full((4, 4, 3), 9, np.uint8))
-    os.mkfifo(folder / "pipe.png")
     (folder / "zero.png").symlink_to("/dev/zero")
     (folder / "link.png").symlink_to(outside)
     (folder / "loop.png").symlink_to("loop.png")
-    with serve(brightness(), folder) as served:
-        status, answer = Visitor(served.url).call("score_folder", ".", "score", 10, 1)
+    with serve(brightness(), folder) as served, pipe(folder / "pipe.png"):
+        status, answer = Visitor(served.url, seconds=20).call("score_folder", ".", "score", 10, 1)
         [table] = [part for part in json.loads(answer)["data"] if isinstance(part, dict) and "headers" in part]
     rows = {row[0]: row[3:] for row in table["data"]}
     assert status == 200 and set(rows) == {"a.png", "pipe.png"}
