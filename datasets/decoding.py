@@ -32,6 +32,7 @@ WHITE_IS_ZERO, SIGNED = 0, 2
 UPPER = 1 if sys.byteorder == "little" else 0  # byte of 16 bits
 MOST_CHUNKS = 1000  # of a PNG before its pixels
 BLOCK = 2**20  # values that are converted at once
+MOST_SCANS = 100  # of a JPEG, each of which goes over all its pixels; programs write about ten
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -59,6 +60,8 @@ def open_image(path: Path, most_pixels: int) -> Iterator[ImageFile]:
             unknown = f"it is no image that can be read ({', '.join(FORMATS)}), or it is damaged"
             raise ValueError(why_unread(path) or unknown) from None
         with image:
+            if image.format in ("JPEG", "MPO") and _count_scans(file) > MOST_SCANS:
+                raise ValueError(f"it has more than {MOST_SCANS} scans, and may take hours to be read")
             yield ImageFile(image, file, most_pixels)
 
 
@@ -181,6 +184,17 @@ def _deep_colours(file: BinaryIO, image: Image.Image) -> np.ndarray:
         if np.array_equal(values.view(np.uint8)[..., UPPER::2], np.asarray(_to_rgb(image))):
             return values
     raise ValueError("its colours of 16 bits cannot be read; convert it to 8 bits, or to a PNG")
+
+
+def _count_scans(file: BinaryIO) -> int:
+    """Marks of the beginning of a scan in a JPEG; the file stays where it is."""
+    place, found, last = file.tell(), 0, b""
+    file.seek(0)
+    while block := file.read(BLOCK):
+        found += (last + block).count(b"\xff\xda")
+        last = block[-1:]
+    file.seek(place)
+    return found
 
 
 def _bits(image: Image.Image, file: BinaryIO | None) -> tuple[int, int]:

@@ -192,6 +192,21 @@ def test_an_image_is_turned_although_its_other_tags_are_damaged(tmp_path):
     assert load_image(tmp_path / "a.jpg").shape == (12, 8, 3)
 
 
+@pytest.mark.parametrize("block", [1, 2, 2**20])  # with marks across their borders
+def test_a_jpeg_of_very_many_scans_is_refused(tmp_path, monkeypatch, block):
+    """Each goes over all pixels: 0.6 MB of them take minutes, 50 MB hours."""
+    monkeypatch.setattr(decoding, "BLOCK", block)
+    path, file = tmp_path / "a.jpg", io.BytesIO()
+    Image.fromarray(np.full((64, 64), 7, np.uint8)).save(file, "JPEG", progressive=True)
+    start, last = file.getvalue()[:-2].rsplit(b"\xff\xda", 1)  # without the mark of the end
+    more = 100 - start.count(b"\xff\xda")
+    path.write_bytes(start + (b"\xff\xda" + last) * more + b"\xff\xd9")
+    assert (load_image(path) == 7).all()
+    path.write_bytes(start + (b"\xff\xda" + last) * (more + 1) + b"\xff\xd9")
+    with pytest.raises(DataError, match="a.jpg: it has more than 100 scans"):
+        load_image(path)
+
+
 def test_names_in_errors_can_be_printed(tmp_path):
     path = tmp_path / "a\n\x1b[2Jb.png"
     path.write_text("no image")
