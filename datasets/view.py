@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,9 +96,12 @@ class View:
         levels = {name: scale for name, scale in asdict(self.levels).items() if scale} if self.levels else None
         return hashlib.sha256(json.dumps([changed, levels], sort_keys=True).encode()).hexdigest()
 
-    def load(self, path: Path, most_pixels: int = MAX_PIXELS) -> np.ndarray:
-        """Read an image file of the category: uint8 (H, W, 3). Raises DataError if it cannot be read."""
-        return load_image(path, most_pixels=most_pixels, levels=self.levels)
+    def load(
+        self, path: Path, most_pixels: int = MAX_PIXELS, tell: Callable[[str], None] | None = None
+    ) -> np.ndarray:
+        """Read an image file of the category: uint8 (H, W, 3). tell: as `load_image` does. Raises DataError if it
+        cannot be read."""
+        return load_image(path, most_pixels=most_pixels, levels=self.levels, tell=tell)
 
     def show(self, image: np.ndarray, size: int) -> np.ndarray:
         """An image uint8 (H, W, 3) as the model sees it: uint8 (size, size, 3)."""

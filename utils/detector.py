@@ -38,10 +38,12 @@ Compute = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 (N, H, 
 
 @dataclass(frozen=True)
 class Shown:
-    """What the model is shown of an image, uint8 (H, W, 3), and the image's own height and width."""
+    """What the model is shown of an image, uint8 (H, W, 3), the image's own height and width, and why the values of its
+    file may mean something else, if they may."""
 
     pixels: np.ndarray
     size: tuple[int, int]
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,13 @@ class Detector:
 
     def show(self, image: AnyImage) -> Shown:
         """What the model is to be shown of an image. Raises DataError if it cannot be used."""
-        from_file = isinstance(image, str | PathLike)
-        pixels = self.view.load(Path(image), self.most_pixels) if from_file else as_rgb(image, self.view.levels)
+        doubts: list[str] = []
+        if isinstance(image, str | PathLike):
+            pixels = self.view.load(Path(image), self.most_pixels, doubts.append)
+        else:
+            pixels = as_rgb(image, self.view.levels)
         shown = pixels if self.image_size is None else self.view.show(pixels, self.image_size)
-        return Shown(shown, pixels.shape[:2])
+        return Shown(shown, pixels.shape[:2], *doubts)
 
     def detect(self, shown: Sequence[Shown]) -> list[Detection | PredictionError]:
         """The detections of a batch; in the place of one that cannot be, why."""

@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.base import DataError
+from datasets.levels import FAR_BELOW_WHITE
 from datasets.names import csv_line, printable
 from datasets.problems import MOST_SHOWN, count
 from utils.detector import Detection, Detector, Shown
@@ -35,11 +36,13 @@ Writer = AbstractContextManager[Write]
 
 @dataclass(frozen=True)
 class Record:
-    """A file and what was found in it, or why it could not be read; with both, why it has no heat map."""
+    """A file and what was found in it, or why it could not be read; with both, why it has no heat map. doubt: why its
+    values may mean something else than the training images'."""
 
     path: Path
     found: Detection | None
     error: str | None = None
+    doubt: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """Plain values by COLUMNS; None for what is not known."""
@@ -67,7 +70,8 @@ class Record:
 
 @dataclass
 class Summary:
-    """How many images were scored, called anomalous, and could not be read or have no map written; the first errors."""
+    """How many images were scored, called anomalous, and could not be read or have no map written; the first errors;
+    how many are in doubt, and the first."""
 
     scored: int = 0
     anomalous: int | None = None  # without a threshold nothing is
@@ -75,6 +79,8 @@ class Summary:
     without_map: int = 0
     seconds: float = 0.0
     first_errors: list[str] = field(default_factory=list)
+    doubtful: int = 0
+    first_doubt: str = ""
 
     def add(self, record: Record) -> None:
         if record.error is not None and len(self.first_errors) < MOST_SHOWN:
@@ -84,6 +90,9 @@ class Summary:
             return
         self.without_map += record.error is not None
         self.scored += 1
+        if record.doubt:
+            self.doubtful += 1
+            self.first_doubt = self.first_doubt or printable(f"{FAR_BELOW_WHITE}: {record.path} ({record.doubt})")
         if record.found.is_anomalous is not None:
             self.anomalous = (self.anomalous or 0) + record.found.is_anomalous
 
@@ -91,6 +100,10 @@ class Summary:
     def errors(self) -> list[str]:
         more = self.failed + self.without_map - len(self.first_errors)
         return [*self.first_errors, *([f"... and {more} more"] if more else [])]
+
+    def warning(self) -> str:
+        """About images in doubt; "" if there are none."""
+        return self.first_doubt and f"warning, {count(self.doubtful, 'time')}: {self.first_doubt}"
 
     def text(self) -> str:
         parts = [f"{count(self.scored, 'image')} scored"]
@@ -129,15 +142,17 @@ def predict_batches(detector: Detector, paths: Sequence[Path], workers: int) -> 
     for batch in read_batches(detector, paths, workers):
         shown = [content for _, content in batch if isinstance(content, Shown)]
         found = iter(detector.detect(shown) if shown else ())
-        results = [(path, next(found) if isinstance(content, Shown) else content) for path, content in batch]
         yield [
-            Record(path, result) if isinstance(result, Detection) else Record(path, None, _why(path, result))
-            for path, result in results
+            _record(path, next(found), content.doubt) if isinstance(content, Shown) else _record(path, content)
+            for path, content in batch
         ]
 
 
-def _why(path: Path, error: DataError | PredictionError) -> str:
-    return str(error) if isinstance(error, DataError) else f"no score for {printable(path)}: {error}"
+def _record(path: Path, result: Detection | DataError | PredictionError, doubt: str = "") -> Record:
+    if isinstance(result, Detection):
+        return Record(path, result, doubt=doubt)
+    why = result if isinstance(result, DataError) else f"no score for {printable(path)}: {result}"
+    return Record(path, None, str(why))
 
 
 def predict_files(
