@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.decoding import ImageFile, is_deep_file, open_image, to_rgb8
-from datasets.levels import Levels, Range
+from datasets.levels import FAR_BELOW_WHITE, Levels, Range
 from datasets.marks import NO_PHOTOGRAPHS, mark_of
 from datasets.masks import anomalous_pixels
 from datasets.names import PrintableError, printable
@@ -25,7 +25,10 @@ IMAGE_SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif",
 )  # fmt: skip
 MAX_PIXELS = 89_478_485  # of an image: from here on Pillow warns of decompression bombs; decoded, it takes 1.3 GB
+SEVERAL_IMAGES = "file of several images, of which the first is used"
 LARGEST_PASS = 2**24  # pixels between the passes of a resize, or twice those of the image where these are more
+
+Tell = Callable[[str, str], None]  # what may be wrong, and the details of this image
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # what it warns of is an error here
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged metadata, without a file's name
@@ -57,20 +60,22 @@ class Sample:
 
 def load_image(
     path: Path, size: int | None = None, most_pixels: int = MAX_PIXELS, levels: Levels | None = None,
-    tell: Callable[[str], None] | None = None,
+    tell: Tell | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Read an image as RGB.
 
     Grey, palette, RGBA (alpha dropped), 16-bit, 32-bit and float images are converted, EXIF orientation is applied;
     with `size` the image is resized (bicubic) to a square. levels: which values are black and white where the file does
-    not say, as the training images decided; without, this image alone decides, as far as it can. tell: called with why
-    the values may mean something else than those levels say, if they may.
+    not say, as the training images decided; without, this image alone decides, as far as it can. tell: called for
+    what may be wrong with an image that is used.
 
     Returns uint8 (H, W, 3). Memory: at most 24 bytes a pixel of the file, whatever its shape. Raises DataError naming
     the file if it cannot be read, has more than `most_pixels`, values that do not fit the levels, or is a map or mask
     that a program of ours wrote.
     """
     with decoded(path, most_pixels) as image:
+        if image.has_more and tell:
+            tell(SEVERAL_IMAGES, "")
         pixels = _convert(image, levels, tell)
     return pixels if size is None else np.asarray(resize(Image.fromarray(pixels), size))
 
@@ -191,15 +196,13 @@ def _reading(path: Path) -> Iterator[None]:
         raise DataError(f"cannot read image {printable(path)}: {describe(error)}") from error
 
 
-def _convert(
-    image: ImageFile, levels: Levels | None, tell: Callable[[str], None] | None = None
-) -> np.ndarray:
+def _convert(image: ImageFile, levels: Levels | None, tell: Tell | None = None) -> np.ndarray:
     pixels = image.pixels()
     if not image.is_deep:
         return pixels
     values = image.range_of(pixels)
     if levels and tell and (doubt := levels.doubt(values)):
-        tell(doubt)
+        tell(FAR_BELOW_WHITE, doubt)
     scale = (levels or Levels.of([values])).scale_of(values)
     return to_rgb8(pixels, scale, image.white_is_zero)
 

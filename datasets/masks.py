@@ -24,6 +24,7 @@ LOSSY_FORMATS = ("JPEG", "WEBP")
 FEW_LEVELS = 16  # that a drawing has
 HALF = 127  # of 255
 NOISE = 1 / 8  # of the highest level, from either end: how far most lossy data go astray
+FLAT = 0.9  # of the pixels of numbered regions; of those of lossy data hardly any
 GREY = 1 / 4  # of the highest level, which noise does not reach
 
 
@@ -76,7 +77,9 @@ def _noise_threshold(levels: np.ndarray) -> float:
 
 
 def _is_flat(levels: np.ndarray, part: np.ndarray) -> bool:
-    """Whether most pixels of a part, of those with a neighbour on the right and one below, have the levels of both."""
-    here, right, below = levels[:-1, :-1], levels[:-1, 1:], levels[1:, :-1]
-    part = part[:-1, :-1]
-    return 2 * np.count_nonzero(part & (here == right) & (here == below)) > np.count_nonzero(part)
+    """Whether nearly all pixels of a part are in squares of 2 x 2 equal ones."""
+    corner = levels[:-1, :-1]
+    square = (corner == levels[1:, :-1]) & (corner == levels[:-1, 1:]) & (corner == levels[1:, 1:])
+    squares = np.pad(square, 1)
+    flat = squares[1:, 1:] | squares[:-1, 1:] | squares[1:, :-1] | squares[:-1, :-1]
+    return np.count_nonzero(flat & part) > FLAT * np.count_nonzero(part)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from datasets import DataSource
-from datasets.base import DataError, Sample
+from datasets.base import SEVERAL_IMAGES, DataError, Sample
 from datasets.levels import FAR_BELOW_WHITE, Levels, Range
 from datasets.pairing import SPLITS
 from datasets.problems import Problem, count, error, warning
@@ -144,7 +144,7 @@ def _check_sample(sample: Sample, known: Known) -> Iterator[Problem]:
     if image.unreadable:
         yield error("image cannot be read", path, skips=path, details=image.unreadable)
     if image.has_more:
-        yield warning("file of several images, of which the first is used", path)
+        yield warning(SEVERAL_IMAGES, path)
     if sample.blank_mask and (why := known.masks[sample.blank_mask].unreadable):
         yield warning("mask of a good image cannot be read", sample.blank_mask, details=why)
     if sample.blank_mask and known.masks[sample.blank_mask].anomalous:
@@ -167,7 +167,7 @@ def _check_mask(sample: Sample, known: Known) -> Iterator[Problem]:
         details = f"EXIF orientations {mask.orientation} and {image.orientation}"
         yield warning("mask and image are turned differently: are they alike?", sample.mask_path, path, details=details)
     if mask.has_more:
-        yield warning("file of several images, of which the first is used", sample.mask_path)
+        yield warning(SEVERAL_IMAGES, sample.mask_path)
     if mask.grey_regions:
         details = f"{count(mask.grey_regions, 'region')} of at most half of the highest level"
         yield warning("mask has grey parts that do not count as anomalous", sample.mask_path, details=details)

@@ -159,10 +159,11 @@ def _load_onnx(onnxruntime: ModuleType, path: Path, threads: int | None) -> tupl
 
 
 def _load_openvino(openvino: ModuleType, path: Path, threads: int | None) -> tuple[Facts, Compute]:
-    core = openvino.Core()
+    core, weights = openvino.Core(), path.with_suffix(".bin")
+    if not weights.is_file():  # a pipe would be waited for
+        raise ValueError(f"there is no file {weights}")
     model = core.read_model(path)
     facts = _find_facts({KEY: model.get_rt_info(KEY).value} if model.has_rt_info(KEY) else {})
-    weights = path.with_suffix(".bin")
     if model.has_rt_info(WEIGHTS_KEY) and model.get_rt_info(WEIGHTS_KEY).value != sha256_of(weights):
         raise ValueError(f"{weights} is not the one that was written with it")
     inputs = [(one.any_name, one.element_type.get_type_name(), one.partial_shape.rank) for one in model.inputs]

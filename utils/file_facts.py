@@ -96,7 +96,8 @@ class FactStore:
             merged = now[role] | entries
             content[role] = {path: [size, changed, *facts] for path, (size, changed, facts) in merged.items()}
         content["checksum"] = _checksum(content)
-        if os.path.lexists(self.path) and not may_be_replaced(self.path, begins_as(CHECKS)):
+        ours = self.path.is_file() and may_be_replaced(self.path, begins_as(CHECKS))
+        if os.path.lexists(self.path) and not ours:
             text = f"{self.path} is no file that this program wrote: what is known of files is not kept (--cache_dir)"
             print(printable(text), file=sys.stderr)
             return
