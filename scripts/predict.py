@@ -85,6 +85,7 @@ def main(args: argparse.Namespace) -> None:
     if left_out:
         print(f"left out: {count(left_out, 'picture')} that this program wrote (maps, masks)", file=sys.stderr)
     print(summary.text(), file=sys.stderr)
+    summary.notes.print()
     if found.note():
         print(found.note(), file=sys.stderr)
     if detector.image_threshold is None:

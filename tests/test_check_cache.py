@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from datasets import decoding
-from datasets.base import load_mask, read_values
+from datasets.base import decoded
 from tests.broken import NOISE, check, cut, make_broken
 from tests.commands import run_check, run_process
 from tests.trees import make_folder, make_mvtec, write_image
@@ -34,13 +34,12 @@ class Opened:
 @pytest.fixture
 def opened(monkeypatch):
     calls = Opened()
-    for name, load in (("read_values", read_values), ("load_mask", load_mask)):
 
-        def counted(path, load=load):
-            calls.files[path.name] += 1
-            return load(path)
+    def counted(path, **options):
+        calls.files[path.name] += 1
+        return decoded(path, **options)
 
-        monkeypatch.setattr(file_facts, name, counted)
+    monkeypatch.setattr(file_facts, "decoded", counted)
     return calls
 
 

@@ -33,15 +33,18 @@ if TYPE_CHECKING:  # model files are run where there is no torch
     import torch
 
 AnyImage = str | PathLike | Image.Image | np.ndarray
+Remarks = Sequence[tuple[str, str]]  # kinds, and details of an image
 Compute = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 (N, H, W, 3) -> maps (N, S, S), scores (N,)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What the model is shown of an image, uint8 (H, W, 3), and the image's own height and width."""
+    """What the model is shown of an image, uint8 (H, W, 3), the image's own height and width, and what may be wrong
+    with its file."""
 
     pixels: np.ndarray
     size: tuple[int, int]
+    remarks: Remarks = ()
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,13 @@ class Detector:
 
     def show(self, image: AnyImage) -> Shown:
         """What the model is to be shown of an image. Raises DataError if it cannot be used."""
-        from_file = isinstance(image, str | PathLike)
-        pixels = self.view.load(Path(image), self.most_pixels) if from_file else as_rgb(image, self.view.levels)
+        remarks = []
+        if isinstance(image, str | PathLike):
+            pixels = self.view.load(Path(image), self.most_pixels, lambda *remark: remarks.append(remark))
+        else:
+            pixels = as_rgb(image, self.view.levels)
         shown = pixels if self.image_size is None else self.view.show(pixels, self.image_size)
-        return Shown(shown, pixels.shape[:2])
+        return Shown(shown, pixels.shape[:2], remarks)
 
     def detect(self, shown: Sequence[Shown]) -> list[Detection | PredictionError]:
         """The detections of a batch; in the place of one that cannot be, why."""

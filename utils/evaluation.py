@@ -101,6 +101,8 @@ def find_lost_regions(samples: Sequence[Sample], size: int, workers: int) -> dic
 def warn_of_lost_regions(lost: Mapping[str, Mapping[str, int]], size: int) -> None:
     """Say on stderr which categories have anomalous regions that the metrics at image_size do not see."""
     for category, images in lost.items():
+        if not images:
+            continue
         regions = f"{count(sum(images.values()), 'anomalous region')} in {count(len(images), 'image')}"
         print(
             f"warning: {printable(category)}: {regions} (e.g. {printable(next(iter(images)))}) have no pixel left at "
