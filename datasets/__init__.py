@@ -129,7 +129,8 @@ def _decide(root: Path) -> tuple[str, str]:
     if by_list is None:
         raise DataError(f"{root} fits two layouts: {reason}; give --dataset visa or --dataset {other}")
     if by_list:
-        return "visa", f"{reason}, and is used for that; --dataset {other} goes by the folders"
+        used = f"{reason}, and is used for that; --dataset {other} goes by the folders"
+        return "visa", "; ".join(filter(None, [used, _doubt(root, "visa")]))
     used = f"the folders of the layout {other!r} are used, not VisA's list ({reason}); --dataset visa uses that"
     return other, "; ".join(filter(None, [used, _doubt(root, other)]))
 
@@ -139,7 +140,7 @@ def _fitting(root: Path) -> list[str]:
 
 
 def _doubt(root: Path, name: str) -> str:
-    if name in ("mvtec", "mvtec3d"):
+    if name in ("visa", "mvtec", "mvtec3d"):
         return DATASETS[name].explain_doubt(root)
     if name == "folder" and mvtec.is_named_so(root):
         return "not taken for MVTec AD, whose folders and defects are others; --dataset mvtec does"

@@ -22,10 +22,18 @@ UNCLEAR_NAMES = GOOD_NAMES | frozenset((
     "goods", "oks", "normals", "passes", "gut", "gute", "clean", "perfect", "reference", "references", "ref", "golden",
     "gold", "negative", "negatives", "neg", "positive", "positives", "pos", "healthy", "intact", "fine", "correct",
     "valid", "accept", "accepted", "acceptable", "approved", "mtfree", "nominal", "regular", "standard", "typical",
-    "conform", "conforming", "conformant", "sound", "true", "none", "nothing", "bon", "bonne", "bueno", "buena", "bien",
-    "buono", "buona", "bom", "goed", "normale", "normaal", "norma", "良品", "正常", "合格", "合格品", "ok品", "양품",
-    "정상", "unknown", "unlabeled", "unlabelled", "unsorted", "mixed", "misc", "various",
+    "conform", "conforming", "conformant", "sound", "true", "none", "nothing", "passing", "pristine", "unblemished",
+    "truenegative", "truenegatives", "tn", "baseline", "control", "controls", "inspec", "withinspec", "intolerance",
+    "withintolerance", "compliant", "unknown", "unlabeled", "unlabelled", "unsorted", "mixed", "misc", "various",
+    "gutteil", "gutteile", "guten", "inordnung", "einwandfrei", "iniet", "bon", "bons", "bonne", "bonnes", "bonetat",
+    "sain", "sains", "saine", "saines", "conforme", "conformes", "bueno", "buenos", "buena", "buenas", "bien", "sano",
+    "sanos", "sana", "sanas", "aprobado", "aprobados", "correcto", "correctos", "buono", "buoni", "buona", "buone",
+    "conformi", "bom", "boa", "boas", "aprovado", "aprovados", "goed", "goede", "bra", "godkänd", "godkända",
+    "godkendt", "felfri", "fejlfri", "feilfri", "hyvä", "hyvät", "dobry", "dobre", "dobrý", "dobré", "iyi", "sağlam",
+    "normale", "normales", "normaal", "norma", "норма", "нормальный", "нормальные", "хорошо", "хороший", "хорошие",
+    "годный", "годные", "исправный", "исправные", "良", "好", "好品", "良品", "正常", "正常品", "合格", "合格品", "ok品", "양품", "정상", "합격",
 ))  # fmt: skip
+FREE = ("free", "frei", "vrij", "なし", "無し")  # end names such as scratch_free
 CERTAIN_WORDS = frozenset(("good", "ok", "okay", "normal", "goods"))  # ask wherever one of these is among others
 IMAGE_WORDS = frozenset((
     "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "sample", "samples", "data", "all",
@@ -33,12 +41,19 @@ IMAGE_WORDS = frozenset((
 ))  # fmt: skip
 FILLERS = IMAGE_WORDS | frozenset((
     "part", "parts", "piece", "pieces", "item", "items", "product", "products", "object", "objects", "set", "class",
-    "label", "type", "train", "training", "lot", "batch", "new", "old", "only", "very", "is", "the",
+    "label", "type", "train", "training", "lot", "batch", "new", "old", "only", "very", "is", "the", "teil", "teile",
+    "bild", "bilder", "qc", "qa", "copy",
 ))  # fmt: skip
 NEGATIONS = frozenset((
-    "no", "not", "non", "never", "un", "without", "nicht", "kein", "keine", "ohne", "sans", "zero",
+    "no", "not", "non", "never", "un", "without", "nicht", "kein", "keine", "keinen", "ohne", "sans", "aucun", "aucune",
+    "sin", "ningún", "ningun", "senza", "nessun", "sem", "nenhum", "zonder", "geen", "utan", "uden", "uten", "ingen",
+    "bez", "без", "нет", "zero",
 ))  # fmt: skip
-DEFECT_WORDS = re.compile("(defect|anomal|fault|flaw|damage|error)")
+DEFECT_WORDS = re.compile(
+    "(defec|defek|difett|defeit|défaut|defaut|anomal|anomá|fault|flaw|damage|error|fehler|mangel|mängel|schaden"
+    "|beschädigung|fout|fallo|fel|fejl|feil|wad|дефект|брак)"
+)
+NEGATED_CHARACTERS = re.compile("^(无|無|没有|沒有).*(缺陷|瑕疵|欠陥|異常|异常|不良)")
 NEGATED = re.compile("(ab|a|sub|un|no|non|not|nicht)(good|ok|okay|normal)")
 WORDS = re.compile(r"[^\W\d_]+|\d+")
 ZERO = re.compile("(class|label)?0+")
@@ -51,7 +66,9 @@ def kind_of(name: str) -> str:
         return GOOD
     words = [word.casefold() for word in WORDS.findall(_split_camel_case(unicodedata.normalize("NFKC", name)))]
     told = [word for word in words if word not in FILLERS and not word.isdigit()]
-    if whole in UNCLEAR_NAMES or "".join(told) in UNCLEAR_NAMES or ZERO.fullmatch(whole) or whole.endswith("free"):
+    if whole in UNCLEAR_NAMES or "".join(told) in UNCLEAR_NAMES or ZERO.fullmatch(whole) or whole.endswith(FREE):
+        return UNCLEAR
+    if NEGATED_CHARACTERS.match(whole):
         return UNCLEAR
     if not told and not IMAGE_WORDS.isdisjoint(words):
         return UNCLEAR  # "images"

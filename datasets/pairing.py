@@ -181,7 +181,8 @@ def _defect_samples(
     images = list_images(image_folder)
     if hint is None and not mask_folder.is_dir():
         message = "defect without a folder of masks: its category gets an image AUROC only"
-        problems = [warning(message, image_folder, details=count(len(images), "image"))] if images else []
+        details = f"{count(len(images), 'image')}; if they are good, call it good"
+        problems = [warning(message, image_folder, details=details)] if images else []
         return [Sample(path, label=1, defect=defect) for path in images], problems
     pairs, unpaired = pair_masks(images, mask_folder, hint or "")
     return [Sample(path, label=1, defect=defect, mask_path=mask) for path, mask in pairs.items()], unpaired

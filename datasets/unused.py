@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
 from datasets.base import DataError, Sample
-from datasets.folders import Contents, list_folders, look_into, walk
+from datasets.folders import Contents, look_into, walk
 from datasets.formats import NO_IMAGES, holds_image, why_unread
 from datasets.names import printable
 from datasets.problems import Problem, count, error, warning
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 NESTED = "images in a folder within a folder of images are never used"
+BROKEN = "link that leads nowhere: images that it should lead to are not used"
 LINKED = "linked folder at a place that the layout does not have is not followed, its images are never used"
 ELSEWHERE = "images outside train/good, test/<defect> and ground_truth/<defect> are never used"
 OUTSIDE = "images in a folder that is no category are never used"
@@ -44,6 +46,7 @@ def find_unused(
         if folder in used:
             problems += _warn_of_others(folder, contents.others)
         else:
+            problems += _warn_of_broken(contents)
             above = next((place for place in folder.parents if place in used), None)
             problems += _warn_of_images(folder, contents, NESTED if above else message, above)
         strays = [path for path in contents.folders if path.is_symlink() and not enter(path)]
@@ -54,8 +57,9 @@ def find_unused(
 
 def find_outside(root: Path, categories: Collection[str], layout: str) -> list[Problem]:
     """Warnings for images in a data set's root, and in its folders that are no categories."""
-    problems = _warn_of_images(root, look_into(root), OUTSIDE, details=f"looked for {layout}")
-    for folder in list_folders(root):
+    contents = look_into(root)
+    problems = _warn_of_broken(contents) + _warn_of_images(root, contents, OUTSIDE, details=f"looked for {layout}")
+    for folder in contents.folders:
         if folder.name in categories:
             continue
         seen = islice(walk(folder, lambda path: not path.is_symlink()), MOST_FOLDERS)
@@ -94,6 +98,12 @@ def raise_empty(message: str, problems: Sequence[Problem]) -> None:
     shown = [str(problem) for problem in problems[:EXAMPLES]]
     more = [f"and {len(problems) - EXAMPLES} more"] if len(problems) > EXAMPLES else []
     raise DataError("; ".join([message, *shown, *more]))
+
+
+def _warn_of_broken(contents: Contents) -> list[Problem]:
+    """Warnings for links that may have led to folders, e.g. on a disk that is not there now."""
+    broken = [path for path in contents.others if path.is_symlink() and not path.suffix and not path.exists()]
+    return [warning(BROKEN, path, details=f"it leads to {printable(os.readlink(path))}") for path in broken]
 
 
 def _images_of(contents: Contents) -> list[Path]:

@@ -16,7 +16,7 @@ import csv
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
 from datasets.base import DataError, Sample
@@ -83,6 +83,19 @@ def compare_with(root: Path, other: str) -> tuple[bool | None, str]:
     if any(Path(entry.image).parts[1:2] == ("train",) for entry in entries):
         return True, f"{shown} lists the images in them"
     return None, f"{shown} lists images that are there, and beside it are folders of the layout {other!r}"
+
+
+def explain_doubt(root: Path) -> str:
+    """Why meta.json may not be the list that is meant where the csv file is there too; "" if both list the same."""
+    if not (root / META).is_file() or not (root / CSV).is_file():
+        return ""
+    try:
+        by_meta, by_csv = read_meta(root / META), read_csv(root / CSV)
+    except DataError as reason:
+        return f"{META} is used, and {CSV} beside it is not: {reason}"
+    if {_without_blank(entry) for entry in by_meta} == {_without_blank(entry) for entry in by_csv}:
+        return ""
+    return f"{META} is used, though {CSV} lists other images, splits, labels or masks; move away the one that is wrong"
 
 
 def find_categories(root: Path) -> list[str]:
@@ -209,6 +222,11 @@ def _missing_files(root: Path, entry: Entry) -> list[Problem]:
         details = f"none in {_list_path(root)}"
         problems.append(error("image has no mask", image, skips=image, details=details))
     return problems
+
+
+def _without_blank(entry: Entry) -> Entry:
+    """Without the mask of a normal image, which lists may leave out."""
+    return entry if entry.label else replace(entry, mask="")
 
 
 def _sample(root: Path, entry: Entry) -> Sample:

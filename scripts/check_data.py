@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils.missing  # noqa: F401
 from datasets import DATASETS, open_dataset
 from datasets.names import printable
-from datasets.problems import ERROR, WARNING, count
+from datasets.problems import ERROR, WARNING, count, warning
 from utils.cli import add_file_flags, add_level_flag, run_command, user_path
 from utils.data_check import check_source, describe_depths, levels_given
 
@@ -48,7 +48,8 @@ def main() -> None:
     source = open_dataset(options.data_root, options.dataset, options.categories)
     levels = levels_given(options.white_level, source.categories)
     checked = check_source(source, workers=options.workers, cache_dir=options.cache_dir, levels=levels)
-    problems, counts = checked.problems, []
+    doubts = [warning("the layout is not certain", source.root, details=source.note)] if source.note else []
+    problems, counts = [*doubts, *checked.problems], []
     print(*describe_depths(checked.samples, checked.images), sep="\n")
     for severity in (ERROR, WARNING):
         found = [problem for problem in problems if problem.severity == severity]
@@ -56,8 +57,6 @@ def main() -> None:
         for problem in found:
             print(f"{severity}: {problem}")
     print(printable(f"{source.root} ({source.name}: {', '.join(source.categories)}): {' and '.join(counts)}"))
-    if source.note:
-        print(f"note: {source.note}", file=sys.stderr)
     if source.missing:
         print(printable(f"not on disk, not checked: {', '.join(source.missing)}"))
     if any(problem.severity == ERROR for problem in problems):

@@ -93,6 +93,20 @@ def test_a_seed_is_compared_where_there_is_no_first_stage(trained, tmp_path):
         load(run)
 
 
+@pytest.mark.parametrize(("name", "value"), [("epochs_stage2", 40), ("lr", 0.5), ("batch_size", 3)])
+def test_settings_of_another_training_are_refused(trained, tmp_path, name, value):
+    """A last stage of another number of epochs has the same seed, and stands upon the same files."""
+    run = shutil.copytree(trained.rd4ad, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {name: value}))
+    named = f"{stage_path(run, 'tile', 2)} was trained with {name} {config[name]}, the run has {value}"
+    with pytest.raises(CheckpointError, match=re.escape(named)):
+        load(run)
+    moved = {"data_root": "/moved", "workers": 9, "a later setting": 1}
+    (run / "config.json").write_text(json.dumps(config | moved))
+    load(run)
+
+
 @pytest.mark.parametrize("how", ["changed", "deleted"])
 def test_another_view_is_refused(seeds, how):
     run, _ = seeds

@@ -198,6 +198,11 @@ def test_the_digests_are_those_of_the_images_that_training_saw(own, plain, train
     for digests in (["b", "a"], ["c", "a"]):
         keep_training_images(plain / "run", "tile", digests)
     assert read_training_images(plain / "run", "tile") == {"a", "b", "c"}
+    path.write_text(path.read_text().replace('"tile"', '"wood"'))
+    with pytest.raises(RunError, match=r"training_images\.json cannot be read .*it is of the category 'wood'"):
+        read_training_images(plain / "run", "tile")
+    path.write_text(path.read_text().replace(' "category": "wood",\n', ""))  # as earlier versions wrote it
+    assert read_training_images(plain / "run", "tile") == {"a", "b", "c"}
 
 
 def test_copies_among_the_images_count_once(plain):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -31,6 +32,12 @@ def exports(tmp_path_factory) -> Path:
         source = ExportSource.of(make_run(folder / name, recipe=recipe), "bottle")
         export(source, "openvino", folder / f"{name}.xml")
     return folder
+
+
+@pytest.fixture(scope="module")
+def onnx_file(exports) -> Path:
+    export(ExportSource.of(exports.parent / "rd4ad", "bottle"), "onnx", exports.with_suffix(".onnx"))
+    return exports.with_suffix(".onnx")
 
 
 def our_onnx(path, facts, anomaly_map, score, kind="UINT8", inputs=("images",), shape=("N", "H", "W", 3)):
@@ -121,7 +128,7 @@ def test_an_export_over_another_leaves_no_mixture(exports, tmp_path, monkeypatch
     for suffix in (".xml", ".bin"):
         shutil.copy(exports / f"old{suffix}", path.with_suffix(suffix))
     if earlier:
-        path.write_text(re.sub(r"<aand_weights [^>]*/>", "", path.read_text()))
+        path.write_text(re.sub(r"<aand_(weights|seal) [^>]*/>", "", path.read_text()))
     ExportedModel(path)
     write_half(exports / "new.xml", path, monkeypatch, stopped_at)
     with pytest.raises(ExportedModelError, match=re.escape(str(path))):
@@ -141,3 +148,30 @@ def test_weights_of_another_export_are_refused(exports, tmp_path):
     named = f"{path.with_suffix('.bin')} is not the one that was written with it"
     with pytest.raises(ExportedModelError, match=re.escape(named)):
         ExportedModel(path)
+
+
+# Damage
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_a_changed_number_of_a_model_file_is_damage(exports, onnx_file, tmp_path, suffix):
+    """Both packages run what is left of a file as long as it can be parsed."""
+    path = tmp_path / f"m{suffix}"
+    shutil.copy(exports.with_suffix(".bin"), tmp_path / "m.bin")
+    content = exports.with_suffix(suffix).read_bytes()
+    path.write_bytes(content)
+    ExportedModel(path)
+    if suffix == ".onnx":
+        place = len(content) // 2  # among the weights
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    else:
+        path.write_bytes(content.replace(b"&quot;bottle&quot;", b"&quot;battle&quot;"))
+    with pytest.raises(ExportedModelError, match=re.escape(f"{path} cannot be used") + ".*it is damaged, or was chang"):
+        ExportedModel(path)
+
+
+def test_a_seal_is_the_checksum_of_the_file_without_it(onnx_file):
+    content = onnx_file.read_bytes()
+    (found,) = set(re.findall(rb"sha256 [0-9a-f]{64}", content))
+    unsealed = content.replace(found, b"sha256 " + b"0" * 64)
+    assert found.decode() == f"sha256 {hashlib.sha256(unsealed).hexdigest()}"

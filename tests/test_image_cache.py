@@ -120,8 +120,22 @@ def test_the_checksum_by_hand(tmp_path):
     store(tmp_path).open({0: [image_files(write_noise(tmp_path, 2))]})
     (path,) = cache_files(tmp_path)
     content = path.read_bytes()
-    assert content[-14:] == b"crc32 %08x" % zlib.crc32(content[:-14])
+    assert content[-14:] == b"crc32 %08x" % zlib.crc32(path.name.encode() + content[:-14])
     assert np.load(path).shape == (2, SIZE, SIZE, 3)  # still a file of NumPy's
+
+
+def test_cache_files_that_were_exchanged_are_made_anew(tmp_path, capsys):
+    """Of the same shape, both whole: only the names tell that they are of other images."""
+    paths = write_noise(tmp_path, 4)
+    groups = {"a": [image_files(paths[:2])], "b": [image_files(paths[2:])]}
+    store(tmp_path).open(groups)
+    one, other = cache_files(tmp_path)
+    contents = one.read_bytes(), other.read_bytes()
+    one.write_bytes(contents[1])
+    other.write_bytes(contents[0])
+    stacks = store(tmp_path).open(groups)
+    assert torch.equal(torch.cat([stacks("a")[0], stacks("b")[0]]), expected(paths))
+    assert capsys.readouterr().err.count("is damaged (its checksum is another)") == 2
 
 
 def test_a_cache_that_is_deleted_while_it_is_used_is_made_anew(tmp_path):

@@ -16,6 +16,7 @@ from utils.data_check import check_source
 
 NESTED = "warning: images in a folder within a folder of images are never used"
 LINKED = "warning: linked folder at a place that the layout does not have is not followed, its images are never used"
+BROKEN = "link that leads nowhere: images that it should lead to are not used"
 ELSEWHERE = "warning: images outside train/good, test/<defect> and ground_truth/<defect> are never used"
 OUTSIDE = "warning: images in a folder that is no category are never used"
 ASK = "error: is this good or a defect? Rename it to good, or to what the defect is"
@@ -79,6 +80,16 @@ def test_linked_folders(tmp_path):
     unmasked = "warning: defect without a folder of masks: its category gets an image AUROC only: widget/test/dent"
     assert check(root) == [f"{LINKED}: widget/train/good/linked", unmasked, f"{LINKED}: widget/test/dent/loop"]
     assert [s.name for s in open_dataset(root).samples("widget", "test") if s.defect == "dent"] == ["dent/0"]
+
+
+def test_links_to_folders_that_are_not_there(tmp_path):
+    """As of a disk that is not mounted: a defect, more training images, or a whole category would be missing."""
+    root = make_folder(tmp_path / "data")
+    names = ["phones", "widget/test/dent", "widget/train/OK"]
+    for name in names:
+        (root / name).symlink_to(tmp_path / "unmounted")
+    assert sorted(check(root)) == [f"warning: {BROKEN}: {name}" for name in names]
+    assert details(root)[0] == f"it leads to {tmp_path}/unmounted"
 
 
 def test_folders_that_may_not_be_looked_into(tmp_path, closed):

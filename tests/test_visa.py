@@ -95,6 +95,21 @@ def test_visa_takes_meta_json_before_the_csv(tmp_path):
     assert [row[0] for row in table(tmp_path, "train")] == ["candle/Data/Images/Normal/0001.JPG"]
 
 
+def test_visa_lists_that_differ_are_said(tmp_path):
+    make_visa(tmp_path, train=3, good=1, anomalies=1)
+    assert run_visa_meta("--data_root", tmp_path).returncode == 0
+    assert open_dataset(tmp_path).note == ""  # the same list twice
+    csv_path, text = tmp_path / "split_csv/1cls.csv", (tmp_path / "split_csv/1cls.csv").read_text()
+    csv_path.write_text(text.replace("candle,train,normal", "candle,test,normal", 1))
+    assert open_dataset(tmp_path).note == (
+        "meta.json is used, though split_csv/1cls.csv lists other images, splits, labels or masks; move away the one "
+        "that is wrong"
+    )
+    csv_path.write_text(text.replace("normal", "fine", 1))
+    assert "meta.json is used, and split_csv/1cls.csv beside it is not: " in open_dataset(tmp_path).note
+    assert open_dataset(tmp_path, "visa").note == ""  # was decided
+
+
 def test_visa_masks_of_normal_images_are_not_read(tmp_path):
     make_visa(tmp_path, train=0)
     row = ("candle", "train", "normal", "candle/Data/Images/Normal/0000.JPG", "candle/not_there.png")

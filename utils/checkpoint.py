@@ -5,7 +5,8 @@
     checkpoints/<category>/stage2.pt     the student: bottleneck and decoder; of some recipes the calibration
 
 Each file is {"settings": {..., "category"}, "seconds": training time, <part>: state dict, ...}; those of a stage also
-hold "made_with": the seed, and what the files are that they were trained upon, by which other ones are told.
+hold "made_with": the settings of the training, and what the files are that they were trained upon, by which other ones
+are told.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ from models.tensor_files import describe_misfit, fingerprint, read_file
 from utils.misc import atomic_write
 from utils.predictions import probe_image
 from utils.recipes import recipe_of
-from utils.runs import CheckpointError, read_view, stage_path, teacher_path, view_path
+from utils.run_rules import describe
+from utils.runs import FREE_SETTINGS, CheckpointError, read_view, stage_path, teacher_path, view_path
 
 MODEL_SETTINGS = ("method", "backbone", "image_size")  # what a checkpoint must share with the model it is loaded into
+# What no training goes by, or what is said elsewhere; paths too, which are others on another machine:
+NOT_TRAINED_BY = (*FREE_SETTINGS, *MODEL_SETTINGS, "data_root", "aux_path", "weights", "checkpoints", "skipped")
 PROBE_SIZE = 256  # pixels at most: numbers that make NaN do so at any size
 
-MadeWith = Mapping[str, Any]  # "seed" -> its number, names of files -> what is in them
+MadeWith = Mapping[str, Any]  # "seed" and other settings -> their values, names of files -> what is in them
 
 
 def build_model(pretrained: PretrainedTeacher, method: str, calibrated: bool = False) -> AAND:
@@ -69,7 +73,7 @@ def load_checkpoint(
 ) -> float:  # fmt: skip
     """Load `parts` strictly from a file of `save_checkpoint`; returns the seconds its training took.
 
-    beside: the seed and the files that it is used with. Raises CheckpointError for a file that is missing or
+    beside: the settings and the files that it is used with. Raises CheckpointError for a file that is missing or
     unreadable, was made with other settings, other files or for another category, or does not fit: in names, shapes or
     kinds of numbers, or with numbers that are not finite.
     """
@@ -115,7 +119,12 @@ def keep_teacher(run: Path, pretrained: PretrainedTeacher, settings: Mapping[str
         load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
     else:
         save_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings, seconds=0.0)
-    return {"seed": settings.get("seed"), teacher_path(run).name: state_of({"trunk": pretrained.trunk})}
+    return {**training_settings(settings), teacher_path(run).name: state_of({"trunk": pretrained.trunk})}
+
+
+def training_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with others of which the same data give another model."""
+    return {name: value for name, value in settings.items() if name not in NOT_TRAINED_BY}
 
 
 def load_model(run: Path, category: str, settings: Mapping[str, Any]) -> tuple[AAND, float]:
@@ -129,7 +138,7 @@ def load_model(run: Path, category: str, settings: Mapping[str, Any]) -> tuple[A
     load_checkpoint(
         own_teacher if own_teacher.is_file() else teacher_path(run), {"trunk": pretrained.trunk}, settings
     )
-    beside = {"seed": settings.get("seed"), teacher_path(run).name: state_of({"trunk": pretrained.trunk})}
+    beside = {**training_settings(settings), teacher_path(run).name: state_of({"trunk": pretrained.trunk})}
     shown = view_path(run, category)
     beside[shown.name] = read_view(run, category).word if shown.is_file() else ""
     model = build_model(pretrained, settings["method"], recipe_of(settings["method"], settings["recipe"]).calibrated)
@@ -163,8 +172,8 @@ def _refuse_others(path: Path, made_with: Any, beside: MadeWith) -> None:
         before = made_with.get(name)
         if before is None or now is None or (type(before) is type(now) and before == now):
             continue
-        if name == "seed":
-            raise CheckpointError(f"{path} was trained with seed {str(before)[:80]}, the run has {now}")
+        if "." not in name:  # a setting
+            raise CheckpointError(f"{path} was trained with {name} {describe(before)}, the run has {describe(now)}")
         other = path.parent.parent / name if name == teacher_path(Path()).name else path.with_name(name)
         raise CheckpointError(f"{path} was trained with another {name} than {other}: they are of different models; "
                               "restore the one that was exchanged, or train again with train.py")  # fmt: skip

@@ -33,6 +33,7 @@ from utils.misc import atomic_write, sha256_of
 from utils.packages import require
 from utils.quantization import quantize
 from utils.runs import read_config, read_view
+from utils.sealing import SEAL_KEY, UNSEALED, sealed
 from utils.thresholds import read_thresholds
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "pt2": ".pt2"}
@@ -120,9 +121,9 @@ def _write_onnx(source: ExportSource, path: Path, facts: Facts, images: Sequence
     proto = program.model_proto
     if facts.precision == "int8":
         proto = quantize(proto, images)
-    onnx.helper.set_model_props(proto, {KEY: facts.to_text()})
+    onnx.helper.set_model_props(proto, {KEY: facts.to_text(), SEAL_KEY: UNSEALED})
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        file.write(proto.SerializeToString())
+        file.write(sealed(proto.SerializeToString()))
 
 
 def _write_openvino(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray]) -> None:
@@ -138,7 +139,9 @@ def _write_openvino(source: ExportSource, path: Path, facts: Facts, images: Sequ
         made, half = Path(folder) / "model.xml", facts.precision == "fp16"
         openvino.save_model(model, made, compress_to_fp16=half)
         model.set_rt_info(sha256_of(made.with_suffix(".bin")), WEIGHTS_KEY)
+        model.set_rt_info(UNSEALED, SEAL_KEY)
         openvino.save_model(model, made, compress_to_fp16=half)  # again: now it can say what its weights are
+        made.write_bytes(sealed(made.read_bytes()))
         write_pair(made, path)
 
 

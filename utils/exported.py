@@ -24,6 +24,7 @@ from utils.cli import UsageError
 from utils.misc import sha256_of
 from utils.packages import require
 from utils.predictions import check_shapes, probe_image, require_finite
+from utils.sealing import SEAL_KEY, seal_is_broken
 from utils.thresholds import Thresholds
 
 VERSION = 1  # of what a file holds
@@ -152,7 +153,7 @@ def _load_onnx(onnxruntime: ModuleType, path: Path, threads: int | None) -> tupl
     options.log_severity_level = 3  # errors
     options.intra_op_num_threads = threads or 0
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    facts = _find_facts(session.get_modelmeta().custom_metadata_map)
+    facts = _find_facts(path, session.get_modelmeta().custom_metadata_map)
     inputs = [(one.name, one.type, len(one.shape)) for one in session.get_inputs()]
     _check_interface(inputs, "tensor(uint8)", [one.name for one in session.get_outputs()])
     return facts, lambda images: session.run(OUTPUTS, {INPUT: images})
@@ -163,7 +164,7 @@ def _load_openvino(openvino: ModuleType, path: Path, threads: int | None) -> tup
     if not weights.is_file():  # a pipe would be waited for
         raise ValueError(f"there is no file {weights}")
     model = core.read_model(path)
-    facts = _find_facts({KEY: model.get_rt_info(KEY).value} if model.has_rt_info(KEY) else {})
+    facts = _find_facts(path, {key: model.get_rt_info(key).value for key in (KEY, SEAL_KEY) if model.has_rt_info(key)})
     if model.has_rt_info(WEIGHTS_KEY) and model.get_rt_info(WEIGHTS_KEY).value != sha256_of(weights):
         raise ValueError(f"{weights} is not the one that was written with it")
     inputs = [(one.any_name, one.element_type.get_type_name(), one.partial_shape.rank) for one in model.inputs]
@@ -194,7 +195,9 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _find_facts(metadata: Mapping[str, str]) -> Facts:
+def _find_facts(path: Path, metadata: Mapping[str, str]) -> Facts:
     if KEY not in metadata:
         raise ValueError("it was not made by scripts/export.py")
+    if SEAL_KEY in metadata and seal_is_broken(path, metadata[SEAL_KEY]):
+        raise ValueError("it is damaged, or was changed: its checksum is another")
     return Facts.from_text(metadata[KEY])

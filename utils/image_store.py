@@ -33,7 +33,7 @@ from utils import mapped_files
 from utils.execution import LARGEST_SHARE, available_memory
 from utils.misc import atomic_write, in_parallel
 
-DECODER = 4  # of cache files: another number when the code makes other pixels of the same file
+DECODER = 5  # of cache files: another number when the code makes other pixels of the same file, or other files
 
 
 class FileStack:
@@ -143,8 +143,8 @@ class ImageStore:
             for temporary, shape in made:
                 mapped_files.create(temporary, shape)
             self._read(list(missing.values()), [partial(mapped_files.write, *one) for one in made])
-            for temporary, shape in made:
-                mapped_files.seal(temporary, shape)
+            for path, (temporary, shape) in zip(missing, made, strict=True):
+                mapped_files.seal(temporary, shape, path.name)
         self.whole |= {path: _state(path) for path in missing}
 
     def _is_whole(self, path: Path, part: Files) -> bool:

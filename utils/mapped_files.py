@@ -1,10 +1,11 @@
 """Arrays uint8 in files that are mapped into memory, as NumPy's .npy files with a checksum behind the numbers.
 
-    create(path, shape); write(path, shape, place=3, content=image); seal(path, shape)
+    create(path, shape); write(path, shape, place=3, content=image); seal(path, shape, "images.npy")
     damage(path, shape)                                     # "" if it is whole, otherwise what is wrong
     images = map_file(path, shape)                          # a tensor; what is written to it stays in this process
 
-A file that was not sealed, because its writer was killed or a disk lost what it had promised to keep, is damaged.
+A file that was not sealed, because its writer was killed or a disk lost what it had promised to keep, is damaged; so is
+one under another name than it was sealed for.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from utils.misc import reserve
 
-MARK = b"crc32 "  # before the checksum of all that precedes it, eight hexadecimal digits
+MARK = b"crc32 "  # before the checksum of the file's name and all that precedes it, eight hexadecimal digits
 CHUNK = 1 << 24  # bytes read at once
 
 
@@ -40,9 +41,9 @@ def write(path: Path, shape: Sequence[int], place: int, content: np.ndarray) -> 
         file.write(content.tobytes())
 
 
-def seal(path: Path, shape: Sequence[int]) -> None:
-    """Add the checksum: the file is whole."""
-    mark = _mark(path, _length(shape))
+def seal(path: Path, shape: Sequence[int], name: str) -> None:
+    """Add the checksum: the file is whole, and is going to be called `name`."""
+    mark = _mark(path, _length(shape), name)
     with path.open("ab") as file:
         file.write(mark)
 
@@ -56,7 +57,7 @@ def damage(path: Path, shape: Sequence[int]) -> str:
         with path.open("rb") as file:
             file.seek(length)
             mark = file.read()
-        if mark != _mark(path, length):
+        if mark != _mark(path, length, path.name):
             return "its checksum is another"
         array = np.load(path, mmap_mode="r")
         wrong = array.shape != tuple(shape) or array.dtype != np.uint8 or array.offset != header
@@ -84,9 +85,9 @@ def _length(shape: Sequence[int]) -> int:
     return _length_of_header(shape) + math.prod(shape)
 
 
-def _mark(path: Path, length: int) -> bytes:
-    """The mark that belongs behind the first bytes of a file."""
-    checksum, left = 0, length
+def _mark(path: Path, length: int, name: str) -> bytes:
+    """The mark that belongs behind the first bytes of a file of this name."""
+    checksum, left = zlib.crc32(name.encode()), length
     with path.open("rb") as file:
         while left and (chunk := file.read(min(CHUNK, left))):
             checksum, left = zlib.crc32(chunk, checksum), left - len(chunk)

@@ -14,6 +14,7 @@ from pathlib import Path
 from datasets.plain_json import read_json
 from utils.file_facts import MADE_BY, FactStore
 from utils.misc import in_parallel, write_text
+from utils.run_rules import describe
 from utils.runs import RunError, training_images_path
 
 
@@ -28,7 +29,7 @@ def digests_of(paths: Sequence[Path], workers: int, cache_dir: Path) -> dict[Pat
 def keep_training_images(run: Path, category: str, digests: Iterable[str]) -> None:
     """Add to the images of a category's training; a run that goes on keeps those of before."""
     known = read_training_images(run, category) or set()
-    content = {"made_by": MADE_BY, "digests": sorted(known | set(digests))}
+    content = {"made_by": MADE_BY, "category": category, "digests": sorted(known | set(digests))}
     if known != set(content["digests"]):
         write_text(training_images_path(run, category), json.dumps(content, indent=1) + "\n")
 
@@ -36,7 +37,7 @@ def keep_training_images(run: Path, category: str, digests: Iterable[str]) -> No
 def read_training_images(run: Path, category: str) -> set[str] | None:
     """The digests of a category's training images; None where they are not known, or of what decodes otherwise.
 
-    Raises RunError for a file that cannot be read.
+    Raises RunError for a file that cannot be read, or is of another category; earlier ones do not say of which.
     """
     path = training_images_path(run, category)
     if not path.exists():
@@ -46,6 +47,8 @@ def read_training_images(run: Path, category: str) -> set[str] | None:
         digests = content["digests"]
         if not isinstance(digests, list) or not all(isinstance(digest, str) for digest in digests):
             raise ValueError("its digests are no list of texts")
+        if content.get("category", category) != category:
+            raise ValueError(f"it is of the category {describe(content['category'])}")
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RunError(f"{path} cannot be read ({error!r}); restore it, or delete it") from error
     return set(digests) if content.get("made_by") == MADE_BY else None
