@@ -26,7 +26,8 @@ FILE = b'name="files"; filename="a.png"'
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
+def served(tmp_path_factory) -> Iterator[Served]:
+    tmp_path_factory.getbasetemp()  # is made now: while the app is open, temporary folders are made in its own
     with serve(brightness(), None, megabytes=1) as found:
         yield found
 

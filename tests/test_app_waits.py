@@ -157,6 +157,7 @@ def test_what_nobody_listens_to_is_not_kept_for_ever(image, monkeypatch):
 
 ENDLESS = """
 import os, runpy, sys, threading, time
+import utils.app.guard
 import utils.detector
 from dataclasses import replace
 from tests.apps import brightness
@@ -172,13 +173,19 @@ def load_detector(*arguments):
         time.sleep(3600)
     return replace(brightness(), compute=compute)
 
+async def block(*arguments):
+    print("blocking", flush=True)
+    time.sleep(3600)  # and not asyncio.sleep: nobody is answered any more
+
 utils.detector.load_detector, when = load_detector, sys.argv[1]
+if when == "blocking":
+    utils.app.guard.checked_body = block
 sys.argv = ["app.py", "run", "--port", "0"]
 runpy.run_path("scripts/app.py", run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("when", ["loading", "serving", "computing"])
+@pytest.mark.parametrize("when", ["loading", "serving", "computing", "blocking"])
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_app_whatever_it_does(image, tmp_path, when, number, expected):
     private = tmp_path / "private"
@@ -191,7 +198,7 @@ def test_a_signal_ends_the_app_whatever_it_does(image, tmp_path, when, number, e
             visitor = Visitor(line.split()[0])
             path = visitor.upload("a.png", image)
             assert any(file.name == "a.png" for file in private.rglob("*"))
-        if when == "computing":
+        if when in ("computing", "blocking"):
             threading.Thread(target=ask_in_vain, args=(visitor, path), daemon=True).start()
             line = process.stdout.readline()
         assert line.startswith((when, "http"))

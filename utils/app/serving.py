@@ -47,7 +47,7 @@ OUTWARD = {  # audit events by what they are of: a socket's address, or a host's
     "socket.connect": "address", "socket.sendto": "address", "socket.sendmsg": "address",
     "socket.getaddrinfo": "name", "socket.gethostbyname": "name",
 }  # fmt: skip
-GRACE_SECONDS, END_SECONDS = 0.5, 1  # after a signal: until open connections are cut off, and the process is ended
+GRACE_SECONDS, END_SECONDS = 0.4, 0.8  # after a signal: until open connections are cut off, and the process is ended
 
 
 @dataclass(frozen=True)
