@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.base import MAX_PIXELS, DataError
+from datasets.base import MAX_PIXELS, DataError, Tell
 from datasets.names import printable
 from datasets.view import View
 
@@ -35,8 +35,8 @@ class PlainFiles(View):
     def of_view(cls, view: View) -> PlainFiles:
         return cls(**vars(view))
 
-    def load(self, path: Path, most_pixels: int = MAX_PIXELS) -> np.ndarray:
+    def load(self, path: Path, most_pixels: int = MAX_PIXELS, tell: Tell | None = None) -> np.ndarray:
         """As that of View. Raises DataError for what is no plain file (any more)."""
         if not is_plain(path):
             raise DataError(f"{printable(path)} is no file that can be read")
-        return super().load(path, most_pixels)
+        return super().load(path, most_pixels, tell)
