@@ -4,14 +4,15 @@
     python scripts/check_data.py --data_root data/mvtec --categories bottle cable
 
 Errors (train.py and test.py refuse them, or with --skip_bad go on without the images; train.py only warns of those in
-test files alone, unless it needs these): files that cannot be read or are
-not there, masks of another size than their image or without an image, images without their mask, anomalous test images
-that are training images too, good images whose mask is not blank, folders whose names may mean good or a defect,
-folders and categories that cannot be used, values that do not fit those of the training images. Warnings: masks without
-an anomalous pixel or of most of the image, images that are there twice, may be masks, or have another depth than the
-training images, images and other files that are never used, JPEG images beside others, defects without masks where the
-layout allows them. Before these, a line for each category and split says how deep its images are, and which values they
-have; on stderr, what is not certain about the layout, and the flag that decides.
+test files alone, unless it needs these): files that cannot be read or are not there, masks of another size than their
+image or without an image, images without their mask, anomalous test images that are training images too, good images
+whose mask is not blank, folders whose names may mean good or a defect, folders and categories that cannot be used,
+values that do not fit those of the training images. Warnings: masks without an anomalous pixel, of most of the image,
+with grey parts that do not count or perhaps turned otherwise than their image, files of several images, images that are
+there twice, may be masks, or have another depth than the training images, images and other files that are never used,
+JPEG images beside others, defects without masks where the layout allows them. Before these, a line for each category
+and split says how deep its images are, and which values they have; on stderr, what is not certain about the layout, and
+the flag that decides.
 
 Exit status: 0 without errors, 1 with errors, 2 for a wrong call. A file that has not changed is opened once only.
 """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -103,7 +105,32 @@ def test_an_answer_is_checked_after_each_run(tmp_path):
         model.run(photographs(1))
 
 
+@pytest.mark.parametrize(("height", "width"), [(70_000, 3), (3, 70_000)])
+def test_an_image_that_would_become_far_larger_in_the_file_is_refused(tmp_path, height, width):
+    """256 columns of 70,000 rows are more than 2**24 values; what is as long and less narrow has as many anyway."""
+    facts = Facts("bottle", "aand", "resnet18", "published", 256, WHOLE, "fp32", opset=18)
+    answer = np.zeros((1, 1, 256, 256), np.float32)
+    path = our_onnx(tmp_path / "m.onnx", facts, answer, SCORE)
+    model = ExportedModel(path)
+    with pytest.raises(ExportedModelError, match=f"as long and narrow as {width} x {height} pixels"):
+        model.run(np.zeros((1, height, width, 3), np.uint8))
+    model.run(np.zeros((1, 70_000, 130, 3), np.uint8))
+    model.run(np.zeros((1, 60_000, 1, 3), np.uint8))
+    write_image(tmp_path / "long.png", np.zeros((height, width), np.uint8))
+    write_image(tmp_path / "photo.png", photographs(1)[0])
+    result = run_predict(tmp_path, "m.onnx", "long.png", "photo.png", "--output", "found.jsonl")
+    errors = [json.loads(line)["error"] for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    assert result.status == 1 and "as long and narrow as" in errors[0] and errors[1] is None
+
+
 # OpenVINO's two files
+
+
+def test_a_pipe_in_the_place_of_weights_is_not_waited_for(exports, tmp_path):
+    shutil.copy(exports, tmp_path / "m.xml")
+    os.mkfifo(tmp_path / "m.bin")
+    with pytest.raises(ExportedModelError, match=r"there is no file .*m\.bin"):
+        ExportedModel(tmp_path / "m.xml")
 
 
 def write_half(made, path, monkeypatch, stopped_at):
