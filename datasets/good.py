@@ -31,7 +31,8 @@ UNCLEAR_NAMES = GOOD_NAMES | frozenset((
     "conformi", "bom", "boa", "boas", "aprovado", "aprovados", "goed", "goede", "bra", "godkänd", "godkända",
     "godkendt", "felfri", "fejlfri", "feilfri", "hyvä", "hyvät", "dobry", "dobre", "dobrý", "dobré", "iyi", "sağlam",
     "normale", "normales", "normaal", "norma", "норма", "нормальный", "нормальные", "хорошо", "хороший", "хорошие",
-    "годный", "годные", "исправный", "исправные", "良", "好", "好品", "良品", "正常", "正常品", "合格", "合格品", "ok品", "양품", "정상", "합격",
+    "годный", "годные", "исправный", "исправные", "良", "好", "好品", "良品", "正常", "正常品", "合格", "合格品",
+    "ok品", "양품", "정상", "합격",
 ))  # fmt: skip
 FREE = ("free", "frei", "vrij", "なし", "無し")  # end names such as scratch_free
 CERTAIN_WORDS = frozenset(("good", "ok", "okay", "normal", "goods"))  # ask wherever one of these is among others
