@@ -16,7 +16,7 @@ import argparse
 import sys
 
 import utils.missing  # noqa: F401
-from utils.cli import add_inference_flags, image_size, pick_device, run_model_command, user_path
+from utils.cli import CommandParser, add_inference_flags, image_size, pick_device, run_model_command, user_path
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument

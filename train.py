@@ -30,6 +30,7 @@ from utils.cli import (
     MAX_SEED,
     PRECISIONS,
     SELECTIONS,
+    CommandParser,
     add_level_flag,
     add_reading_flags,
     at_least,
@@ -46,7 +47,7 @@ from utils.recipes import RECIPES
 
 def parse_args() -> argparse.Namespace:
     parser = make_parser()
-    resumed = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    resumed = CommandParser(add_help=False, allow_abbrev=False)
     resumed.add_argument("--resume", type=user_path)
     given, others = resumed.parse_known_args()
     if given.resume is None:
@@ -63,7 +64,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument

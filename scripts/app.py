@@ -21,6 +21,7 @@ from datasets.base import MAX_PIXELS
 from utils.app.hosts import host_name
 from utils.cli import (
     MAX_SEED,
+    CommandParser,
     UsageError,
     add_computing_flags,
     add_workers_flag,
@@ -34,7 +35,7 @@ from utils.cli import (
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument

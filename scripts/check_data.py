@@ -29,12 +29,12 @@ import utils.missing  # noqa: F401
 from datasets import DATASETS, open_dataset
 from datasets.names import printable
 from datasets.problems import ERROR, WARNING, count, warning
-from utils.cli import add_file_flags, add_level_flag, run_command, user_path
+from utils.cli import CommandParser, add_file_flags, add_level_flag, run_command, user_path
 from utils.data_check import check_source, describe_depths, levels_given
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data_root", type=user_path, required=True, metavar="DIR", help="folder that holds the categories")
     add("--dataset", choices=["auto", *DATASETS], default="auto", help="layout of the data (auto: decided by looking)")

@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils.missing  # noqa: F401
-from utils.cli import UsageError, run_command, user_path
+from utils.cli import CommandParser, UsageError, run_command, user_path
 from utils.comparison import compare, read_runs
 from utils.comparison_report import format_text, writer_for
 from utils.metrics import METRICS
@@ -27,7 +27,7 @@ from utils.runs import RunError
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument

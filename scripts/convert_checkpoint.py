@@ -22,13 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils.missing  # noqa: F401
 from datasets import DATASETS, detect_layout
 from datasets.names import misfit_of, printable
-from utils.cli import UsageError, image_size, run_model_command, user_path
+from utils.cli import CommandParser, UsageError, image_size, run_model_command, user_path
 from utils.own_files import refuse_foreign
 from utils.runs import check_settings, read_config, stage_path
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="direction", required=True)

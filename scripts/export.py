@@ -18,14 +18,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils.missing  # noqa: F401
 from datasets.names import printable
-from utils.cli import MAX_SEED, UsageError, at_least, run_model_command, user_path
+from utils.cli import MAX_SEED, CommandParser, UsageError, at_least, run_model_command, user_path
 from utils.exported import PRECISIONS
 
 FORMATS = ("onnx", "openvino", "torchscript", "pt2")
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument

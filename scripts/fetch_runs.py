@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils.missing  # noqa: F401
 from datasets.names import printable
-from utils.cli import run_command, user_path
+from utils.cli import CommandParser, run_command, user_path
 from utils.remote_runs import completed_keys
 from utils.runs import RunError
 from utils.store import Store, StoreError
@@ -27,7 +27,7 @@ from utils.sweep.results import gather
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument

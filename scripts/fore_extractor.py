@@ -31,7 +31,7 @@ from datasets.foreground import Rule, fg_mask_path, foreground_mask, rule_for
 from datasets.levels import Levels
 from datasets.marks import FOREGROUND, mark_of, png_bytes
 from datasets.names import printable
-from utils.cli import add_level_flag, at_least, run_command, user_path
+from utils.cli import CommandParser, add_level_flag, at_least, run_command, user_path
 from utils.misc import atomic_write, in_parallel
 from utils.own_files import holds, refuse_foreign
 
@@ -39,7 +39,7 @@ Job = tuple[Path, Path, Rule, Levels]  # of an image, and of its mask
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = CommandParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data_path", type=user_path, required=True, help="the data set: the folder of its categories")
     parser.add_argument("--aux_path", help="ignored; accepted so that train.py's paths can be given as they are")
     parser.add_argument("--dataset", choices=["auto", *DATASETS], default="auto", help="layout; auto looks (default)")

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datasets.marks import DEMO, mark_of, png_bytes
 from datasets.names import printable
-from utils.cli import at_least, run_command, user_path
+from utils.cli import CommandParser, at_least, run_command, user_path
 from utils.misc import atomic_write
 from utils.own_files import holds, refuse_foreign
 
@@ -144,7 +144,7 @@ def make_category(
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = CommandParser(description=__doc__.split("\n", 1)[0])
     add = parser.add_argument
     add("--output", type=user_path, required=True, metavar="DIR", help="the data set's folder; made if it is not there")
     add("--size", type=at_least(32), default=256, metavar="N", help="of the images, in pixels (default 256)")

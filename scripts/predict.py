@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils.missing  # noqa: F401
 from utils.cli import (
     MAX_SEED,
+    CommandParser,
     add_computing_flags,
     add_workers_flag,
     at_least,
@@ -35,7 +36,7 @@ from utils.cli import (
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument

@@ -17,11 +17,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils.missing  # noqa: F401
 from datasets.names import printable
-from utils.cli import add_inference_flags, at_least, pick_device, run_model_command, user_path
+from utils.cli import CommandParser, add_inference_flags, at_least, pick_device, run_model_command, user_path
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument

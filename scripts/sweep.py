@@ -27,7 +27,7 @@ import utils.missing  # noqa: F401
 from datasets.names import printable
 from models import METHODS
 from train import make_parser as train_parser
-from utils.cli import MAX_SEED, UsageError, at_least, number, positive, run_command, user_path
+from utils.cli import MAX_SEED, CommandParser, UsageError, at_least, number, positive, run_command, user_path
 from utils.remote_runs import Superseded, completed, completed_keys
 from utils.runs import RunError
 from utils.store import Store, StoreError
@@ -39,7 +39,7 @@ from utils.sweep.work import TaskFailed, TaskLost, Workplace, work
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
         epilog="all other flags are those of train.py, and the same for every task",
     )  # fmt: skip

@@ -18,13 +18,13 @@ import utils.missing  # noqa: F401
 from datasets import visa
 from datasets.names import printable
 from datasets.plain_json import read_json
-from utils.cli import run_command, user_path
+from utils.cli import CommandParser, run_command, user_path
 from utils.misc import write_text
 from utils.own_files import refuse_foreign
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = CommandParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_root", type=user_path, required=True, help="the folder that holds split_csv/")
     return parser
 

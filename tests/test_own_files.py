@@ -32,7 +32,16 @@ from tests.commands import (
 from tests.trees import good_image, make_mvtec, make_visa, write_image
 from utils.cli import UsageError
 from utils.map_names import map_paths
-from utils.own_files import is_export
+from utils.own_files import (
+    COMPARISON,
+    PREDICTIONS,
+    RESULTS_CSV,
+    RESULTS_JSON,
+    SCORES_CSV,
+    begins_as,
+    is_export,
+    may_be_replaced,
+)
 from utils.resuming import lock_run
 from utils.runs import RunError
 
@@ -210,6 +219,18 @@ def test_scoring_goes_on_without_a_map(own, run, tmp_path):
 
 
 # test.py, report.py, compare.py, export.py
+
+
+@pytest.mark.parametrize(("pattern", "content"), [
+    (PREDICTIONS[".csv"], b"path,score,p_value,mine\n"), (PREDICTIONS[".jsonl"], b'{"path": "photo.jpg", "label": 1}\n'),
+    (COMPARISON[".json"], b'{"seeds": [1, 2, 3]}'), (COMPARISON[".json"], b'{"seeds": {"a": 1}, "lots": {}}'),
+    (COMPARISON[".csv"], b"category,metric,run,mine\n"), (RESULTS_CSV, b"category,price\n"),
+    (RESULTS_JSON, b'{"categories": [{"id": 1, "name": "bolt"}], "images": []}'), (SCORES_CSV, b"path,category,mine\n"),
+])  # fmt: skip
+def test_lists_of_others_that_begin_nearly_so_are_not_ours(tmp_path, pattern, content):
+    """A list of image files, seeds, a price list, the annotations of COCO."""
+    (tmp_path / "f").write_bytes(content)
+    assert not may_be_replaced(tmp_path / "f", begins_as(pattern))
 
 
 @pytest.mark.parametrize("name", ["results.csv", "results.json", "results_native.csv", "maps/widget/good/000.png"])

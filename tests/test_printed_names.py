@@ -129,6 +129,14 @@ def test_no_cell_of_a_table_is_a_formula(said, tmp_path):
     assert sorted(paths) == ["'+1.png", "'-2.png", "'=0.png", "'@3.png"]
 
 
+def test_arguments_that_no_program_takes_are_not_raw(tmp_path):
+    """As a pattern of the shell gives file names to flags that take one value."""
+    name = "ph\nforged line\x1b[2Joto.png"
+    for run_program, flag in ((run_train, "--data_root"), (run_test, "--data_root"), (run_check, "--cache_dir")):
+        result = run_program(tmp_path, flag, "a", "--data_root", "a", name)
+        assert result.status == 2 and "unrecognized arguments: ph" in result.err and is_clean(result.err)
+
+
 def test_a_problem_is_one_line(tmp_path):
     problem = warning("mask\nhas", tmp_path / "a\nb", details="c\x1bd")
     assert str(problem) == rf"mask\nhas: {tmp_path}/a\nb (c\x1bd)"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from datasets.base import DataError
 from datasets.names import PrintableError, is_utf8, printable
@@ -29,6 +29,13 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 class UsageError(PrintableError, ValueError):
     """A flag's value that cannot be used; the message names the flag."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A program's flags: what is wrong with them is one line, whatever characters were given."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def at_least(lowest: int, highest: int = sys.maxsize) -> Callable[[str], int]:

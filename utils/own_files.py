@@ -21,12 +21,18 @@ from utils.cli import UsageError
 from utils.misc import is_device
 
 HEAD = 4096  # bytes of a file that are looked at
-RESULTS_JSON = rb'\{\s*"categories":'
-RESULTS_CSV = rb"category,"
-SCORES_CSV = rb"path,category,"
+RESULTS_JSON = rb'\{\s*"categories": \{'
+RESULTS_CSV = rb"category,image_auroc \[0\.\.1\],"
+SCORES_CSV = rb"path,category,defect,label,score,"
 REPORT = rb'(?s)<!doctype html>.*<meta name="generator" content="AAND'
-PREDICTIONS = {".csv": rb"path,score,p_value,", ".jsonl": rb'\{"path": '}
-COMPARISON = {".md": rb"\| Category \| Metric \|", ".csv": rb"category,metric,run,", ".json": rb'\{\s*"seeds":'}
+PREDICTIONS = {
+    ".csv": rb"path,score,p_value,anomalous,regions,error\n",
+    ".jsonl": rb'\{"path": "([^"\\]|\\.)*", "score": [^,]*, "p_value": ',
+}
+COMPARISON = {
+    ".md": rb"\| Category \| Metric \|", ".csv": rb"category,metric,run,seeds,mean \[0\.\.1\],",
+    ".json": rb'(?s)\{\s*"seeds": \{.*?\},\s*"categories": \{',
+}  # fmt: skip
 CHECKS = rb'\{"made_by": "checks '
 FACTS = rb'\{("|&quot;)version\1: \d+, \1category\1: '  # of an exported model, somewhere in its file
 
