@@ -1,6 +1,8 @@
 # make demo    data from scikit-image's photographs, foregrounds, training, test, heat maps, report (no download beyond
 #              packages). Called again, it goes on where it was stopped, or scores again; nothing is deleted.
 #              DEMO_EPOCHS=4: a shorter one, in a run folder of its own
+# make picture docs/demo.png anew, from the demo's heat maps (runs the demo first)
+# make docs    docs/commands.md anew, from the programs' flags
 # make test    the whole test suite
 # make lint    ruff
 # make fuzz    ten times as many damaged inputs as the tests have, other ones every time (some minutes)
@@ -13,7 +15,7 @@ DEMO_EPOCHS ?= 20
 DEMO_RUN = demo/run-$(DEMO_EPOCHS)-epochs
 VENV_PYTHON := .venv/bin/python
 
-.PHONY: demo test lint fuzz chaos bench clean
+.PHONY: demo picture docs test lint fuzz chaos bench clean
 
 demo: .venv/installed
 	$(VENV_PYTHON) scripts/make_demo_data.py --output demo/data
@@ -23,6 +25,12 @@ demo: .venv/installed
 	$(VENV_PYTHON) test.py --data_root demo/data --run $(DEMO_RUN) --save_maps
 	$(VENV_PYTHON) scripts/report.py $(DEMO_RUN)
 	@echo "heat maps: $(DEMO_RUN)/maps; everything at a glance: $(DEMO_RUN)/report.html"
+
+picture: demo
+	$(VENV_PYTHON) docs/make_picture.py $(DEMO_RUN) --output docs/demo.png
+
+docs: .venv/installed
+	$(VENV_PYTHON) docs/make_commands.py
 
 test: .venv/installed-dev
 	$(VENV_PYTHON) -m pytest

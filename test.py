@@ -20,6 +20,10 @@ from utils.cli import CommandParser, add_inference_flags, image_size, pick_devic
 
 
 def parse_args() -> argparse.Namespace:
+    return make_parser().parse_args()
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -29,25 +33,28 @@ def parse_args() -> argparse.Namespace:
         "checkpoints_Stage1/ and checkpoints_Stage2/ (default: newest of this data in runs/)")  # fmt: skip
     add("--categories", nargs="+", metavar="NAME", help="categories to score (default: all that were trained)")
     add("--image_size", type=image_size, metavar="N", help="pixels: of a run its own and no other, of the public "
-        "code's checkpoints those that they were trained at (default 256)")  # fmt: skip
+        "code's checkpoints those that they were trained at (default: the run's, or 256)")  # fmt: skip
     add("--save_maps", action="store_true", help="write heat maps over the images, ground truth outlined")
     add("--resolution", choices=["image_size", "native"], default="image_size", help="native: pixel metrics also at "
-        "each mask's own resolution, maps enlarged bilinearly (default: at the run's image size only)")  # fmt: skip
+        "each mask's own resolution, maps enlarged bilinearly (default image_size: at the run's alone)")  # fmt: skip
     add("--mvtec_maps", type=user_path, metavar="DIR", help="write the anomaly maps for MVTec's evaluation scripts: "
         "float TIFFs of the images' size, DIR/<object>/test/<defect>/<image>.tiff")  # fmt: skip
     add_inference_flags(parser)
-    return parser.parse_args()
+    return parser
 
 
 def main(args: argparse.Namespace) -> None:
+    from datasets import check_root
     from datasets.problems import first_of
     from utils.given_runs import run_to_score
     from utils.memory import keep_freed_memory
+
+    check_root(args.data_root)  # torch takes seconds to import, a wrong path is told at once
+    run, args.categories = run_to_score(args.run, args.data_root, args.categories, args.image_size)
     from utils.scoring import Scoring, open_test_data, score_run
 
     keep_freed_memory()
     device = pick_device(args.device)
-    run, args.categories = run_to_score(args.run, args.data_root, args.categories, args.image_size)
     source, samples, skipped = open_test_data(run, args.data_root, args)
     how = Scoring(
         device, args.batch_size, args.workers, args.cache, args.cache_dir, native=args.resolution == "native",

@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 
 import utils.missing  # noqa: F401
-from datasets import DATASETS
+from datasets import DATASETS, check_root
 from models import BACKBONES, METHODS
 from utils.cli import (
     MAX_IMAGE_SIZE,
@@ -126,6 +126,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
+    check_root(args.data_root)  # torch takes seconds to import, a wrong path is told at once
     from utils.launch import train
 
     train(args)

@@ -1,22 +1,29 @@
-"""A table of scored runs, and how well synthetic anomalies foretell what test sets say of them.
+"""Tables of scored runs, in Markdown, as README and docs/ have them.
 
-    python benchmarks/accuracy.py results/tire-robust-resnet18 results/tire-rd4ad-resnet18 ...
+    python benchmarks/accuracy.py results/main/*                          # --table runs
+    python benchmarks/accuracy.py results/main/* --table summary --links .
 
-Reads results.json and metrics.jsonl of each run and its seeds; no model, no data. A row a run: mean and standard
-deviation over the seeds of the result's metrics, in percent, and the swing: highest less lowest test image AUROC over
-the last fifth of the epochs, averaged over the seeds, of those that --eval_every logged; a dash for fewer than two.
+Read results.json and metrics.jsonl of each run and its seeds; no model, no data. Figures are percent, of the result's
+epoch; a dash: not known; in `summary` and `runs` the best of each category and teacher is bold. The tables:
 
-Where runs were made with --select synthetic and --eval_every, their result is that of the selected epoch, and a second
-table says for each category and metric how the figures on synthetic anomalies rank those on the test set: Spearman's
-rank correlation over the epochs of a run, averaged over runs and seeds, and over the last epochs of all runs.
+    summary    a row a category and teacher, a column a recipe: I-AUROC / P-AUROC / PRO, means over the seeds
+    runs       a row a run: mean and standard deviation over the seeds, and the swing: highest less lowest test image
+               AUROC over the last fifth of the epochs, averaged over the seeds, of those that --eval_every logged
+    protocol   beside the result, the epoch with the best image AUROC on the test set (with --eval_every): no result
+    seeds      a row a run, a column a seed: I-AUROC / P-AUROC / PRO
+    synthetic  for runs with --select synthetic --eval_every: Spearman's rank correlation between figures on synthetic
+               anomalies and on the test set, over a run's epochs (mean over runs and seeds) and over the last epochs
+               of all runs; and test points of the selected epoch less those of the last one
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -26,13 +33,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from scipy.stats import spearmanr
 
 from utils.cli import run_command, user_path
-from utils.comparison import Run, read_runs, result_folders
+from utils.comparison import Run, Values, read_runs, result_folders
 from utils.report import ABSENT, COLUMNS, HEADINGS, Statistic
 from utils.runs import RATED_BY, SYNTHETIC, RunError, read_metrics
 
 LAST_FIFTH = 0.8  # share of the epochs before it
+BASELINE = "rd4ad"
+TEACHERS = {"resnet18": "ResNet-18"}  # as tables write them; others by their own name
+DATASETS = {"mvtec": " (MVTec AD)", "mvtec3d": " (MVTec 3D-AD, RGB)", "visa": " (VisA)"}
+RECIPES = {BASELINE: "RD4AD, ours", "published": "AAND, ours", "robust": "AAND, `--recipe robust`"}
 
 Curve = dict[int, dict[str, Any]]  # what was logged of a category, by epoch of Stage II
+Table = list[list[str]]  # rows of cells, the headings first
 
 
 class ScoredRun(NamedTuple):
@@ -40,23 +52,32 @@ class ScoredRun(NamedTuple):
 
     run: Run
     curves: list[dict[str, Curve]]  # of each seed, by category
+    folder: Path
+    links: Path | None  # folder of the page that links to it
 
     @property
-    def label(self) -> str:
+    def recipe(self) -> str:
         settings = self.run.seeds[0]["settings"]
-        return settings["method"] if settings["method"] == "rd4ad" else settings.get("recipe", "published")
+        return BASELINE if settings["method"] == BASELINE else settings.get("recipe", "published")
 
     @property
-    def backbone(self) -> str:
-        return self.run.seeds[0]["settings"]["backbone"]
+    def teacher(self) -> str:
+        backbone = self.run.seeds[0]["settings"]["backbone"]
+        return TEACHERS.get(backbone, backbone)
 
-    def row(self, category: str) -> list[str]:
-        """What the table says of a category."""
-        figures = [self.run.figures(category, metric) for metric in COLUMNS]
-        cells = [ABSENT if values is None else Statistic.over(values).percent() for values in figures]
-        swings = [swing(curves.get(category, {})) for curves in self.curves]
-        shown = ABSENT if None in swings else f"{100 * fmean(swings):.2f}"
-        return [category, self.backbone, self.label, str(len(self.run.seeds)), *cells, shown]
+    def linked(self, text: str) -> str:
+        if self.links is None:
+            return text
+        return f"[{text}]({Path(os.path.relpath(self.folder, self.links)).as_posix()})"
+
+    def figures(self, category: str) -> list[Values]:
+        return [self.run.figures(category, metric) for metric in COLUMNS]
+
+    def chosen_on_test(self, category: str) -> list[Values]:
+        """The figures of the published protocol: those of the epoch with the best image AUROC on the test set."""
+        chosen = [s.get("published_protocol", {}).get(category, {}).get("metrics", {}) for s in self.run.seeds]
+        values = [[metrics.get(metric) for metrics in chosen] for metric in COLUMNS]
+        return [None if None in found else found for found in values]
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:
@@ -72,6 +93,78 @@ def swing(curve: Curve) -> float | None:
     start = LAST_FIFTH * max(curve, default=0)
     aurocs = [r["image_auroc"] for epoch, r in curve.items() if "image_auroc" in r and epoch > start]
     return max(aurocs) - min(aurocs) if len(aurocs) > 1 else None
+
+
+def groups(runs: Sequence[ScoredRun]) -> Iterator[tuple[str, str, list[ScoredRun]]]:
+    """Each category and teacher with its runs, all in the order in which they come first."""
+    categories = dict.fromkeys(category for run in runs for category in run.run.categories())
+    teachers = dict.fromkeys(run.teacher for run in runs)
+    for category in categories:
+        for teacher in teachers:
+            if found := [run for run in runs if run.teacher == teacher and category in run.run.categories()]:
+                yield category, teacher, found
+
+
+def summary(runs: Sequence[ScoredRun]) -> Table:
+    recipes = list(dict.fromkeys(run.recipe for run in runs))
+    rows = [["category", "teacher", *(RECIPES[recipe] for recipe in recipes), "runs"]]
+    for category, teacher, found in groups(runs):
+        if len({run.recipe for run in found}) < len(found):
+            raise RunError(f"{category}, {teacher}: a recipe has several runs; this table has room for one")
+        cells = [[percent(values, spread=False) for values in run.figures(category)] for run in found]
+        triples = [join(row, best) for row, best in zip(cells, find_best(cells), strict=True)]
+        written = dict(zip([run.recipe for run in found], triples, strict=True))
+        title = category.replace("_", " ") + DATASETS.get(found[0].run.seeds[0]["settings"].get("dataset"), "")
+        links = ", ".join(run.linked(run.recipe) for run in found)
+        rows.append([title, teacher, *(written.get(recipe, ABSENT) for recipe in recipes), links])
+    return blank_repeated(rows, 1)
+
+
+def list_runs(runs: Sequence[ScoredRun]) -> Table:
+    rows = [["category", "teacher", "recipe", "seeds", *COLUMNS.values(), "swing"]]
+    for category, teacher, found in groups(runs):
+        cells = [[percent(values) for values in run.figures(category)] for run in found]
+        for run, row, best in zip(found, cells, find_best(cells), strict=True):
+            figures = [f"**{cell}**" if bold else cell for cell, bold in zip(row, best, strict=True)]
+            swings = [swing(curves.get(category, {})) for curves in run.curves]
+            shown = ABSENT if None in swings else f"{100 * fmean(swings):.2f}"
+            rows.append([category, teacher, run.linked(run.recipe), str(len(run.run.seeds)), *figures, shown])
+    return blank_repeated(rows, 2)
+
+
+def protocol(runs: Sequence[ScoredRun]) -> Table:
+    last, best = "last epoch: I-AUROC / P-AUROC / PRO", "best epoch on the test set: the same"
+    rows = [["category", "teacher", "recipe", last, best, "I-AUROC: best less last"]]
+    for category, teacher, found in groups(runs):
+        for run in found:
+            results, chosen = run.figures(category), run.chosen_on_test(category)
+            triples = [" / ".join(percent(values, spread=False) for values in part) for part in (results, chosen)]
+            rows.append([category, teacher, run.linked(run.recipe), *triples, percent(run.run.gains(category))])
+    return blank_repeated(rows, 2)
+
+
+def by_seed(runs: Sequence[ScoredRun]) -> Table:
+    seeds = list(dict.fromkeys(seed["seed"] for run in runs for seed in run.run.seeds))
+    rows = [["run", *(f"seed {seed}" for seed in seeds), "mean ± standard deviation"]]
+    for run in runs:
+        at = {seed["seed"]: place for place, seed in enumerate(run.run.seeds)}
+        for category in run.run.categories():
+            figures = run.figures(category)
+            one = [[None if v is None else v[at[s]: at[s] + 1] for v in figures] if s in at else [] for s in seeds]
+            cells = [" / ".join(map(percent, values)) or ABSENT for values in [*one, figures]]
+            rows.append([run.linked(run.run.name), *cells])
+    return rows
+
+
+def synthetic(runs: Sequence[ScoredRun]) -> Table:
+    rows = [["category", "metric", "over epochs", "over runs", "selected less last epoch, test set"]]
+    for category in dict.fromkeys(category for run in runs for category in run.run.categories()):
+        found = [run for run in runs if category in run.run.categories()]
+        for metric in RATED_BY:
+            ranks = correlations(found, category, metric)
+            written = [ABSENT if rank is None else f"{rank:+.2f}" for rank in ranks]
+            rows.append([category, HEADINGS[metric], *written, gained(found, category, metric)])
+    return rows
 
 
 def pairs(curve: Curve, metric: str) -> list[tuple[float, float]]:
@@ -94,34 +187,72 @@ def rank_correlation(points: Sequence[tuple[float, float]]) -> float:
     return float(spearmanr(*zip(*points, strict=True)).statistic)
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    for cells in [headings, ["---"] * len(headings), *rows]:
-        print(f"| {' | '.join(cells)} |")
+def gained(runs: Sequence[ScoredRun], category: str, metric: str) -> str:
+    """Points of the result less those of the last logged epoch on the test set: mean over runs and seeds, and range."""
+    points = [
+        100 * (seed["categories"][category][metric] - tested[-1][1])
+        for run in runs
+        for seed, curves in zip(run.run.seeds, run.curves, strict=True)
+        if metric in seed["categories"][category] and (tested := pairs(curves.get(category, {}), metric))
+    ]
+    return f"{fmean(points):+.2f} ({min(points):+.2f} to {max(points):+.2f})" if points else ABSENT
+
+
+def percent(values: Values, spread: bool = True) -> str:
+    """The mean in percent with two decimals, and with `spread` the standard deviation over several seeds."""
+    if values is None:
+        return ABSENT
+    return (Statistic.over(values) if spread else Statistic(fmean(values), None)).percent()
+
+
+def find_best(cells: Sequence[Sequence[str]]) -> list[list[bool]]:
+    """For each cell whether its column has no larger one, as printed; all False for a single row."""
+    def value(cell: str) -> float:
+        return -1.0 if cell == ABSENT else float(cell.split()[0])
+
+    highest = [max(map(value, column)) for column in zip(*cells, strict=True)]
+    return [[len(cells) > 1 and 0 <= value(c) == top for c, top in zip(row, highest, strict=True)] for row in cells]
+
+
+def join(cells: Sequence[str], bold: Sequence[bool]) -> str:
+    """`a / **b / c**`: bold neighbours in one."""
+    parts = groupby(zip(cells, bold, strict=True), key=lambda pair: pair[1])
+    texts = [(is_bold, " / ".join(cell for cell, _ in part)) for is_bold, part in parts]
+    return " / ".join(f"**{text}**" if is_bold else text for is_bold, text in texts)
+
+
+def blank_repeated(rows: Table, columns: int) -> Table:
+    """The rows with the first `columns` cells empty where they and those before them repeat the row above."""
+    blanked = [
+        ["" if row[: place + 1] == above[: place + 1] else row[place] for place in range(columns)] + row[columns:]
+        for above, row in zip(rows, rows[1:], strict=False)
+    ]
+    return [rows[0], *blanked]
+
+
+def print_table(rows: Table) -> None:
+    headings, *others = rows
+    for cells in [headings, None, *others]:
+        print("|---" * len(headings) + "|" if cells is None else f"|{'|'.join(f' {c} ' if c else ' ' for c in cells)}|")
+
+
+TABLES: dict[str, Callable[[Sequence[ScoredRun]], Table]] = {
+    "runs": list_runs, "summary": summary, "protocol": protocol, "seeds": by_seed, "synthetic": synthetic,
+}  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=user_path, nargs="+", metavar="RUN", help="run folder, or one of results alone")
-    folders = parser.parse_args().runs
+    add = parser.add_argument
+    add("runs", type=user_path, nargs="+", metavar="RUN", help="run folder, or one of results alone")
+    add("--table", choices=TABLES, default="runs", help="which table (default runs)")
+    add("--links", type=user_path, metavar="DIR", help="link each run to its folder, from a page in DIR")
+    args = parser.parse_args()
     runs = [
-        ScoredRun(run, [read_curves(seed) for seed in result_folders(folder)])
-        for run, folder in zip(read_runs(folders), folders, strict=True)
+        ScoredRun(run, [read_curves(seed) for seed in result_folders(folder)], folder, args.links)
+        for run, folder in zip(read_runs(args.runs), args.runs, strict=True)
     ]
-    headings = ["category", "teacher", "recipe", "seeds", *COLUMNS.values(), "swing"]
-    print_table(headings, [run.row(category) for run in runs for category in run.run.categories()])
-    rated = defaultdict(list)
-    for run in runs:
-        for category in run.run.categories():
-            if any(pairs(seed.get(category, {}), RATED_BY[0]) for seed in run.curves):
-                rated[category].append(run)
-    if rated:
-        print()
-        rows = []
-        for category, found in rated.items():
-            for metric in RATED_BY:
-                ranks = correlations(found, category, metric)
-                rows.append([category, HEADINGS[metric], *(ABSENT if r is None else f"{r:+.2f}" for r in ranks)])
-        print_table(["category", "metric", "over epochs", "over runs"], rows)
+    print_table(TABLES[args.table](runs))
 
 
 if __name__ == "__main__":

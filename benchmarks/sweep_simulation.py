@@ -175,7 +175,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--stage1", type=positive, default=1 / 5.3, metavar="S", help="seconds of an image in an epoch of Stage I "
-        "(default 1/5.3: WideResNet50-2 on two CPU cores, README.md)")  # fmt: skip
+        "(default 1/5.3: WideResNet50-2 on two CPU cores, docs/performance.md)")  # fmt: skip
     add("--stage2", type=positive, default=1 / 3.2, metavar="S", help="of Stage II (default 1/3.2: as above)")
     add("--run", type=user_path, metavar="DIR", help="take both from log.txt of this run of one category")
     add("--images", type=at_least(1), metavar="N", help="training images of that run")

@@ -67,7 +67,7 @@ def open_dataset(root: str | Path, name: str = "auto", categories: Sequence[str]
     root = Path(root).expanduser()
     if name != "auto" and name not in DATASETS:
         raise DataError(f"unknown data set {name!r}; use one of: auto, {', '.join(DATASETS)}")
-    _check_root(root)
+    check_root(root)
     name, note = _decide(root) if name == "auto" else (name, "")
     try:
         found = DATASETS[name].find_categories(root)
@@ -97,7 +97,7 @@ def detect_layout(root: Path) -> str:
 
     Raises DataError if `root` is not a folder or has no known layout, with what was looked for, and if it fits two.
     """
-    _check_root(root)
+    check_root(root)
     return _decide(root)[0]
 
 
@@ -108,7 +108,8 @@ def _check_names(root: Path, categories: Sequence[str]) -> None:
                             "rename it, or choose others with --categories")  # fmt: skip
 
 
-def _check_root(root: Path) -> None:
+def check_root(root: Path) -> None:
+    """DataError for a data root that is not there, or no folder."""
     if not root.exists():
         raise DataError(f"{root} does not exist; give the folder that holds the categories")
     if not root.is_dir():

@@ -6,7 +6,7 @@ A reader (one file per layout) turns a folder into `Sample`s; `load_image` and `
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.decoding import ImageFile, is_deep_file, open_image, to_rgb8
-from datasets.levels import Levels, Range
+from datasets.levels import FAR_BELOW_WHITE, Levels, Range
 from datasets.marks import NO_PHOTOGRAPHS, mark_of
 from datasets.masks import anomalous_pixels
 from datasets.names import PrintableError, printable
@@ -25,7 +25,10 @@ IMAGE_SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif",
 )  # fmt: skip
 MAX_PIXELS = 89_478_485  # of an image: from here on Pillow warns of decompression bombs; decoded, it takes 1.3 GB
+SEVERAL_IMAGES = "file of several images, of which the first is used"
 LARGEST_PASS = 2**24  # pixels between the passes of a resize, or twice those of the image where these are more
+
+Tell = Callable[[str, str], None]  # what may be wrong, and the details of this image
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # what it warns of is an error here
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged metadata, without a file's name
@@ -56,20 +59,24 @@ class Sample:
 
 
 def load_image(
-    path: Path, size: int | None = None, most_pixels: int = MAX_PIXELS, levels: Levels | None = None
-) -> np.ndarray:
+    path: Path, size: int | None = None, most_pixels: int = MAX_PIXELS, levels: Levels | None = None,
+    tell: Tell | None = None,
+) -> np.ndarray:  # fmt: skip
     """Read an image as RGB.
 
     Grey, palette, RGBA (alpha dropped), 16-bit, 32-bit and float images are converted, EXIF orientation is applied;
     with `size` the image is resized (bicubic) to a square. levels: which values are black and white where the file does
-    not say, as the training images decided; without, this image alone decides, as far as it can.
+    not say, as the training images decided; without, this image alone decides, as far as it can. tell: called for
+    what may be wrong with an image that is used.
 
     Returns uint8 (H, W, 3). Memory: at most 24 bytes a pixel of the file, whatever its shape. Raises DataError naming
     the file if it cannot be read, has more than `most_pixels`, values that do not fit the levels, or is a map or mask
     that a program of ours wrote.
     """
-    with _reading(path, photograph=True), open_image(path, most_pixels) as image:
-        pixels = _convert(image, levels)
+    with decoded(path, most_pixels) as image:
+        if image.has_more and tell:
+            tell(SEVERAL_IMAGES, "")
+        pixels = _convert(image, levels, tell)
     return pixels if size is None else np.asarray(resize(Image.fromarray(pixels), size))
 
 
@@ -85,7 +92,7 @@ def read_values(path: Path) -> tuple[np.ndarray, Range]:
 
     Raises DataError naming the file if it cannot be read, or is of our own.
     """
-    with _reading(path, photograph=True), open_image(path, MAX_PIXELS) as image:
+    with decoded(path) as image:
         values = image.pixels()
         return values, image.range_of(values)
 
@@ -108,13 +115,22 @@ def resize(image: Image.Image, size: int, box: tuple[float, float, float, float]
 def as_rgb(image: Image.Image | np.ndarray, levels: Levels | None = None) -> np.ndarray:
     """A Pillow image or an array in memory, converted as `load_image` converts that of a file.
 
-    Arrays are uint8 or uint16 of (H, W), (H, W, 3) RGB or (H, W, 4) RGBA. Returns uint8 (H, W, 3). Raises DataError for
-    what is no such image.
+    Arrays are uint8 or uint16 of (H, W), (H, W, 3) RGB or (H, W, 4) RGBA. A Pillow image that is opened but not decoded
+    yet is read as its file; of colours of 16 bits that Pillow has decoded, the upper 8 are left. Returns uint8
+    (H, W, 3). Raises DataError for what is no such image.
     """
     try:
         if isinstance(image, np.ndarray):
             return _convert_array(image, levels)
-        return _convert(ImageFile(image.copy(), most_pixels=MAX_PIXELS), levels)  # the caller's stays as it is
+        file = getattr(image, "fp", None)
+        if file is None or image.tell():
+            return _convert(ImageFile(image, most_pixels=MAX_PIXELS), levels)
+        place = file.tell()
+        file.seek(0)
+        try:  # anew, and not by name: then Pillow maps TIFFs, and garbles turned ones
+            return _convert(ImageFile(Image.open(file), file, MAX_PIXELS), levels)
+        finally:
+            file.seek(place)
     except Exception as error:
         raise DataError(f"cannot use the image: {describe(error)}") from error
 
@@ -124,7 +140,7 @@ def read_size(path: Path) -> tuple[int, int]:
 
     Raises DataError naming the file if it cannot be read.
     """
-    with _reading(path), open_image(path, MAX_PIXELS) as image:  # the header is not enough: PNGs may turn at their end
+    with decoded(path, photograph=False) as image:  # the header is not enough: PNGs may turn at their end
         return image.size
 
 
@@ -135,7 +151,7 @@ def load_mask(path: Path, size: int | None = None) -> np.ndarray:
 
     Returns uint8 (H, W) of 0 and 1. Raises DataError naming the file if it cannot be read.
     """
-    with _reading(path), open_image(path, MAX_PIXELS) as image:
+    with decoded(path, photograph=False) as image:
         mask = anomalous_pixels(image)
     return mask if size is None else shrink_mask(mask, size)
 
@@ -159,24 +175,34 @@ def describe(error: BaseException) -> str:
 
 
 @contextmanager
-def _reading(path: Path, photograph: bool = False) -> Iterator[None]:
-    """Whatever goes wrong while an image is decoded is that image's error: decoders raise many unrelated types.
+def decoded(path: Path, most_pixels: int = MAX_PIXELS, photograph: bool = True) -> Iterator[ImageFile]:
+    """Open and decode an image or, with photograph=False, a mask, which may also be one that a program of ours wrote.
 
-    photograph: whether maps and masks of our own are errors.
+    Whatever goes wrong while it is open is that image's error: decoders raise many unrelated types. Raises DataError
+    naming the file.
     """
-    try:
+    with _reading(path):
         if photograph and (mark := mark_of(path)) in NO_PHOTOGRAPHS:
             raise ValueError(f"it is no photograph but an {mark}, written by this program")
+        with open_image(path, most_pixels) as image:
+            yield image
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
         yield
     except Exception as error:
         raise DataError(f"cannot read image {printable(path)}: {describe(error)}") from error
 
 
-def _convert(image: ImageFile, levels: Levels | None) -> np.ndarray:
+def _convert(image: ImageFile, levels: Levels | None, tell: Tell | None = None) -> np.ndarray:
     pixels = image.pixels()
     if not image.is_deep:
         return pixels
     values = image.range_of(pixels)
+    if levels and tell and (doubt := levels.doubt(values)):
+        tell(FAR_BELOW_WHITE, doubt)
     scale = (levels or Levels.of([values])).scale_of(values)
     return to_rgb8(pixels, scale, image.white_is_zero)
 
@@ -190,5 +216,5 @@ def _convert_array(array: np.ndarray, levels: Levels | None) -> np.ndarray:
     colours = array[..., :3] if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2)
     if array.dtype == np.uint8:
         return np.ascontiguousarray(colours)
-    values = Range("uint16", float(array.min()), float(array.max()))
+    values = Range("uint16", float(colours.min()), float(colours.max()))
     return to_rgb8(colours, (levels or Levels.of([values])).scale_of(values))

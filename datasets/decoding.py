@@ -24,14 +24,17 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from datasets.formats import UNREAD, why_unread
-from datasets.levels import Range, Scale
+from datasets.levels import Range, Scale, depth_of_white
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # whatever a file is called; others can run programs
 ORIENTATION, BITS, PHOTOMETRIC, SAMPLE_FORMAT = 274, 258, 262, 339  # tags of EXIF and TIFF
+HIGHEST, HIGHEST_OF_ANY_KIND = 281, 341  # MaxSampleValue and SMaxSampleValue
 WHITE_IS_ZERO, SIGNED = 0, 2
+COLOUR_CHANNELS = {0: 1, 2: 3, 4: 1, 6: 3}  # by the colour type of a PNG
 UPPER = 1 if sys.byteorder == "little" else 0  # byte of 16 bits
 MOST_CHUNKS = 1000  # of a PNG before its pixels
 BLOCK = 2**20  # values that are converted at once
+MOST_SCANS = 100  # of a JPEG, each of which goes over all its pixels; programs write about ten
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -59,6 +62,8 @@ def open_image(path: Path, most_pixels: int) -> Iterator[ImageFile]:
             unknown = f"it is no image that can be read ({', '.join(FORMATS)}), or it is damaged"
             raise ValueError(why_unread(path) or unknown) from None
         with image:
+            if image.format in ("JPEG", "MPO") and _count_scans(file) > MOST_SCANS:
+                raise ValueError(f"it has more than {MOST_SCANS} scans, and may take hours to be read")
             yield ImageFile(image, file, most_pixels)
 
 
@@ -69,7 +74,10 @@ def is_deep_file(path: Path) -> bool:
 
 
 class ImageFile:
-    """A decoded image, in memory or of a file, upright. Raises ValueError for more than `most_pixels`."""
+    """A decoded image, upright. Raises ValueError for more than `most_pixels`.
+
+    file: what it is of, where that is open; without, Pillow's own values of it must do.
+    """
 
     def __init__(self, image: Image.Image, file: BinaryIO | None = None, most_pixels: int | None = None):
         if most_pixels is not None and image.width * image.height > most_pixels:
@@ -82,10 +90,13 @@ class ImageFile:
         self.declared = 4095.0 if bits == 12 else 0.0
         if bits == 8 and self.sample_format == SIGNED:
             raise ValueError("it has signed 8-bit values, which are not read; convert it to unsigned ones")
+        self.has_more = image.format != "MPO" and getattr(image, "is_animated", False)  # phones' MPO: one photograph
+        has_deep_colours = bits > 8 and not _is_deep(image)
+        content = _content(file) if has_deep_colours and file else b""  # before Pillow closes it
         image.load()
-        self.turned = 1 if tags else image.getexif().get(ORIENTATION, 1)  # Pillow turns TIFFs itself
-        has_deep_colours = bits == 16 and image.mode in ("RGB", "RGBA") and file
-        self.colours = _deep_colours(file, image) if has_deep_colours else None
+        self.orientation = tags.get(ORIENTATION) or image.getexif().get(ORIENTATION, 1)
+        self.turned = 1 if tags else self.orientation  # Pillow turns TIFFs itself
+        self.colours = _deep_colours(content, image) if has_deep_colours else None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -106,6 +117,7 @@ class ImageFile:
         if not _is_deep(self.image):
             return _upright(np.asarray(_to_rgb(self.image)), self.turned)
         values = np.asarray(self.image)
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
         if self.image.mode == "I" and self.format == "PNG":
             values = values.astype(np.uint16)  # of older versions of Pillow
         elif self.image.mode == "I" and self.format == "TIFF" and self.sample_format != SIGNED:
@@ -172,31 +184,52 @@ def _upright(values: np.ndarray, orientation: object) -> np.ndarray:
     return np.ascontiguousarray(values)
 
 
-def _deep_colours(file: BinaryIO, image: Image.Image) -> np.ndarray:
-    """RGB values uint16 (H, W, 3), whose upper halves are what Pillow has read."""
+def _content(file: BinaryIO) -> bytes:
+    """All of a file, which stays where it is."""
+    place = file.tell()
     file.seek(0)
-    values = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is not None and values.dtype == np.uint16 and values.ndim == 3:
-        values = np.ascontiguousarray(values[..., 2::-1])  # BGR or BGRA
-        if np.array_equal(values.view(np.uint8)[..., UPPER::2], np.asarray(_to_rgb(image))):
-            return values
-    raise ValueError("its colours of 16 bits cannot be read; convert it to 8 bits, or to a PNG")
+    content = file.read()
+    file.seek(place)
+    return content
+
+
+def _deep_colours(content: bytes, image: Image.Image) -> np.ndarray:
+    """RGB values uint16 (H, W, 3) of a file, whose upper halves are what Pillow has read."""
+    if content and image.mode in ("RGB", "RGBA"):
+        values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        if values is not None and values.dtype == np.uint16 and values.ndim == 3:
+            values = np.ascontiguousarray(values[..., 2::-1])  # BGR or BGRA
+            if np.array_equal(values.view(np.uint8)[..., UPPER::2], np.asarray(_to_rgb(image))):
+                return values
+    raise ValueError("its colours of 16 bits cannot be read; convert it to 8 bits, or to a PNG file")
+
+
+def _count_scans(file: BinaryIO) -> int:
+    """Marks of the beginning of a scan in a JPEG; the file stays where it is."""
+    place, found, last = file.tell(), 0, b""
+    file.seek(0)
+    while block := file.read(BLOCK):
+        found += (last + block).count(b"\xff\xda")
+        last = block[-1:]
+    file.seek(place)
+    return found
 
 
 def _bits(image: Image.Image, file: BinaryIO | None) -> tuple[int, int]:
-    """The bits a channel of an image that is opened, and the significant ones as of `_png_bits`."""
-    if image.format == "PNG" and file:
-        place = file.tell()
-        bits = _png_bits(file)
-        file.seek(place)
-        return bits
-    return _first(getattr(image, "tag_v2", {}).get(BITS, 8)), 0
+    """The bits a channel of an image that is opened, and the fewer ones (0: none) that it says are significant."""
+    if image.format == "PNG":
+        return _png_bits(file) if file else (8, 0)
+    tags = getattr(image, "tag_v2", {})
+    bits = _first(tags.get(BITS, 8))
+    depth = depth_of_white(_first(tags.get(HIGHEST_OF_ANY_KIND, tags.get(HIGHEST))))
+    return bits, depth if depth < bits else 0
 
 
 def _png_bits(file: BinaryIO) -> tuple[int, int]:
-    """The bits a channel of a PNG, and the significant ones that it names (0: none) if these are fewer."""
+    """As `_bits`, of a PNG file, which stays where it is."""
+    place = file.tell()
     file.seek(24)
-    bits, significant = file.read(1)[0], 0
+    (bits, colour), significant = file.read(2), 0
     file.seek(33)  # behind the first chunk
     for _ in range(MOST_CHUNKS):
         head = file.read(8)
@@ -204,9 +237,10 @@ def _png_bits(file: BinaryIO) -> tuple[int, int]:
             break
         (length,) = struct.unpack(">I", head[:4])
         if head[4:] == b"sBIT":
-            significant = max(file.read(min(length, 4)), default=0)
+            significant = max(file.read(min(length, COLOUR_CHANNELS.get(colour, 3))), default=0)
             break
         file.seek(length + 4, os.SEEK_CUR)
+    file.seek(place)
     return bits, significant if bits == 16 and 0 < significant < 16 else 0
 
 

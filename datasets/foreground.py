@@ -9,6 +9,7 @@ smoothed with a Gaussian of sigma 8.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +144,7 @@ def foreground_of(
     for a stored mask that cannot be read or whose size is not the image's.
     """
     stored = None if fg_root is None else mask_folder(fg_root, dataset, category) / mask_name(image_path)
-    if stored is None or not stored.is_file():
+    if stored is None or not os.path.lexists(stored):  # a pipe is there, and an error
         return foreground_mask(image, rule_for(dataset, category))
     mask = load_mask(stored)
     if mask.shape != image.shape[:2]:

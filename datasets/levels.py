@@ -18,6 +18,7 @@ DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras give
 OVERSHOOT = 1 / 64  # of the span: what filters leave above white and below black in computed images
 LEAST_SPREAD = 1 / 8  # of black to white; of what uses less, the range itself is enlarged
 FAR_BELOW = 1 / 4  # of white: an image that ends below may have another depth than the others
+FAR_BELOW_WHITE = "image ends far below white: has it another depth?"
 NAMES = {"uint8": "8 bits", "uint16": "16 bits", "int32": "32 bits", "float32": "floating point"}
 
 
@@ -26,8 +27,8 @@ class Range:
     """The values of an image as its file has them.
 
     kind: "uint8", "uint16", "int32" or "float32"; white: what the file declares to be white, 0 if nothing; depth: the
-    significant bits that a PNG's sBIT names, 0 if none. Those may lie at either end of its 16: the PNG standard asks
-    for the upper one, and not all writers comply.
+    significant bits that a PNG's sBIT or the highest value in a TIFF's tags name, 0 if none. Those of a PNG may lie at
+    either end of its 16: the standard asks for the upper one, and not all writers comply.
     """
 
     kind: str
@@ -41,8 +42,10 @@ class Range:
         """White as far as this image alone can tell: what it declares, or the end of the scale that it seems to use."""
         if self.white:
             return self.white
-        if self.depth:
-            return _end(self.depth if self.high <= _end(self.depth) else 16)
+        if self.depth and self.high <= _end(self.depth):
+            return _end(self.depth)
+        if self.depth and self.kind == "uint16":
+            return _end(16)
         ends = [*map(_end, DEPTHS), _power_above(self.high)]
         if self.kind == "float32":
             ends.insert(0, 1.0)
@@ -121,6 +124,14 @@ class Levels:
                              f"white {white:g}")  # fmt: skip
         return scale
 
+    def doubt(self, values: Range) -> str:
+        """Why the values of an image that fits may mean something else than the training images' do; "" if nothing
+        speaks for it."""
+        _, white = self.scale_of(values)
+        if values.kind == "uint8" or values.white or values.high > FAR_BELOW * white:
+            return ""
+        return f"{values}; white is {white:g}"
+
     def _scales(self) -> dict[str, Scale | None]:
         return {name: getattr(self, name) for name in self._names()}
 
@@ -134,9 +145,14 @@ def _common_scale(ranges: list[Range]) -> Scale:
     white = max(one.own_white for one in ranges)
     black = 0.0 if low >= -OVERSHOOT * white else -_power_above(-low)
     spread = high - low
-    if 0 < spread < LEAST_SPREAD * (white - black):
+    if not all(one.depth for one in ranges) and 0 < spread < LEAST_SPREAD * (white - black):
         return low - spread, high + spread
     return black, white
+
+
+def depth_of_white(white: object) -> int:
+    """The bits of which a number is the highest value, if cameras give so many, or 1 of a float's 1.0; 0 of others."""
+    return next((bits for bits in (1, *DEPTHS) if white == _end(bits)), 0)
 
 
 def _end(bits: int) -> float:

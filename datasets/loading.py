@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,7 @@ def stored_foregrounds(paths: Sequence[Path], dataset: str, category: str, fg_ro
     if not fg_root:
         return []
     folder = mask_folder(fg_root, dataset, category)
-    return [place for path in paths if (place := folder / mask_name(path)).is_file()]
+    return [place for path in paths if os.path.lexists(place := folder / mask_name(path))]
 
 
 def evaluation_files(samples: Sequence[Sample], view: View = WHOLE) -> list[Files]:

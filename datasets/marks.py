@@ -20,6 +20,7 @@ from PIL import Image
 
 HEAT_MAP, ANOMALY_MAP, FOREGROUND, DEMO = "AAND heat map", "AAND anomaly map", "AAND foreground mask", "AAND demo image"
 NO_PHOTOGRAPHS = (HEAT_MAP, ANOMALY_MAP, FOREGROUND)
+MOST_SIDE = 1_000_000  # pixels that a PNG file may be high or wide for libpng
 HEAD = 1024  # bytes of a file, in which its mark is
 HEADER_END = 33  # of a PNG file: signature and IHDR
 SOFTWARE = 305  # tag of TIFF files
@@ -32,7 +33,9 @@ MARKED = re.compile(
 
 
 def png_bytes(pixels: np.ndarray, mark: str) -> bytes:
-    """A PNG file of uint8 (H, W) grey or (H, W, 3) RGB, with a mark."""
+    """A PNG file of uint8 (H, W) grey or (H, W, 3) RGB, with a mark. Raises OSError for more than MOST_SIDE pixels."""
+    if max(pixels.shape) > MOST_SIDE:
+        raise OSError(f"it would be a PNG file of more than {MOST_SIDE:,} pixels in height or width")
     order = pixels if pixels.ndim == 2 else pixels[..., ::-1]  # RGB -> BGR
     _, encoded = cv2.imencode(".png", np.ascontiguousarray(order))
     file, content = encoded.tobytes(), b"tEXtSoftware\0" + mark.encode()

@@ -44,6 +44,15 @@ def misfit_of(name: str) -> str:
     return ""
 
 
+def is_utf8(name: str) -> bool:
+    """Whether a name can be written to files of text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def html_text(name: str) -> str:
     """A name as it stands in HTML."""
     return escape(printable(name))

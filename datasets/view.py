@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from datasets.base import MAX_PIXELS, load_image, resize
+from datasets.base import MAX_PIXELS, Tell, load_image, resize
 from datasets.levels import EARLIER_LEVELS, Levels
 
 if TYPE_CHECKING:  # what only reads runs needs no torch
@@ -96,9 +96,10 @@ class View:
         levels = {name: scale for name, scale in asdict(self.levels).items() if scale} if self.levels else None
         return hashlib.sha256(json.dumps([changed, levels], sort_keys=True).encode()).hexdigest()
 
-    def load(self, path: Path, most_pixels: int = MAX_PIXELS) -> np.ndarray:
-        """Read an image file of the category: uint8 (H, W, 3). Raises DataError if it cannot be read."""
-        return load_image(path, most_pixels=most_pixels, levels=self.levels)
+    def load(self, path: Path, most_pixels: int = MAX_PIXELS, tell: Tell | None = None) -> np.ndarray:
+        """Read an image file of the category: uint8 (H, W, 3). tell: as `load_image` does. Raises DataError if it
+        cannot be read."""
+        return load_image(path, most_pixels=most_pixels, levels=self.levels, tell=tell)
 
     def show(self, image: np.ndarray, size: int) -> np.ndarray:
         """An image uint8 (H, W, 3) as the model sees it: uint8 (size, size, 3)."""

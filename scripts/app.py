@@ -34,7 +34,7 @@ from utils.cli import (
 )
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -60,21 +60,31 @@ def parse_args() -> argparse.Namespace:
         f"have (default {MAX_PIXELS}, the most)")  # fmt: skip
     add_computing_flags(parser)
     add_workers_flag(parser)
-    return parser.parse_args()
+    return parser
 
 
 def main(args: argparse.Namespace) -> None:
     from dataclasses import replace
-    from threading import Event
 
-    from utils.app.serving import Limits, ended_in_time, make_server, no_connections, open_port, private_folder
+    from utils.app.serving import (
+        Limits,
+        Stopping,
+        ended_in_time,
+        make_server,
+        no_connections,
+        open_port,
+        private_folder,
+    )
     from utils.detector import load_detector
     from utils.given_runs import run_of_category
     from utils.packages import require
 
     if args.folder and not args.folder.is_dir():
         raise UsageError(f"--folder {args.folder}: there is no such folder")
-    with open_port(args.host, args.port) as port, private_folder() as private, no_connections():
+    with (
+        open_port(args.host, args.port) as port, private_folder() as private, no_connections(),
+        ended_in_time(stopping := Stopping(), private),
+    ):  # fmt: skip
         require("gradio", "the app")
         from utils.app.page import Page, looks
 
@@ -82,15 +92,14 @@ def main(args: argparse.Namespace) -> None:
         detector = load_detector(model, category, args.seed, args.device, args.batch_size)
         detector = detector.at(args.far) if args.far is not None else detector
         detector = replace(detector, threshold=args.threshold, most_pixels=args.max_pixels)
-        limits, stopping = Limits(args.max_upload, args.max_pixels), Event()
+        limits = Limits(args.max_upload, args.max_pixels)
         page = Page(detector, limits, args.folder, args.workers, stopping)
-        server = make_server(page.build(), port, limits, stopping, args.allowed_host, **looks())
+        server = make_server(page.build(), port, limits, private, stopping, args.allowed_host, **looks())
         if not port.is_local:
             print(f"warning: --host {args.host}: whoever reaches this machine can use the app and sees what --folder "
                   "shows; there is no password, and nothing is encrypted", file=sys.stderr)  # fmt: skip
-        with ended_in_time(server, private):
-            server.run(sockets=[port.socket])
+        server.run(sockets=[port.socket])
 
 
 if __name__ == "__main__":
-    run_model_command(main, parse_args())
+    run_model_command(main, make_parser().parse_args())

@@ -20,7 +20,7 @@ from datasets.names import printable
 from utils.cli import CommandParser, add_computing_flags, add_workers_flag, run_model_command, share, user_path
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
         "average (default 0.01)")  # fmt: skip
     add_computing_flags(parser)
     add_workers_flag(parser)
-    return parser.parse_args()
+    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -45,4 +45,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_model_command(main, parse_args())
+    run_model_command(main, make_parser().parse_args())

@@ -4,14 +4,15 @@
     python scripts/check_data.py --data_root data/mvtec --categories bottle cable
 
 Errors (train.py and test.py refuse them, or with --skip_bad go on without the images; train.py only warns of those in
-test files alone, unless it needs these): files that cannot be read or are
-not there, masks of another size than their image or without an image, images without their mask, anomalous test images
-that are training images too, good images whose mask is not blank, folders whose names may mean good or a defect,
-folders and categories that cannot be used, values that do not fit those of the training images. Warnings: masks without
-an anomalous pixel or of most of the image, images that are there twice, may be masks, or have another depth than the
-training images, images and other files that are never used, JPEG images beside others, defects without masks where the
-layout allows them. Before these, a line for each category and split says how deep its images are, and which values they
-have; on stderr, what is not certain about the layout, and the flag that decides.
+test files alone, unless it needs these): files that cannot be read or are not there, masks of another size than their
+image or without an image, images without their mask, anomalous test images that are training images too, good images
+whose mask is not blank, folders whose names may mean good or a defect, folders and categories that cannot be used,
+values that do not fit those of the training images. Warnings: masks without an anomalous pixel, of most of the image,
+with grey parts that do not count or perhaps turned otherwise than their image, files of several images, images that are
+there twice, may be masks, or have another depth than the training images, images and other files that are never used,
+JPEG images beside others, defects without masks where the layout allows them. Before these, a line for each category
+and split says how deep its images are, and which values they have; on stderr, what is not certain about the layout, and
+the flag that decides.
 
 Exit status: 0 without errors, 1 with errors, 2 for a wrong call. A file that has not changed is opened once only.
 """
@@ -32,7 +33,7 @@ from utils.cli import CommandParser, add_file_flags, add_level_flag, run_command
 from utils.data_check import check_source, describe_depths, levels_given
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--data_root", type=user_path, required=True, metavar="DIR", help="folder that holds the categories")
@@ -40,11 +41,11 @@ def parse_args() -> argparse.Namespace:
     add("--categories", nargs="+", metavar="NAME", help="categories to check (default: all)")
     add_level_flag(parser)
     add_file_flags(parser)
-    return parser.parse_args()
+    return parser
 
 
 def main() -> None:
-    options = parse_args()
+    options = make_parser().parse_args()
     source = open_dataset(options.data_root, options.dataset, options.categories)
     levels = levels_given(options.white_level, source.categories)
     checked = check_source(source, workers=options.workers, cache_dir=options.cache_dir, levels=levels)

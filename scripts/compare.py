@@ -26,7 +26,7 @@ from utils.report import COLUMNS
 from utils.runs import RunError
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -35,11 +35,11 @@ def parse_args() -> argparse.Namespace:
     add("--metrics", nargs="+", choices=[*METRICS, "all"], default=list(COLUMNS), metavar="NAME",
         help=f"all, or some of {', '.join(METRICS)} (default {' '.join(COLUMNS)})")  # fmt: skip
     add("--output", type=user_path, nargs="+", default=[], metavar="FILE", help="files to write: .md, .csv or .json")
-    return parser.parse_args()
+    return parser
 
 
 def main() -> None:
-    args = parse_args()
+    args = make_parser().parse_args()
     if len(args.runs) < 2:
         raise UsageError("give at least two run folders")
     writers = {path: writer_for(path) for path in args.output}

@@ -24,10 +24,10 @@ from datasets import DATASETS, detect_layout
 from datasets.names import misfit_of, printable
 from utils.cli import CommandParser, UsageError, image_size, run_model_command, user_path
 from utils.own_files import refuse_foreign
-from utils.runs import check_settings, open_run, read_config, stage_path
+from utils.runs import check_settings, read_config, stage_path
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     for command, needed in ((to_ours, False), (to_theirs, True)):
         command.add_argument("--category", required=needed, help="category that the model was trained on")
         command.add_argument("--run", type=user_path, required=True, help="run folder")
-    return parser.parse_args()
+    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -76,7 +76,6 @@ def from_official(args: argparse.Namespace) -> None:
     check_settings(args.run, settings)
     for category, pair in files.items():
         unused = convert(pair, args.run, category, settings)
-        open_run(args.run, settings)
         save_tensors(unused_path(args.run, category), unused)
         print(f"wrote {printable(category)} to {printable(args.run)}")
 
@@ -100,4 +99,4 @@ def unused_path(run: Path, category: str) -> Path:
 
 
 if __name__ == "__main__":
-    run_model_command(main, parse_args())
+    run_model_command(main, make_parser().parse_args())

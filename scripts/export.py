@@ -24,7 +24,7 @@ from utils.exported import PRECISIONS
 FORMATS = ("onnx", "openvino", "torchscript", "pt2")
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -34,14 +34,14 @@ def parse_args() -> argparse.Namespace:
     add("--seed", type=at_least(0, MAX_SEED), metavar="N", help="of a run with several seeds (default: the first)")
     add("--format", choices=FORMATS, required=True, help="onnx, openvino (.xml with .bin beside it), torchscript "
         "(.pt), pt2 (torch.export)")  # fmt: skip
-    add("--output", type=user_path, metavar="FILE", help="default: RUN/exported/CATEGORY[.PRECISION] and the format's "
-        "suffix")  # fmt: skip
+    add("--output", type=user_path, metavar="FILE", help="file to write (default: "
+        "RUN/exported/CATEGORY[.PRECISION] and the format's suffix)")  # fmt: skip
     add("--precision", choices=PRECISIONS, default="fp32", help="arithmetic, as far as the format has it; all but fp32 "
         "move scores (default fp32)")  # fmt: skip
     add("--images", type=user_path, metavar="DIR", help="images of good parts that int8 is measured on (default: the "
         "run's training images)")  # fmt: skip
     add("--image_count", type=at_least(1), default=32, metavar="N", help="how many of them (default 32)")
-    return parser.parse_args()
+    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -89,4 +89,4 @@ def _good_images(args: argparse.Namespace) -> list:
 
 
 if __name__ == "__main__":
-    run_model_command(main, parse_args())
+    run_model_command(main, make_parser().parse_args())

@@ -26,7 +26,7 @@ from utils.store import Store, StoreError
 from utils.sweep.results import gather
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -35,11 +35,11 @@ def parse_args() -> argparse.Namespace:
     add("--output", type=user_path, required=True, metavar="DIR", help="where run folders are made")
     add("--tasks", nargs="+", default=[], metavar="NAME", help="names as sweep.py --list prints them (default: all "
         "that are finished)")  # fmt: skip
-    return parser.parse_args()
+    return parser
 
 
 def main() -> None:
-    args = parse_args()
+    args = make_parser().parse_args()
     store = Store(args.store)
     runs, skipped = gather(store, args.output, keys=args.tasks)
     finished = completed_keys(store) if args.tasks else []

@@ -29,7 +29,6 @@ from datasets import DATASETS, open_dataset
 from datasets.base import is_deep, load_image, read_values
 from datasets.foreground import Rule, fg_mask_path, foreground_mask, rule_for
 from datasets.levels import Levels
-from datasets.loading import paths_of
 from datasets.marks import FOREGROUND, mark_of, png_bytes
 from datasets.names import printable
 from utils.cli import CommandParser, add_level_flag, at_least, run_command, user_path
@@ -39,7 +38,7 @@ from utils.own_files import holds, refuse_foreign
 Job = tuple[Path, Path, Rule, Levels]  # of an image, and of its mask
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data_path", type=user_path, required=True, help="the data set: the folder of its categories")
     parser.add_argument("--aux_path", help="ignored; accepted so that train.py's paths can be given as they are")
@@ -48,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--output", type=user_path, default=Path("fg_mask"), help="where to write (default: fg_mask)")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads (default: one per core)")
     add_level_flag(parser)
-    return parser.parse_args()
+    return parser
 
 
 def write_mask(path: Path, mask: np.ndarray) -> None:
@@ -95,13 +94,13 @@ def extract(jobs: list[Job], workers: int) -> None:
 
 
 def main() -> None:
-    options = parse_args()
+    options = make_parser().parse_args()
     source = open_dataset(options.data_path, options.dataset, options.categories)
     if source.note:
         print(f"note: {source.note}", file=sys.stderr)
     jobs = []
     for category in source.categories:
-        paths = paths_of(source.samples(category, "train"))
+        paths = [sample.image_path for sample in source.samples(category, "train")]
         levels = levels_of(paths, options.workers) if options.white_level is None else Levels.up_to(options.white_level)
         rule = rule_for(source.name, category)
         jobs += [(path, fg_mask_path(options.output, source.name, category, path), rule, levels) for path in paths]

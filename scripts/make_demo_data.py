@@ -143,7 +143,7 @@ def make_category(
         yield f"ground_truth/{kind}/{stem}_mask.png", mask
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__.split("\n", 1)[0])
     add = parser.add_argument
     add("--output", type=user_path, required=True, metavar="DIR", help="the data set's folder; made if it is not there")
@@ -153,11 +153,11 @@ def parse_args() -> argparse.Namespace:
     add("--test_defective", type=at_least(1), default=24, metavar="N", help="damaged ones, all kinds in turn "
         "(default 24)")  # fmt: skip
     add("--seed", type=at_least(0), default=0, metavar="N", help="the same seed gives the same images (default 0)")
-    return parser.parse_args()
+    return parser
 
 
 def main() -> None:
-    options = parse_args()
+    options = make_parser().parse_args()
     images = {
         options.output / category / name: image
         for number, category in enumerate(PHOTOGRAPHS)

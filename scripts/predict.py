@@ -35,7 +35,7 @@ from utils.cli import (
 )
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     add("--category", metavar="NAME", help="category whose model is used (default: the run's only one)")
     add("--seed", type=at_least(0, MAX_SEED), metavar="N", help="of a run with several seeds (default: the first)")
     add("--image_size", type=image_size, metavar="N", help="pixels: of a run its own and no other, of the public "
-        "code's checkpoints those that they were trained at (default 256)")  # fmt: skip
+        "code's checkpoints those that they were trained at (default: the run's, or 256)")  # fmt: skip
     threshold = parser.add_mutually_exclusive_group()
     threshold.add_argument("--far", type=share, metavar="X", help="share of good images that may be called anomalous "
                            "(default: what the thresholds were set for)")  # fmt: skip
@@ -56,7 +56,7 @@ def parse_args() -> argparse.Namespace:
         "regions of anomalous ones outlined, to DIR/<path below the images' common folder>.png")  # fmt: skip
     add_computing_flags(parser)
     add_workers_flag(parser)
-    return parser.parse_args()
+    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -86,6 +86,7 @@ def main(args: argparse.Namespace) -> None:
     if left_out:
         print(f"left out: {count(left_out, 'picture')} that this program wrote (maps, masks)", file=sys.stderr)
     print(summary.text(), file=sys.stderr)
+    summary.notes.print()
     if found.note():
         print(found.note(), file=sys.stderr)
     if detector.image_threshold is None:
@@ -99,4 +100,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_model_command(main, parse_args())
+    run_model_command(main, make_parser().parse_args())

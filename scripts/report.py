@@ -20,7 +20,7 @@ from datasets.names import printable
 from utils.cli import CommandParser, add_inference_flags, at_least, pick_device, run_model_command, user_path
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -32,7 +32,7 @@ def parse_args() -> argparse.Namespace:
         "worst first (default 200)")  # fmt: skip
     add("--output", type=user_path, metavar="FILE", help="HTML file to write (default RUN/report.html)")
     add_inference_flags(parser)
-    return parser.parse_args()
+    return parser
 
 
 def main(args: argparse.Namespace) -> None:
@@ -55,4 +55,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_model_command(main, parse_args())
+    run_model_command(main, make_parser().parse_args())

@@ -38,8 +38,7 @@ from utils.sweep.results import tabulate
 from utils.sweep.work import TaskFailed, TaskLost, Workplace, work
 
 
-def parse_args() -> tuple[argparse.Namespace, list[str]]:
-    """The flags of this program, and those of train.py."""
+def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
         epilog="all other flags are those of train.py, and the same for every task",
@@ -49,7 +48,8 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
     add("--categories", nargs="+", default=["all"], metavar="NAME", help="of any of them (default: all)")
     add("--methods", nargs="+", choices=METHODS, default=["aand"], help="the first is what others are compared with "
         "(default aand)")  # fmt: skip
-    add("--seeds", type=at_least(0, MAX_SEED), nargs="+", default=[0], metavar="N", help="default 0")
+    add("--seeds", type=at_least(0, MAX_SEED), nargs="+", default=[0], metavar="N", help="seeds of the runs "
+        "(default 0)")  # fmt: skip
     add("--store", required=True, metavar="URL", help="path or URL where the runs of this sweep are kept")
     add("--address", metavar="URL", help="of a Ray cluster: ray://HOST:PORT, HOST:PORT or auto (default: a new one on "
         "this machine)")  # fmt: skip
@@ -68,7 +68,7 @@ def parse_args() -> tuple[argparse.Namespace, list[str]]:
     instead.add_argument("--dry_run", action="store_true", help="print the plan and start nothing")
     instead.add_argument("--list", action="store_true", help="print number and name of each task, and start nothing")
     instead.add_argument("--task", type=at_least(0), metavar="N", help="do this one alone, here, without Ray")
-    return parser.parse_known_args()
+    return parser
 
 
 def share_of_gpus(text: str) -> float:
@@ -142,5 +142,5 @@ def do_all(
 
 
 if __name__ == "__main__":
-    flags, flags_of_train = parse_args()
+    flags, flags_of_train = make_parser().parse_known_args()
     run_command(lambda: main(flags, flags_of_train), StoreError, RunError)

@@ -23,14 +23,14 @@ from utils.misc import write_text
 from utils.own_files import refuse_foreign
 
 
-def parse_args() -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_root", type=user_path, required=True, help="the folder that holds split_csv/")
-    return parser.parse_args()
+    return parser
 
 
 def main() -> None:
-    root = parse_args().data_root
+    root = make_parser().parse_args().data_root
     entries = visa.read_csv(root / visa.CSV)
     meta = visa.build_meta(entries)
     advice = f"it is another list than {visa.CSV} gives; move it away to have it written"

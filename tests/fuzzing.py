@@ -26,15 +26,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasets import open_dataset
-from datasets.base import DataError, load_image, load_mask, read_size
+from datasets.base import IMAGE_SUFFIXES, DataError, load_image, load_mask, read_size
+from datasets.names import printable
 from datasets.view import View
 from tests.commands import listing
+from tests.hostile_folders import Entry, entries, make
 from tests.structures import Drawn, drawn_files
 from tests.trees import make_mvtec, make_visa
 from utils.memory import process_peak
 
 ROOT = Path(__file__).parents[1]
-EXAMPLES = {"images": 900, "structures": 900, "lists": 400, "runs": 500, "checkpoints": 400, "commands": 200}
+EXAMPLES = {
+    "images": 900, "structures": 900, "folders": 300, "lists": 400, "runs": 500, "checkpoints": 400, "commands": 200,
+}  # fmt: skip
 SECONDS = 10  # for one input, at most
 SPECIAL = (0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 30_000)  # lengths that programs stumble over
 CONFIG = {
@@ -174,6 +178,45 @@ def fuzz_structures(folder: Path) -> int:
             assert (image == image[..., :1]).all()
 
     return fuzz("structures", {"drawn": drawn_files(folder)}, read_drawn_image)
+
+
+def fuzz_folders(folder: Path) -> int:
+    """Names and special files: every image that is there is used or named, and no message holds what cannot be seen."""
+    from utils.data_check import check_source
+    from utils.finding import find_images
+
+    root = folder / "data"
+    image = folder / "image.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)).save(image)
+
+    def look_at_drawn_folder(drawn: list[Entry]) -> None:
+        make(root / "part", drawn, image)
+        there = {p for p in (root / "part").rglob("*") if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES}
+        try:
+            with redirect_stderr(io.StringIO()):
+                checked = check_source(open_dataset(root), workers=1, cache_dir=folder / "cache")
+        except DataError as error:
+            assert all(line.isprintable() for line in str(error).splitlines())
+        else:
+            said = [str(problem) for problem in checked.problems]
+            assert all(line.isprintable() for line in said)
+            used = {s.image_path for parts in checked.samples["part"].values() for s in parts}
+            used |= {s.mask_path for parts in checked.samples["part"].values() for s in parts}
+            left = {path for path in there - used if not path.name.startswith(".")}
+            refused = any(problem.message == "category cannot be used" for problem in checked.problems)
+            for path in () if refused else left:
+                assert any(printable(place) in line for place in (path, path.parent) for line in said), path
+        found = find_images([str(root)])
+        named = {os.path.realpath(path) for path in [*found.paths, *found.unread, *found.no_images]}
+        assert not {p for p in there if not p.name.startswith(".") and os.path.realpath(p) not in named}
+        for path in found.paths:
+            try:
+                load_image(path)
+            except DataError as error:
+                assert str(error).isprintable()
+
+    with nothing_else_written(folder, root, folder / "cache"):
+        return fuzz("folders", {"drawn": entries()}, look_at_drawn_folder)
 
 
 def turn(image: np.ndarray, orientation: int) -> np.ndarray:

@@ -41,15 +41,16 @@ def write_tiff(path: Path, values: np.ndarray, tags: dict[int, int] | None = Non
     return path
 
 
-def write_png(path: Path, values: np.ndarray, significant: int | None = None, last: bytes = b"") -> Path:
-    """Write uint8 or uint16 values (H, W) or (H, W, 2..4) as a PNG; significant: the bits that its sBIT names; last: a
-    chunk's name and content that stand behind the pixels."""
+def write_png(path: Path, values: np.ndarray, significant: int | bytes | None = None, last: bytes = b"") -> Path:
+    """Write uint8 or uint16 values (H, W) or (H, W, 2..4) as a PNG; significant: the bits that its sBIT names, of each
+    channel if bytes; last: a chunk's name and content that stand behind the pixels."""
     height, width = values.shape[:2]
     channels = values.shape[2] if values.ndim == 3 else 1
     colour = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     lines = b"".join(b"\0" + row.astype(row.dtype.newbyteorder(">")).tobytes() for row in values)
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8 * values.itemsize, colour, 0, 0, 0))]
-    chunks += [(b"sBIT", bytes([significant] * channels))] if significant else []
+    bits = bytes([significant] * channels) if isinstance(significant, int) else significant
+    chunks += [(b"sBIT", bits)] if bits else []
     chunks += [(b"IDAT", zlib.compress(lines, 1))]
     chunks += [(last[:4], last[4:])] if last else []
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*one) for one in (*chunks, (b"IEND", b""))))

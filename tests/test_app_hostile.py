@@ -18,12 +18,12 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from tests.apps import META, Served, Visitor, brightness, serve
+from tests.apps import META, Served, Visitor, brightness, pipe, serve
 from tests.trees import write_image
-from utils.app.requests import Uploads
 
 pytest.importorskip("gradio")
 pytestmark = pytest.mark.usefixtures("one_thread")
+PICTURE = b"data:image/jpeg"
 SECRET = b"no image, and private: 9c1f0be7"
 REFUSAL = b"A file is none that this page uploaded, or is no longer here; add it again."
 ENDPOINTS = ("run/predict", "run/{name}", "api/{name}", "call/{name}", "queue/join")
@@ -40,7 +40,7 @@ class Site:
     def holds_secret(self, answer: bytes) -> bool:
         contents = [path.read_bytes() for path in [*self.outside[:2], Path(self.uploaded)]]
         coded = [base64.b64encode(content) for content in contents]
-        return b"data:image/jpeg" in answer or any(secret in answer for secret in [SECRET, *contents, *coded])
+        return PICTURE in answer or any(secret in answer for secret in [SECRET, *contents, *coded])
 
     def files(self) -> set[Path]:
         return set(self.served.uploads.rglob("*"))
@@ -52,8 +52,9 @@ def careless_page(*arguments, **options):
     from utils.app.page import Page
 
     def hand_out(content: object) -> str:
-        found = re.findall(r"/[^'\"]+", str(content))
-        return "".join(base64.b64encode(Path(path).read_bytes()).decode() for path in found if Path(path).is_file())
+        found = map(Path, re.findall(r"/[^'\"]+", str(content)))
+        files = [path for path in found if path.exists() and not path.is_dir()]
+        return "".join(base64.b64encode(file.read_bytes()).decode() for file in files)
 
     class Careless(Page):
         def _connect(self, blocks: gr.Blocks) -> None:
@@ -72,8 +73,7 @@ def site(tmp_path_factory) -> Iterator[Site]:
     write_image(root / "photos/inside.png", np.full((4, 4, 3), 7, np.uint8))
     outside = [write_image(root / "outside.png", pixels), root / "private.txt", root / "pipe.png"]
     outside[1].write_bytes(SECRET)
-    os.mkfifo(outside[2])
-    with serve(brightness(), root / "photos", careless_page) as served:
+    with serve(brightness(), root / "photos", careless_page) as served, pipe(outside[2]):
         other = Visitor(served.url).upload("other.png", outside[0].read_bytes())
         yield Site(served, outside, other)
 
@@ -82,10 +82,10 @@ def paths_of(site: Site) -> list[object]:
     """What no visitor may name, and what is no path at all."""
     from gradio.processing_utils import hash_file
 
-    image, text, pipe = map(str, site.outside)
+    image, text, waiting = map(str, site.outside)
     hashed = site.served.uploads / hash_file(image) / "other.png"  # where Gradio itself would keep the upload
     return [
-        image, text, pipe, "/dev/zero", "/etc/passwd", "/etc/not_there", f"{site.served.uploads}/../{text}",
+        image, text, waiting, "/dev/null", "/etc/passwd", "/etc/not_there", f"{site.served.uploads}/../{text}",
         os.path.relpath(text), f"{'../' * 40}{text[1:]}", "../private.txt", f"file://{text}", "http://127.0.0.1:9/x.png",
         f"{site.uploaded}/../other.png", f"//{site.uploaded[1:]}", f"{site.uploaded} ", str(hashed), "other.png",
         str(site.served.uploads), "", "x" * 5000, "\0", 5, [image], {"path": image}, True, None,
@@ -103,7 +103,8 @@ def payloads_of(site: Site) -> list[object]:
         [{"image": own, "caption": None}], {"files": [own], "text": ""}, [[[own]]], [own] * 600,
         {"path": image, "meta": {"_type": "other"}}, {"path": None, "url": "data:image/png;base64,iVBORw0KGgo="},
     ]  # fmt: skip
-    return [*files, *shapes, image, [image], 10**400, "rate of false alarms", {}, [], [None], ["x"] * 1000, 1e308]
+    strings = [*map(str, site.outside), [image], site.uploaded]
+    return [*files, *shapes, *strings, 10**400, "rate of false alarms", {}, [], [None], ["x"] * 1000, 1e308]
 
 
 def defaults(config: dict, handler: dict) -> list[object]:
@@ -142,8 +143,9 @@ def addresses(routes: list) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_no_handler_gives_out_takes_in_or_waits_for_a_file_that_was_not_uploaded(site, endpoint):
-    visitor, before = Visitor(site.served.url), site.files()
+    visitor, before = Visitor(site.served.url, seconds=20), site.files()
     config, payloads = visitor.config(), payloads_of(site)
+    strings = [*map(str, site.outside), site.uploaded]
     assert len(config["dependencies"]) >= 12
     for handler in config["dependencies"]:
         values = defaults(config, handler)
@@ -151,7 +153,11 @@ def test_no_handler_gives_out_takes_in_or_waits_for_a_file_that_was_not_uploaded
             for payload in payloads:
                 answer = send(visitor, endpoint, handler, [*values[:place], payload, *values[place + 1 :]])
                 assert not site.holds_secret(answer), (handler["api_name"], place, payload)
-        assert not site.holds_secret(send(visitor, endpoint, handler, values, event=payloads[0]))
+        usual = send(Visitor(site.served.url), endpoint, handler, values)  # of --folder there may be pictures
+        for event in (payloads[0], *({"index": 0, "value": v, "row_value": [v]} for v in (payloads[0], *strings))):
+            answer = send(Visitor(site.served.url), endpoint, handler, values, event)
+            assert answer.count(PICTURE) <= usual.count(PICTURE), (handler["api_name"], event)
+            assert not site.holds_secret(answer.replace(PICTURE, b"")), (handler["api_name"], event)
         for malformed in ([], values[:-1], [*values, payloads[0]], payloads[:50]):
             assert not site.holds_secret(send(visitor, endpoint, handler, malformed))
     assert Visitor(site.served.url).ask("GET", "/")[0] == 200
@@ -159,11 +165,11 @@ def test_no_handler_gives_out_takes_in_or_waits_for_a_file_that_was_not_uploaded
 
 
 def test_every_address_of_gradio_is_closed_or_gives_out_no_file(site):
-    visitor, before = Visitor(site.served.url), site.files()
+    visitor, before = Visitor(site.served.url, seconds=20), site.files()
     found = {(method, path) for method, path in addresses(site.served.app.routes) if "/heartbeat" not in path}
     assert len(found) > 40  # without heartbeats, which go on for ever
     for method, path in sorted(found):
-        for given in (*map(str, site.outside), site.uploaded, "/dev/zero", "..", "%2e%2e/private.txt"):
+        for given in (*map(str, site.outside), site.uploaded, "/dev/null", "..", "%2e%2e/private.txt"):
             address = re.sub(r"\{[^}]*\}", lambda _, given=given: quote(given, safe="/%"), path)
             body = json.dumps({"path": given, "data": given, "hash": given}).encode()
             status, answer = visitor.ask(method, address, body, **{"Content-Type": "application/json"})
@@ -202,20 +208,11 @@ def test_what_a_visitor_uploads_is_scored_and_given_back_to_who_knows_its_path(s
 def test_files_with_the_same_name_and_content_and_with_odd_names_are_scored(site):
     visitor, content = Visitor(site.served.url), site.outside[0].read_bytes()
     paths = visitor.upload_all(("a.png", content), ("a.png", content), ("50% é;#.png", content))
-    assert len(paths) == 3 and paths[0] == paths[1]
+    assert len(set(paths)) == 3
     status, answer = visitor.score(*paths)
     assert status == 200 and b"a.png (2)" in answer and "50% é;#.png".encode() in answer
     for path in paths:
         assert visitor.ask("GET", f"/gradio_api/file={quote(path)}") == (200, content)
-
-
-@pytest.mark.parametrize("name", [".", "/", "../../escaped.png", "a/b.png", "\\\\x\\y.png", "..png", "x" * 300])
-def test_no_upload_leaves_the_private_folder_whatever_it_is_called(site, name):
-    visitor = Visitor(site.served.url)
-    path = Path(visitor.upload(name, site.outside[0].read_bytes()))
-    assert path.is_relative_to(site.served.uploads) and ".." not in path.parts
-    assert visitor.score(str(path))[0] == 200
-    assert not (site.served.uploads.parent / "escaped.png").exists()
 
 
 @pytest.mark.parametrize(
@@ -248,20 +245,3 @@ def test_of_a_name_that_is_given_twice_the_one_that_was_looked_at_counts(site):
     ]
     assert not any(SECRET in answer or base64.b64encode(SECRET) in answer for _, answer in answers)
     assert answers[0][0] == 403
-
-
-def test_what_was_deleted_after_its_time_is_refused_like_any_other_file(tmp_path):
-    import gradio as gr
-    from gradio.route_utils import delete_files_created_by_app
-
-    blocks = gr.Blocks(analytics_enabled=False)
-    file = tmp_path / "hash/a.png"
-    file.parent.mkdir()
-    file.touch()
-    blocks.upload_file_set.add(str(file))
-    uploads = Uploads(blocks.upload_file_set)
-    assert uploads.adopt(str(file.parent)) == str(file.parent) and str(file.parent) not in uploads  # no file
-    own = uploads.adopt(str(file))
-    assert own in uploads and str(file) not in uploads and not file.exists() and Path(own).name == "a.png"
-    delete_files_created_by_app(blocks, age=None)
-    assert own not in uploads and not Path(own).exists()

@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.apps import Served, Visitor, brightness, serve
+from tests.apps import Served, Visitor, brightness, pipe, serve
 from tests.commands import ROOT
 from tests.trees import write_image
+from utils.app import unread
 from utils.app.desk import MOST_WAITING
 
 pytest.importorskip("gradio")
@@ -103,12 +104,11 @@ def test_what_is_no_regular_file_in_the_folder_is_a_row_with_its_error(tmp_path)
     folder, outside = tmp_path / "photos", tmp_path / "outside.png"
     for path in (folder / "a.png", outside):
         write_image(path, np.full((4, 4, 3), 9, np.uint8))
-    os.mkfifo(folder / "pipe.png")
     (folder / "zero.png").symlink_to("/dev/zero")
     (folder / "link.png").symlink_to(outside)
     (folder / "loop.png").symlink_to("loop.png")
-    with serve(brightness(), folder) as served:
-        status, answer = Visitor(served.url).call("score_folder", ".", "score", 10, 1)
+    with serve(brightness(), folder) as served, pipe(folder / "pipe.png"):
+        status, answer = Visitor(served.url, seconds=20).call("score_folder", ".", "score", 10, 1)
         [table] = [part for part in json.loads(answer)["data"] if isinstance(part, dict) and "headers" in part]
     rows = {row[0]: row[3:] for row in table["data"]}
     assert status == 200 and set(rows) == {"a.png", "pipe.png"}
@@ -133,37 +133,77 @@ def test_requests_under_another_name_are_refused_where_others_are_let_in():
         body = json.dumps({"data": [None, "score", 10, 1]}).encode()
         assert visitor.ask("POST", "/gradio_api/run/judge", body, Host="evil.example")[0] == 403
         assert visitor.ask("POST", "/gradio_api/upload", b"", Host="evil.example")[0] == 403
+        for name in ("X-Forwarded-Host", "X-Gradio-Server"):  # which Gradio would write into the page
+            for path in ("/", "/config"):
+                status, page = visitor.ask("GET", path, **{"Host": "localhost", name: "http://evil.example"})
+                assert status == 200 and b"http://localhost" in page and b"evil" not in page
+
+
+def test_what_nobody_listens_to_is_not_kept_for_ever(image, monkeypatch):
+    monkeypatch.setattr(unread, "MOST_MESSAGES", 20)
+    with serve(brightness(), None) as served:
+        visitor = Visitor(served.url)
+        path = visitor.upload("a.png", image)
+        body = {"data": [[{"path": path}], "score", 10, 1], "fn_index": visitor.handler("score_files")["id"]}
+        for number in range(40):
+            page = f"page{number % 20}"  # two of each, of which neither is heard
+            assert visitor.post("queue/join", body | {"session_hash": page})[0] == 200
+        assert visitor.post("queue/join", body | {"session_hash": "listens"})[0] == 200
+        assert b"data:image/jpeg" in visitor.ask("GET", "/gradio_api/queue/data?session_hash=listens")[1]
+        [kept] = [route.app.get_blocks()._queue.pending_messages_per_session for route in served.app.routes
+                  if hasattr(getattr(route, "app", None), "get_blocks")]  # fmt: skip
+        assert 0 < sum(messages.qsize() for messages in kept.values()) <= 20 + 5
 
 
 ENDLESS = """
-import os, runpy, sys, time
+import os, runpy, sys, threading, time
+import utils.app.guard
 import utils.detector
+from dataclasses import replace
 from tests.apps import brightness
 
 def compute(pixels):
     print("computing", flush=True)
     time.sleep(3600)
 
-from dataclasses import replace
-utils.detector.load_detector = lambda *arguments: replace(brightness(), compute=compute)
+def load_detector(*arguments):
+    if when == "loading":
+        threading.Thread(target=time.sleep, args=[3600]).start()  # as packages have them: Python would wait for its end
+        print("loading", flush=True)
+        time.sleep(3600)
+    return replace(brightness(), compute=compute)
+
+async def block(*arguments):
+    print("blocking", flush=True)
+    time.sleep(3600)  # and not asyncio.sleep: nobody is answered any more
+
+utils.detector.load_detector, when = load_detector, sys.argv[1]
+if when == "blocking":
+    utils.app.guard.checked_body = block
 sys.argv = ["app.py", "run", "--port", "0"]
 runpy.run_path("scripts/app.py", run_name="__main__")
 """
 
 
+@pytest.mark.parametrize("when", ["loading", "serving", "computing", "blocking"])
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_app_while_a_model_computes(image, tmp_path, number, expected):
+def test_a_signal_ends_the_app_whatever_it_does(image, tmp_path, when, number, expected):
     private = tmp_path / "private"
     private.mkdir()
-    process = subprocess.Popen([sys.executable, "-c", ENDLESS], env=os.environ | {"TMPDIR": str(private)}, cwd=ROOT,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-c", ENDLESS, when], env=os.environ | {"TMPDIR": str(private)},
+                               cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
     try:
-        visitor = Visitor(process.stdout.readline().split()[0])
-        path = visitor.upload("a.png", image)
-        threading.Thread(target=ask_in_vain, args=(visitor, path), daemon=True).start()
-        assert process.stdout.readline() == "computing\n"
+        line = process.stdout.readline()
+        if when != "loading":
+            visitor = Visitor(line.split()[0])
+            path = visitor.upload("a.png", image)
+            assert any(file.name == "a.png" for file in private.rglob("*"))
+        if when in ("computing", "blocking"):
+            threading.Thread(target=ask_in_vain, args=(visitor, path), daemon=True).start()
+            line = process.stdout.readline()
+        assert line.startswith((when, "http"))
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)  # takes 1.5 s, and an hour without
+        _, err = process.communicate(timeout=60)  # takes 1 s, and an hour without
     finally:
         process.kill()
     assert process.returncode == expected and err.strip().splitlines()[-1] == "stopped" and "Traceback" not in err

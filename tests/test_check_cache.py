@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasets import decoding
-from datasets.base import load_mask, read_values
+from datasets.base import decoded, read_values
 from tests.broken import NOISE, check, cut, make_broken
 from tests.commands import run_check, run_process
+from tests.raw_files import write_png
 from tests.trees import make_folder, make_mvtec, write_image
 from utils import file_facts
 
@@ -34,13 +36,12 @@ class Opened:
 @pytest.fixture
 def opened(monkeypatch):
     calls = Opened()
-    for name, load in (("read_values", read_values), ("load_mask", load_mask)):
 
-        def counted(path, load=load):
-            calls.files[path.name] += 1
-            return load(path)
+    def counted(path, **options):
+        calls.files[path.name] += 1
+        return decoded(path, **options)
 
-        monkeypatch.setattr(file_facts, name, counted)
+    monkeypatch.setattr(file_facts, "decoded", counted)
     return calls
 
 
@@ -82,6 +83,56 @@ def test_what_has_changed_is_opened_again(tmp_path, opened):
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))  # of the same size
     assert check(root) == ["warning: mask without a single anomalous pixel: widget/ground_truth/hole/c_mask.png"]
     assert opened.take() == {"b.png": 1, "c_mask.png": 1}
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path):
+    root = make_folder(tmp_path / "data", **ONE)
+    (tmp_path / "cache").mkdir()
+    os.mkfifo(tmp_path / "cache/checks.json")
+    result = run_process(tmp_path, "scripts/check_data.py", "--data_root", root, "--cache_dir", "cache")
+    assert result.status == 0 and "cache/checks.json is no file that this program wrote" in result.err
+
+
+def digest(path: Path) -> str:
+    facts = file_facts.FactStore(path.parent / "cache").of_image(path)
+    assert not facts.unreadable
+    return facts.digest
+
+
+def test_a_picture_is_the_same_in_files_of_all_bits(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 256, (9, 7), np.uint8)
+    grey[0, 0] = 255
+    first = digest(write_image(tmp_path / "a.png", grey))
+    deep = grey.astype(np.uint16)
+    others = {
+        "rgb.png": np.dstack([grey] * 3), "rgba.png": np.dstack([grey] * 4), "times 257.png": deep * 257,
+        "times 16.png": deep * 16, "times 256.tif": deep * 256, "as it is.png": deep, "int.tif": grey.astype(np.int32),
+        "float.tif": grey.astype(np.float32), "to 1.tif": grey.astype(np.float32) / 255,
+    }  # fmt: skip
+    for name, values in others.items():
+        assert digest(write_image(tmp_path / name, values)) == first, name
+    assert digest(write_png(tmp_path / "deep rgb.png", np.dstack([deep * 257] * 3))) == first
+    turned = Image.Exif()
+    turned[274] = 3
+    Image.fromarray(grey[::-1, ::-1]).save(tmp_path / "turned.png", exif=turned)
+    assert digest(tmp_path / "turned.png") == first
+
+
+def test_the_bytes_order_of_a_tiff_is_not_in_the_picture(tmp_path):
+    values = np.arange(1000, 1063, dtype=np.uint16).reshape(7, 9)
+    big = write_image(tmp_path / "big.tif", values.astype(">u2"))
+    assert digest(big) == digest(write_image(tmp_path / "little.tif", values))
+    assert read_values(big)[0].dtype == np.uint16
+
+
+def test_other_pictures_are_others(tmp_path):
+    values = np.arange(1000, 1063, dtype=np.uint16).reshape(7, 9)
+    pictures = [
+        values, values + 1, values.T, values / np.float32(3), -values.astype(np.int32), values.astype(np.int32) * 99,
+        np.dstack([values // 256] * 2 + [values // 256 + 1]).astype(np.uint8),
+    ]  # fmt: skip
+    found = [digest(write_image(tmp_path / f"{number}.tif", one)) for number, one in enumerate(pictures)]
+    assert len(set(found)) == len(pictures)
 
 
 DAMAGES = {

@@ -73,7 +73,8 @@ def check_training(run, data, name, categories):
     assert {key: config[key] for key in expected} == expected
     assert sorted(config["categories"]) == categories
     files = {path.relative_to(run / "checkpoints").as_posix() for path in (run / "checkpoints").rglob("*.*")}
-    assert files == {"teacher.pt", *(f"{category}/stage{stage}.pt" for category in categories for stage in (1, 2))}
+    names = ("stage1.pt", "stage2.pt", "view.json", "training_images.json")
+    assert files == {"teacher.pt", *(f"{category}/{name}" for category in categories for name in names)}
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     epochs = [(r["category"], r["stage"], r["epoch"]) for r in records]
     assert sorted(epochs) == [(c, stage, epoch) for c in categories for stage in (1, 2) for epoch in (1, 2)]

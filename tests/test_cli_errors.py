@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from urllib.error import URLError
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 
 from datasets.foreground import fg_mask_path
 from tests.broken import cut
-from tests.commands import TINY, listing, run_process, run_test, run_train
+from tests.commands import ROOT, TINY, listing, run_process, run_test, run_train
 from tests.trees import make_mvtec, write_image
 
 DEFAULTS = [value for pair in zip(TINY[::2], TINY[1::2], strict=True) if pair[0] != "--weights" for value in pair]
@@ -53,12 +55,22 @@ WITH_TEST = [*TRAIN, "--eval_every", 1]  # without, errors of test files alone a
 def test_wrong_root(refused, tmp_path):
     refused(*TRAIN, root=tmp_path / "absent", expect=[f"{tmp_path / 'absent'} does not exist"])
     refused(*TRAIN, root=tmp_path / "data/bottle", expect=[f"did you mean {tmp_path / 'data'}?"])
-    refused(root=tmp_path / "absent", expect=["no trained run of"], run=run_test)
+    refused(root=tmp_path / "absent", expect=[f"{tmp_path / 'absent'} does not exist"], run=run_test)
 
 
 def test_a_process_fails_the_same_way(refused, tmp_path):
     err = refused(*TRAIN, root=tmp_path / "absent", expect=["does not exist"], run=in_process("train.py"))
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("program", ["train.py", "test.py", "scripts/predict.py"])
+def test_wrong_paths_are_told_before_torch_is_imported(tmp_path, program):
+    """Which takes seconds: of a program that needs it the imports are listed by Python."""
+    wrong = ["absent", "x.png"] if "predict" in program else ["--data_root", "absent"]
+    command = [sys.executable, "-X", "importtime", ROOT / program, *wrong]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "error: absent " in done.stderr
+    assert not [line for line in done.stderr.splitlines() if line.endswith(" torch")]
 
 
 def in_process(program):

@@ -49,6 +49,29 @@ def test_12_bits_in_a_png_of_16(tmp_path, channels):
     np.testing.assert_array_equal(load_image(path, levels=Levels(uint16=(0, 65535)))[..., 0], np.rint(TWELVE / 257))
 
 
+def test_the_significant_bits_of_alpha_are_not_those_of_the_picture(tmp_path):
+    values = np.dstack([TWELVE // 16, TWELVE // 16, TWELVE // 16, np.full_like(TWELVE, 65535)])
+    path = write_png(tmp_path / "a.png", values, bytes([12, 12, 12, 16]))
+    assert read_values(path)[1] == Range("uint16", 0, 255, depth=12)
+
+
+@pytest.mark.parametrize("tag", [281, 341])  # MaxSampleValue, SMaxSampleValue
+def test_the_highest_value_that_a_tiff_names(tmp_path, tag):
+    dark = TWELVE // 16
+    np.testing.assert_array_equal(
+        load_image(write_tiff(tmp_path / "a.tif", dark, {tag: 4095}))[..., 0], np.rint(dark * 255 / 4095)
+    )
+    for named in (65535, 300):  # what most writers put there, and the highest value that happens to be in a file
+        assert read_values(write_tiff(tmp_path / "b.tif", dark, {tag: named}))[1] == Range("uint16", 0, 255)
+
+
+def test_colours_of_16_bits_but_rgb_are_refused(tmp_path):
+    """Pillow gives the upper 8 bits of CMYK: of 12 in 16 hardly anything."""
+    path = write_tiff(tmp_path / "a.tif", np.dstack([TWELVE] * 4), {PHOTOMETRIC: 5})
+    with pytest.raises(DataError, match=r"a\.tif: its colours of 16 bits cannot be read"):
+        load_image(path)
+
+
 def test_colours_of_16_bits_keep_them_all(tmp_path):
     values = (np.arange(5 * 7 * 3).reshape(5, 7, 3) * 624 + 7).astype(np.uint16)  # up to 64903
     for path in (write_png(tmp_path / "a.png", values), write_tiff(tmp_path / "a.tif", values)):
@@ -190,6 +213,21 @@ def test_an_image_is_turned_although_its_other_tags_are_damaged(tmp_path):
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + tags + bytes(200)
     Image.new("RGB", (12, 8)).save(tmp_path / "a.jpg", exif=exif)
     assert load_image(tmp_path / "a.jpg").shape == (12, 8, 3)
+
+
+@pytest.mark.parametrize("block", [1, 2, 2**20])  # with marks across their borders
+def test_a_jpeg_of_very_many_scans_is_refused(tmp_path, monkeypatch, block):
+    """Each goes over all pixels: 0.6 MB of them take minutes, 50 MB hours."""
+    monkeypatch.setattr(decoding, "BLOCK", block)
+    path, file = tmp_path / "a.jpg", io.BytesIO()
+    Image.fromarray(np.full((64, 64), 7, np.uint8)).save(file, "JPEG", progressive=True)
+    start, last = file.getvalue()[:-2].rsplit(b"\xff\xda", 1)  # without the mark of the end
+    more = 100 - start.count(b"\xff\xda")
+    path.write_bytes(start + (b"\xff\xda" + last) * more + b"\xff\xd9")
+    assert (load_image(path) == 7).all()
+    path.write_bytes(start + (b"\xff\xda" + last) * (more + 1) + b"\xff\xd9")
+    with pytest.raises(DataError, match="a.jpg: it has more than 100 scans"):
+        load_image(path)
 
 
 def test_names_in_errors_can_be_printed(tmp_path):

@@ -8,13 +8,14 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasets.base import load_image
 from datasets.levels import Levels
 from datasets.view import View
 from scripts.fore_extractor import levels_of
 from tests.broken import check
-from tests.commands import OWN, run_check, run_predict, run_test, run_train
+from tests.commands import OWN, run_calibrate, run_check, run_predict, run_test, run_train
 from tests.raw_files import write_png
 from tests.trees import good_image, make_folder, write_image
 from utils.detector import load_detector
@@ -100,6 +101,21 @@ def test_predictions_refuse_what_does_not_fit(trained):
     assert [row["score"] is None for row in rows] == [False, True, True]
     assert "do not fit the training images" in rows[1]["error"]
     assert "neither it nor the training images tell which value is white" in rows[2]["error"]
+
+
+def test_doubtful_images_are_scored_and_named(trained, tmp_path):
+    """8 bits in a file of 16, where the training images had 12, and a file of two images."""
+    dark = write_png(tmp_path / "dark.png", good_image(np.random.default_rng(9), 32).astype(np.uint16))
+    grey = Image.fromarray(good_image(np.random.default_rng(8), 32)[..., 0])
+    grey.save(tmp_path / "two.tif", save_all=True, append_images=[grey])
+    result = run_predict(trained, "run", tmp_path)
+    said = [line for line in result.err.splitlines() if line.startswith("warning")]
+    assert result.status == 0 and len(said) == 2
+    assert said[0].startswith(f"warning, 1 time: image ends far below white: has it another depth?: {dark} (16 bits, ")
+    assert said[1] == f"warning, 1 time: file of several images, of which the first is used: {tmp_path / 'two.tif'}"
+    run = shutil.copytree(trained / "run", tmp_path / "run")
+    result = run_calibrate(tmp_path, run, "--images", dark, "--far", 0.5)
+    assert "warning, 1 time: image ends far below white" in result.err
 
 
 def test_scoring_reads_as_training_did(trained):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -14,7 +16,7 @@ from datasets.view import WHOLE
 from tests.commands import run_predict
 from tests.trees import write_image
 from tests.untrained import make_run, photographs
-from utils.export import ExportSource, export
+from utils.export import ExportSource, export, write_pair
 from utils.exported import ExportedModel, ExportedModelError, Facts
 
 pytest.importorskip("onnx")
@@ -26,11 +28,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory) -> Path:
-    """The .xml of an export of one run, with another run beside it."""
+    """A folder with exports of two models, old.xml and new.xml."""
     folder = tmp_path_factory.mktemp("exports")
-    make_run(folder / "robust", recipe="robust")
-    export(ExportSource.of(make_run(folder / "rd4ad", "rd4ad"), "bottle"), "openvino", folder / "old.xml")
-    return folder / "old.xml"
+    for name, recipe in (("old", "published"), ("new", "robust")):
+        source = ExportSource.of(make_run(folder / name, recipe=recipe), "bottle")
+        export(source, "openvino", folder / f"{name}.xml")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +88,8 @@ def test_a_model_with_other_shapes_is_refused_when_it_is_loaded(tmp_path, case):
     with pytest.raises(ExportedModelError, match=re.escape(f"{path} cannot be used; export it anew: ")) as caught:
         ExportedModel(path)
     assert "\n" not in str(caught.value)
+    assert ("it takes " in str(caught.value)) == (case in INPUTS)
+    assert ("it does not give anomaly_score" in str(caught.value)) == (case == "a map alone")
     write_image(tmp_path / "photo.png", photographs(1)[0])
     result = run_predict(tmp_path, "m.onnx", "photo.png", "--save_maps", "maps")
     assert (result.status, len(result.errors)) == (2, 1) and not (tmp_path / "maps").exists()
@@ -100,11 +105,36 @@ def test_an_answer_is_checked_after_each_run(tmp_path):
         model.run(photographs(1))
 
 
+@pytest.mark.parametrize(("height", "width"), [(70_000, 3), (3, 70_000)])
+def test_an_image_that_would_become_far_larger_in_the_file_is_refused(tmp_path, height, width):
+    """256 columns of 70,000 rows are more than 2**24 values; what is as long and less narrow has as many anyway."""
+    facts = Facts("bottle", "aand", "resnet18", "published", 256, WHOLE, "fp32", opset=18)
+    answer = np.zeros((1, 1, 256, 256), np.float32)
+    path = our_onnx(tmp_path / "m.onnx", facts, answer, SCORE)
+    model = ExportedModel(path)
+    with pytest.raises(ExportedModelError, match=f"as long and narrow as {width} x {height} pixels"):
+        model.run(np.zeros((1, height, width, 3), np.uint8))
+    model.run(np.zeros((1, 70_000, 130, 3), np.uint8))
+    model.run(np.zeros((1, 60_000, 1, 3), np.uint8))
+    write_image(tmp_path / "long.png", np.zeros((height, width), np.uint8))
+    write_image(tmp_path / "photo.png", photographs(1)[0])
+    result = run_predict(tmp_path, "m.onnx", "long.png", "photo.png", "--output", "found.jsonl")
+    errors = [json.loads(line)["error"] for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    assert result.status == 1 and "as long and narrow as" in errors[0] and errors[1] is None
+
+
 # OpenVINO's two files
 
 
-def half_exported(run, path, monkeypatch, stopped_at):
-    """Export to where an older export is, stopped before the move of one of its files."""
+def test_a_pipe_in_the_place_of_weights_is_not_waited_for(exports, tmp_path):
+    shutil.copy(exports, tmp_path / "m.xml")
+    os.mkfifo(tmp_path / "m.bin")
+    with pytest.raises(ExportedModelError, match=r"there is no file .*m\.bin"):
+        ExportedModel(tmp_path / "m.xml")
+
+
+def write_half(made, path, monkeypatch, stopped_at):
+    """Write an export to where an older one is, stopped before the move of one of its files."""
     replace_file = Path.replace
 
     def dying(self, target):
@@ -115,7 +145,7 @@ def half_exported(run, path, monkeypatch, stopped_at):
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", dying)
         with pytest.raises(KeyboardInterrupt):
-            export(ExportSource.of(run, "bottle"), "openvino", path)
+            write_pair(made, path)
 
 
 @pytest.mark.parametrize("stopped_at", [".bin", ".xml"])
@@ -123,14 +153,14 @@ def half_exported(run, path, monkeypatch, stopped_at):
 def test_an_export_over_another_leaves_no_mixture(exports, tmp_path, monkeypatch, stopped_at, earlier):
     path = tmp_path / "m.xml"
     for suffix in (".xml", ".bin"):
-        shutil.copy(exports.with_suffix(suffix), path.with_suffix(suffix))
+        shutil.copy(exports / f"old{suffix}", path.with_suffix(suffix))
     if earlier:
         path.write_text(re.sub(r"<aand_(weights|seal) [^>]*/>", "", path.read_text()))
     ExportedModel(path)
-    half_exported(exports.parent / "robust", path, monkeypatch, stopped_at)
+    write_half(exports / "new.xml", path, monkeypatch, stopped_at)
     with pytest.raises(ExportedModelError, match=re.escape(str(path))):
         ExportedModel(path)
-    export(ExportSource.of(exports.parent / "robust", "bottle"), "openvino", path)
+    write_pair(exports / "new.xml", path)
     assert ExportedModel(path).facts.recipe == "robust"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["m.bin", "m.xml"]
 
@@ -138,8 +168,8 @@ def test_an_export_over_another_leaves_no_mixture(exports, tmp_path, monkeypatch
 def test_weights_of_another_export_are_refused(exports, tmp_path):
     """Of the same shapes: the graph alone does not tell them apart."""
     path = tmp_path / "m.xml"
-    shutil.copy(exports, path)
-    weights = bytearray(exports.with_suffix(".bin").read_bytes())
+    shutil.copy(exports / "old.xml", path)
+    weights = bytearray((exports / "old.bin").read_bytes())
     weights[len(weights) // 2] ^= 1
     path.with_suffix(".bin").write_bytes(weights)
     named = f"{path.with_suffix('.bin')} is not the one that was written with it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -40,3 +41,18 @@ def test_our_own_masks_come_first_and_others_must_be_of_one_folder(tmp_path):
         foreground_of(IMAGE, "visa", "candle", tmp_path, PIXELS)
     write_image(fg_mask_path(tmp_path, "visa", "candle", IMAGE), whole * 0)
     assert not foreground_of(IMAGE, "visa", "candle", tmp_path, PIXELS).any()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "broken link"])
+def test_what_is_no_mask_in_the_place_of_one_is_an_error(tmp_path, kind):
+    path = tmp_path / "visa/part/train/000.png"
+    path.parent.mkdir(parents=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "nowhere")
+    assert stored_foregrounds([IMAGE], "visa", "part", tmp_path) == [path]
+    with pytest.raises(DataError, match=r"cannot read image .*000\.png"):
+        foreground_of(IMAGE, "visa", "part", tmp_path, PIXELS)

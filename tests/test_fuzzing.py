@@ -1,7 +1,7 @@
 """Damaged and hostile inputs of every kind end in the errors that are documented, quickly, within little memory, and
 write nothing where they should not. Inputs, and what is checked of each: tests/fuzzing.py.
 
-    python -m pytest tests/test_fuzzing.py                # the same 2,400 inputs every time
+    python -m pytest tests/test_fuzzing.py                # the same 3,600 inputs every time
     FUZZ_FACTOR=10 python -m pytest tests/test_fuzzing.py # ten times as many, other ones every time (make fuzz)
 """
 

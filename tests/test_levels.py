@@ -2,7 +2,7 @@
 
 import pytest
 
-from datasets.levels import EARLIER_LEVELS, Levels, Range
+from datasets.levels import EARLIER_LEVELS, Levels, Range, depth_of_white
 
 
 def scale(kind, low, high, **options):
@@ -48,6 +48,24 @@ def test_values_that_use_little_of_the_scale_get_their_own_range_and_as_much_on_
     assert scale("float32", 290, 310) == (270, 330)  # kelvin
     assert scale("uint16", 29000, 30000) == (28000, 31000)
     assert scale("uint16", 7, 7) == (0, 255)  # of one value there is no range
+
+
+def test_declared_bits_count_where_little_of_them_is_used():
+    assert scale("uint16", 100, 110, depth=12) == (0, 4095)
+    assert scale("float32", 100, 110, depth=16) == (0, 65535)
+    assert scale("float32", 0, 300, depth=8) == (0, 1023)  # more than it says
+
+
+def test_the_bits_of_which_a_number_is_the_highest():
+    assert [depth_of_white(white) for white in (255, 4095, 65535, 1.0)] == [8, 12, 16, 1]
+    assert [depth_of_white(white) for white in (0, 256, 4094, None, b"255", (255,))] == [0] * 6
+
+
+def test_what_ends_far_below_white_is_in_doubt():
+    levels = Levels(uint16=(0, 4095))
+    assert levels.doubt(Range("uint16", 0, 1023)) == "16 bits, values 0..1023; white is 4095"
+    for values in (Range("uint16", 0, 1024), Range("uint8", 0, 9), Range("uint16", 0, 9, white=4095)):
+        assert levels.doubt(values) == ""
 
 
 def test_the_training_images_decide_together_and_for_all_later_ones():

@@ -16,14 +16,14 @@ NOTE = "import sys; print(*sys.argv[1:], file=open('calls.txt', 'a'))"
 
 @pytest.fixture
 def demo(tmp_path):
-    """demo(*variables) runs `make demo` in a folder where all is installed, and returns the calls of programs."""
+    """demo(*variables, target=) runs make where all is installed; returns the calls of programs."""
     (tmp_path / "requirements.txt").touch()
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv/installed").touch()
     (tmp_path / "note.py").write_text(NOTE)
 
-    def run(*variables: str) -> list[str]:
-        make = [shutil.which("make"), "-f", ROOT / "Makefile", "demo", f"VENV_PYTHON={sys.executable} note.py"]
+    def run(*variables: str, target: str = "demo") -> list[str]:
+        make = [shutil.which("make"), "-f", ROOT / "Makefile", target, f"VENV_PYTHON={sys.executable} note.py"]
         subprocess.run([*make, *variables], cwd=tmp_path, check=True, capture_output=True, timeout=60)
         calls = (tmp_path / "calls.txt").read_text().splitlines()
         (tmp_path / "calls.txt").unlink()
@@ -60,3 +60,10 @@ def test_other_epochs_are_another_run(demo):
         assert report == f"scripts/report.py {options['--output']}"
         runs.add(options["--output"])
     assert len(runs) == 2
+
+
+def test_picture_runs_the_demo_first(tmp_path, demo):
+    of_demo = demo()
+    calls = demo(target="picture")
+    assert calls[:-1] == of_demo
+    assert calls[-1] == f"docs/make_picture.py {options_of(of_demo[-3])['--output']} --output docs/demo.png"

@@ -117,7 +117,7 @@ def test_images_without_a_result_are_named():
     maps, scores = np.zeros((8, 2, 2)), np.zeros(8)
     require_finite(maps, scores)
     maps[1, 0, 1], scores[3:] = np.nan, np.inf
-    with pytest.raises(PredictionError, match=r"6 of 8 images: a, b\\n, number 5, number 6, number 7 and 1 more$"):
+    with pytest.raises(PredictionError, match=r"6 images: a, b\\n, number 5, number 6, number 7 and 1 more$"):
         require_finite(maps, scores, ["x", "a", "y", "b\n"])
 
 
@@ -170,7 +170,7 @@ def test_scoring_names_the_category_and_the_image(trained, tmp_path, monkeypatch
     result = program(tmp_path, *flags, "--data_root", trained.data, "--categories", "tile")
     assert result.status == 2 and len(result.errors) == 1
     assert "tile in " in result.errors[0] and str(trained.data / "tile/test/") in result.errors[0]
-    assert "1 of 5 images" in result.errors[0]
+    assert "1 image: " in result.errors[0]
     assert not (run / "results.json").exists() and not (run / "report.html").exists()
 
 
@@ -179,7 +179,7 @@ def test_metrics_during_training_fail_their_category_alone(trained, tmp_path, mo
     options = ("--data_root", trained.data, *TINY, "--method", "rd4ad", "--eval_every", 2, "--output", "run")
     result = run_train(tmp_path, *options)
     assert result.status == 1
-    assert "bottle failed: the model gives NaN or infinite values for 1 of 5 images" in result.out
+    assert "bottle failed: the model gives NaN or infinite values for 1 image: " in result.out
     assert str(trained.data / "bottle/test/crack/000.png") in result.out
     assert stage_path(tmp_path / "run", "tile", 2).exists() and not stage_path(tmp_path / "run", "bottle", 2).exists()
 
@@ -189,13 +189,13 @@ def test_no_thresholds_come_of_it(own, tmp_path, photos, monkeypatch):
     before = thresholds_path(run, "widget").read_bytes()
     spoil(monkeypatch, utils.engine, 1)
     result = run_calibrate(tmp_path, run, "--images", photos[0].parent, "--far", 0.3)
-    assert result.status == 2 and f"1 of 4 images: {photos[1]}" in result.errors[0]
+    assert result.status == 2 and f"1 image: {photos[1]}" in result.errors[0]
     assert thresholds_path(run, "widget").read_bytes() == before
-    with pytest.raises(PredictionError, match="1 of 2 images: number 2"):
+    with pytest.raises(PredictionError, match="1 image: number 2"):
         calibrate_detector(answers(1.0, np.nan), [np.zeros((2, 4, 4, 3), np.uint8)], 0.3, GIVEN)
     spoil(monkeypatch, utils.engine, 0)
     result = run_train(tmp_path, "--data_root", own.data, *OWN, *ASIDE, "--method", "rd4ad", "--output", "new")
-    failed = r"widget failed: .* 1 of 4 images: .*/widget/train/good/\d+\.png"
+    failed = r"widget failed: .* 1 image: .*/widget/train/good/\d+\.png"
     assert result.status == 1 and re.search(failed, result.out)
     assert not thresholds_path(tmp_path / "new", "widget").exists()
 

@@ -222,7 +222,8 @@ def test_scoring_goes_on_without_a_map(own, run, tmp_path):
 
 
 @pytest.mark.parametrize(("pattern", "content"), [
-    (PREDICTIONS[".csv"], b"path,score,p_value,mine\n"), (PREDICTIONS[".jsonl"], b'{"path": "photo.jpg", "label": 1}'),
+    (PREDICTIONS[".csv"], b"path,score,p_value,mine\n"),
+    (PREDICTIONS[".jsonl"], b'{"path": "photo.jpg", "label": 1}\n'),
     (COMPARISON[".json"], b'{"seeds": [1, 2, 3]}'), (COMPARISON[".json"], b'{"seeds": {"a": 1}, "lots": {}}'),
     (COMPARISON[".csv"], b"category,metric,run,mine\n"), (RESULTS_CSV, b"category,price\n"),
     (RESULTS_JSON, b'{"categories": [{"id": 1, "name": "bolt"}], "images": []}'), (SCORES_CSV, b"path,category,mine\n"),

@@ -26,7 +26,7 @@ from tests.trees import defect_image, good_image, write_image
 pytestmark = pytest.mark.usefixtures("one_thread")
 PART = "pa\nerror: forged\x1b[2Jrt"
 DEFECT = "cr\nforged line\u202eack"
-IMAGE = "=1\nforged line\x9b\x7f"
+IMAGE = "=1\nforged line\x9b\x7f\udcff"
 BARS = re.compile("\x1b\\[A")  # how tqdm goes up a line
 FORGED = re.compile(r"^\W*(error: )?forged", re.MULTILINE)
 
@@ -140,3 +140,14 @@ def test_arguments_that_no_program_takes_are_not_raw(tmp_path):
 def test_a_problem_is_one_line(tmp_path):
     problem = warning("mask\nhas", tmp_path / "a\nb", details="c\x1bd")
     assert str(problem) == rf"mask\nhas: {tmp_path}/a\nb (c\x1bd)"
+
+
+def test_a_category_that_is_no_text_is_refused(tmp_path):
+    part = tmp_path / "data/pa\udcffrt"
+    write_image(part / "train/good/a.png", np.zeros((32, 32, 3), np.uint8))
+    write_image(part / "test/good/b.png", np.ones((32, 32, 3), np.uint8))
+    for result in (run_check(tmp_path, "--data_root", "data"), run_train(tmp_path, "--data_root", "data", *OWN)):
+        assert result.status and r"name is not UTF-8, and could not be written to a run's files: data/pa\udcffrt" in (
+            result.out + result.err
+        )
+    assert not (tmp_path / "runs").exists()

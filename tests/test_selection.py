@@ -199,7 +199,7 @@ def test_held_out_images_are_not_trained_on(tmp_path):
     assert run_train(tmp_path, *options, "second").status == 0
     assert same_weights(tmp_path / "first", tmp_path / "second", "bottle")
     for sample in train:
-        write_image(sample.image_path, good_image(np.random.default_rng(98), 32))
+        write_image(sample.image_path, good_image(rng, 32))
     assert run_train(tmp_path, *options, "third").status == 0
     assert not same_weights(tmp_path / "first", tmp_path / "third", "bottle")
 

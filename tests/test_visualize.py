@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from utils import visualize
 from utils.visualize import LINE_COLOR, blend_heat, draw_outline, map_limits, save_heat_map
 
 SIZE = 64
@@ -31,6 +32,14 @@ def line_of(picture: np.ndarray) -> np.ndarray:
 
 def brightness(picture: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)[..., 0].astype(int)
+
+
+def test_blocks_of_rows_are_not_seen(monkeypatch):
+    rng = np.random.default_rng(0)
+    image, values = rng.integers(0, 256, (50, 30, 3), np.uint8), rng.normal(size=(50, 30)).astype(np.float32)
+    whole = blend_heat(image, values, (-1, 2))
+    monkeypatch.setattr(visualize, "BLOCK", 7 * 30)
+    np.testing.assert_array_equal(blend_heat(image, values, (-1, 2)), whole)
 
 
 def test_outline_lies_on_the_border_of_the_mask():

@@ -16,7 +16,7 @@ from datasets.problems import MOST_SHOWN, count
 from utils.cli import UsageError
 from utils.detector import Detector, Shown, calibrate_detector, load_detector, pick_category
 from utils.finding import find_images
-from utils.predicting import read_batches
+from utils.predicting import Notes, read_batches
 from utils.runs import RunError, read_config, seed_folders, trained_categories
 from utils.thresholds import GIVEN, Thresholds, read_thresholds, shortage, write_thresholds
 from utils.training_images import digests_of, read_training_images
@@ -120,12 +120,15 @@ def without_copies(digests: Mapping[Path, str]) -> list[Path]:
 def read_all(detector: Detector, paths: Sequence[Path], workers: int, names: list[Path]) -> Iterator[np.ndarray]:
     """All images in batches uint8 (N, S, S, 3) as the model is shown them, whose names are added to `names`; a
     DataError at the end lists those that cannot be read."""
-    problems = []
+    problems, notes = [], Notes()
     for batch in read_batches(detector, paths, workers):
         problems += [str(content) for _, content in batch if not isinstance(content, Shown)]
-        names += [path for path, content in batch if isinstance(content, Shown)]
-        shown = [content.pixels for _, content in batch if isinstance(content, Shown)]
-        if shown:
-            yield np.stack(shown)
+        used = [(path, content) for path, content in batch if isinstance(content, Shown)]
+        for path, content in used:
+            notes.add(path, content.remarks)
+        names += [path for path, _ in used]
+        if used:
+            yield np.stack([content.pixels for _, content in used])
+    notes.print()
     if problems:
         raise DataError(f"{len(problems)} of {count(len(paths), 'image')} cannot be used:", *problems[:MOST_SHOWN])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from datasets.base import DataError
-from datasets.names import PrintableError, printable
+from datasets.names import PrintableError, is_utf8, printable
 from utils.interruption import Interrupted, exit_on_signals
 from utils.streams import READER_GONE, ReaderGone, standard_streams
 
@@ -140,7 +140,7 @@ def add_level_flag(parser: argparse.ArgumentParser) -> None:
 
 def add_workers_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=at_least(1), default=DEFAULT_WORKERS, metavar="N", help="threads that read "
-                        f"files (default {DEFAULT_WORKERS})")  # fmt: skip
+                        "files (default: one per core, at most 8)")  # fmt: skip
 
 
 def pick_device(name: str) -> torch.device:
@@ -204,7 +204,7 @@ def run_command(main: Callable[[], None], *errors: type[Exception]) -> None:
     with standard_streams():
         try:
             for argument in sys.argv:
-                if not _is_utf8(argument):
+                if not is_utf8(argument):
                     raise UsageError(f"{argument!r} is not UTF-8, and could not be written to a run's files; rename it")
             _run_and_flush(main)
         except ReaderGone:
@@ -226,11 +226,3 @@ def _run_and_flush(main: Callable[[], None]) -> None:
         sys.stdout.flush()
         raise
     sys.stdout.flush()
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -17,8 +17,9 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from datasets import DataSource
-from datasets.base import DataError, Sample
-from datasets.levels import FAR_BELOW, Levels, Range
+from datasets.base import SEVERAL_IMAGES, DataError, Sample
+from datasets.levels import FAR_BELOW_WHITE, Levels, Range
+from datasets.names import is_utf8
 from datasets.pairing import SPLITS
 from datasets.problems import Problem, count, error, warning
 from datasets.unused import warn_of_mixed
@@ -112,6 +113,9 @@ def describe_depths(samples: Mapping[str, Splits], images: Mapping[Path, Facts])
 
 
 def _list_category(source: DataSource, category: str, splits: Sequence[str]) -> tuple[Splits, list[Problem]]:
+    if not is_utf8(category):
+        message = "category's name is not UTF-8, and could not be written to a run's files"
+        return {}, [error(message, source.root / category)]
     samples, problems = {}, []
     for split in splits:
         try:
@@ -143,10 +147,18 @@ def _check_sample(sample: Sample, known: Known) -> Iterator[Problem]:
     image, path = known.images[sample.image_path], sample.image_path
     if image.unreadable:
         yield error("image cannot be read", path, skips=path, details=image.unreadable)
+    if image.has_more:
+        yield warning(SEVERAL_IMAGES, path)
+    if sample.blank_mask and (why := known.masks[sample.blank_mask].unreadable):
+        yield warning("mask of a good image cannot be read", sample.blank_mask, details=why)
     if sample.blank_mask and known.masks[sample.blank_mask].anomalous:
         yield error("good image has a mask with anomalous pixels", path, sample.blank_mask, skips=path)
-    if sample.mask_path is None:
-        return
+    if sample.mask_path:
+        yield from _check_mask(sample, known)
+
+
+def _check_mask(sample: Sample, known: Known) -> Iterator[Problem]:
+    image, path = known.images[sample.image_path], sample.image_path
     mask = known.masks[sample.mask_path]
     if mask.unreadable:
         yield error("mask cannot be read", sample.mask_path, skips=path, details=mask.unreadable)
@@ -155,11 +167,24 @@ def _check_sample(sample: Sample, known: Known) -> Iterator[Problem]:
     if not image.unreadable and sizes[0] != sizes[1]:
         details = f"{sizes[0]} and {sizes[1]} pixels"
         yield error("mask and image differ in size", sample.mask_path, path, skips=path, details=details)
+    elif mask.orientation != image.orientation and _fits_either_way(image, mask):
+        details = f"EXIF orientations {mask.orientation} and {image.orientation}"
+        yield warning("mask and image are turned differently: are they alike?", sample.mask_path, path, details=details)
+    if mask.has_more:
+        yield warning(SEVERAL_IMAGES, sample.mask_path)
+    if mask.grey_regions:
+        details = f"{count(mask.grey_regions, 'region')} of at most half of the highest level"
+        yield warning("mask has grey parts that do not count as anomalous", sample.mask_path, details=details)
     if not mask.anomalous:
         yield warning("mask without a single anomalous pixel", sample.mask_path)
     if mask.anomalous > MOST_ANOMALOUS:
         details = f"{100 * mask.anomalous:.0f} % of the pixels"
         yield warning("mask of more than half of the image: is it inverted?", sample.mask_path, details=details)
+
+
+def _fits_either_way(image: Facts, mask: Facts) -> bool:
+    """Whether a mask would be of its image's size also if it were turned as the image is."""
+    return image.width == image.height or (image.orientation > 4) == (mask.orientation > 4)
 
 
 def _find_copies(parts: Splits, known: Known) -> Iterator[Problem]:
@@ -202,15 +227,14 @@ def _check_levels(
         if facts.unreadable:
             continue
         try:
-            _, white = levels.scale_of(facts.range)
+            doubt = levels.doubt(facts.range)
         except ValueError as reason:
             yield error("pixel values cannot be understood", path, skips=path, details=str(reason))
             continue
         if usual and _depth(facts.range) != usual:
             yield warning("image of another depth than the training images", path, details=str(facts.range))
-        elif facts.kind != "uint8" and not facts.white and facts.high <= FAR_BELOW * white:
-            details = f"{facts.range}; white is {white:g}"
-            yield warning("image ends far below white: has it another depth?", path, details=details)
+        elif doubt:
+            yield warning(FAR_BELOW_WHITE, path, details=doubt)
 
 
 def _depth(values: Range) -> Depth:

@@ -14,7 +14,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -26,6 +25,7 @@ from utils.exported import OF_TORCH, RUNNABLE, ExportedModel, ExportedModelError
 from utils.missing import CORE
 from utils.packages import require
 from utils.predictions import PredictionError, check_shapes, is_finite, require_finite
+from utils.regions import Region, find_regions
 from utils.runs import RunError, read_config, read_view, seed_folders, trained_categories
 from utils.thresholds import LargestPixels, Thresholds, read_thresholds
 
@@ -33,28 +33,18 @@ if TYPE_CHECKING:  # model files are run where there is no torch
     import torch
 
 AnyImage = str | PathLike | Image.Image | np.ndarray
+Remarks = Sequence[tuple[str, str]]  # kinds, and details of an image
 Compute = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 (N, H, W, 3) -> maps (N, S, S), scores (N,)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What the model is shown of an image, uint8 (H, W, 3), and the image's own height and width."""
+    """What the model is shown of an image, uint8 (H, W, 3), the image's own height and width, and what may be wrong
+    with its file."""
 
     pixels: np.ndarray
     size: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Region:
-    """A part of an image whose anomaly map is above the pixel threshold, in the image's own pixels: its box, right and
-    bottom just outside, the map's maximum in it, and its area."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-    score: float
-    area: int
+    remarks: Remarks = ()
 
 
 @dataclass(frozen=True)
@@ -134,10 +124,13 @@ class Detector:
 
     def show(self, image: AnyImage) -> Shown:
         """What the model is to be shown of an image. Raises DataError if it cannot be used."""
-        from_file = isinstance(image, str | PathLike)
-        pixels = self.view.load(Path(image), self.most_pixels) if from_file else as_rgb(image, self.view.levels)
+        remarks = []
+        if isinstance(image, str | PathLike):
+            pixels = self.view.load(Path(image), self.most_pixels, lambda *remark: remarks.append(remark))
+        else:
+            pixels = as_rgb(image, self.view.levels)
         shown = pixels if self.image_size is None else self.view.show(pixels, self.image_size)
-        return Shown(shown, pixels.shape[:2])
+        return Shown(shown, pixels.shape[:2], remarks)
 
     def detect(self, shown: Sequence[Shown]) -> list[Detection | PredictionError]:
         """The detections of a batch; in the place of one that cannot be, why."""
@@ -174,28 +167,6 @@ class Detector:
         regions = find_regions(model_map, self.pixel_threshold, size) if anomalous else []
         p_value = self.thresholds.p_value(score) if self.thresholds else None
         return Detection(score, anomalous, p_value, regions, model_map, size)
-
-
-def find_regions(model_map: np.ndarray, threshold: float, size: tuple[int, int]) -> list[Region]:
-    """The 8-connected parts of a map (S, S) above a threshold, in pixels of its image of `size` (height, width).
-
-    They are found in the map as the model made it, where the threshold holds; none is too small to be one, as the map
-    is smooth: a small part is a hill just above the threshold, and the list begins with the highest. Raises ValueError
-    for NaN, which is above nothing.
-    """
-    if not is_finite(model_map, threshold):
-        raise ValueError("a map or threshold with NaN or infinite values has no regions")
-    above = model_map > threshold
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(above.astype(np.uint8), connectivity=8)
-    highest = np.full(count, -np.inf, np.float32)
-    np.maximum.at(highest, labels[above], model_map[above])
-    (height, width), (rows, columns) = size, model_map.shape
-    regions = []
-    for (left, top, wide, high, area), score in zip(stats[1:].tolist(), highest[1:].tolist(), strict=True):
-        right, bottom = -(-(left + wide) * width // columns), -(-(top + high) * height // rows)  # rounded up
-        area = max(1, round(area * height * width / (rows * columns)))
-        regions.append(Region(left * width // columns, top * height // rows, right, bottom, score, area))
-    return sorted(regions, key=lambda region: (-region.score, region.top, region.left))
 
 
 def load_detector(

@@ -101,6 +101,8 @@ def find_lost_regions(samples: Sequence[Sample], size: int, workers: int) -> dic
 def warn_of_lost_regions(lost: Mapping[str, Mapping[str, int]], size: int) -> None:
     """Say on stderr which categories have anomalous regions that the metrics at image_size do not see."""
     for category, images in lost.items():
+        if not images:
+            continue
         regions = f"{count(sum(images.values()), 'anomalous region')} in {count(len(images), 'image')}"
         print(
             f"warning: {printable(category)}: {regions} (e.g. {printable(next(iter(images)))}) have no pixel left at "
@@ -115,4 +117,5 @@ def fingerprint(samples: Sequence[Sample], root: Path) -> dict[str, Any]:
     Figures of two runs are of the same images where these are equal.
     """
     names = sorted(sample.image_path.relative_to(root).as_posix() for sample in samples)
-    return {"count": len(names), "sha256": hashlib.sha256("\n".join(names).encode()).hexdigest()}
+    listed = "\n".join(names).encode(errors="surrogateescape")
+    return {"count": len(names), "sha256": hashlib.sha256(listed).hexdigest()}

@@ -142,10 +142,10 @@ def _write_openvino(source: ExportSource, path: Path, facts: Facts, images: Sequ
         model.set_rt_info(UNSEALED, SEAL_KEY)
         openvino.save_model(model, made, compress_to_fp16=half)  # again: now it can say what its weights are
         made.write_bytes(sealed(made.read_bytes()))
-        _write_pair(made, path)
+        write_pair(made, path)
 
 
-def _write_pair(made: Path, path: Path) -> None:
+def write_pair(made: Path, path: Path) -> None:
     """Move an .xml and its .bin into place: whoever finds an .xml finds the weights that it was written with."""
     with atomic_write(path) as graph, atomic_write(path.with_suffix(".bin")) as weights:  # the latter comes first
         shutil.copyfile(made, graph)

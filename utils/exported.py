@@ -17,6 +17,7 @@ from types import ModuleType
 
 import numpy as np
 
+from datasets.base import LARGEST_PASS
 from datasets.plain_json import parse_json
 from datasets.view import View
 from utils.cli import UsageError
@@ -114,10 +115,17 @@ class ExportedModel:
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Anomaly maps float32 (N, S, S) of the whole images, and scores (N,), of RGB images uint8 (N, H, W, 3).
 
-        Raises ExportedModelError where the file does not answer with such numbers, all of them finite.
+        Raises ExportedModelError where the file does not answer with such numbers, all of them finite, and for images
+        so long and narrow that a resize within the file would take gigabytes.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
             raise ValueError(f"images must be uint8 (N, H, W, 3), got {images.dtype} {images.shape}")
+        height, width = images.shape[1:3]
+        if self.facts.image_size * max(height, width) > max(LARGEST_PASS, 2 * height * width):
+            raise ExportedModelError(
+                f"{self.path} takes no image as long and narrow as {width} x {height} pixels: in the file it would "
+                "become far larger; give the run folder, or cut the image"
+            )
         try:
             return self._answer(images)
         except Exception as error:  # as above
@@ -152,10 +160,11 @@ def _load_onnx(onnxruntime: ModuleType, path: Path, threads: int | None) -> tupl
 
 
 def _load_openvino(openvino: ModuleType, path: Path, threads: int | None) -> tuple[Facts, Compute]:
-    core = openvino.Core()
+    core, weights = openvino.Core(), path.with_suffix(".bin")
+    if not weights.is_file():  # a pipe would be waited for
+        raise ValueError(f"there is no file {weights}")
     model = core.read_model(path)
     facts = _find_facts(path, {key: model.get_rt_info(key).value for key in (KEY, SEAL_KEY) if model.has_rt_info(key)})
-    weights = path.with_suffix(".bin")
     if model.has_rt_info(WEIGHTS_KEY) and model.get_rt_info(WEIGHTS_KEY).value != sha256_of(weights):
         raise ValueError(f"{weights} is not the one that was written with it")
     inputs = [(one.any_name, one.element_type.get_type_name(), one.partial_shape.rank) for one in model.inputs]

@@ -37,7 +37,7 @@ class Found:
         """The image files. Raises DataError if there may be more, in folders that could not be used."""
         if self.unread:
             shown = list(self.unread.values())[:MOST_SHOWN]
-            raise DataError("\n".join([f"{count(len(self.unread), 'argument or folder')} cannot be used:", *shown]))
+            raise DataError(f"{count(len(self.unread), 'argument or folder')} cannot be used:", *shown)
         return self.paths
 
     def note(self) -> str:

@@ -33,7 +33,7 @@ from utils import mapped_files
 from utils.execution import LARGEST_SHARE, available_memory
 from utils.misc import atomic_write, in_parallel
 
-DECODER = 4  # of cache files: another number when the code makes other pixels of the same file, or other files
+DECODER = 5  # of cache files: another number when the code makes other pixels of the same file, or other files
 
 
 class FileStack:

@@ -119,7 +119,6 @@ def _converted(
         run.mkdir(parents=True, exist_ok=True)
         with FileLock(run / LOCK):  # another process may be doing the same
             stale = {category: pair for category, pair in files.items() if _is_stale(run, category, pair)}
-            open_run(run, settings)
             for category, pair in tqdm(stale.items(), desc="converting", unit="category", disable=None, leave=False):
                 state = _state(pair)
                 convert(pair, run, category, settings)
@@ -144,7 +143,8 @@ def official_settings(dataset: str, data_root: str, size: int) -> dict[str, Any]
 
 
 def convert(files: Files, run: Path, category: str, settings: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
-    """Write the checkpoints of a category into a run folder; returns the tensors that the method never reads.
+    """Write the checkpoints of a category into a run folder, which is made; returns the tensors that the method never
+    reads.
 
     The teacher is the run's or, where the training of the public code left another one, the category's own. Raises
     WeightsError for files that are not of the public code.
@@ -156,6 +156,7 @@ def convert(files: Files, run: Path, category: str, settings: Mapping[str, Any])
         raise WeightsError(f"{source}: {error}") from error
     model = build_official()
     load_ours(model, ours, source)
+    open_run(run, settings)  # not before the files are known to be good
     _forget(run, category)
     trunk, path = model.pretrained.trunk, teacher_path(run)
     if path.is_file() and not _holds(path, trunk, settings):

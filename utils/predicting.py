@@ -9,7 +9,9 @@ Memory does not grow with the number of images, but for their names.
 from __future__ import annotations
 
 import json
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
@@ -20,8 +22,8 @@ from tqdm import tqdm
 
 from datasets.base import DataError
 from datasets.names import csv_line, printable
-from datasets.problems import MOST_SHOWN, count
-from utils.detector import Detection, Detector, Shown
+from datasets.problems import MOST_SHOWN, count, warning
+from utils.detector import Detection, Detector, Remarks, Shown
 from utils.finding import Found
 from utils.misc import in_parallel, read_ahead
 from utils.predictions import PredictionError
@@ -35,11 +37,13 @@ Writer = AbstractContextManager[Write]
 
 @dataclass(frozen=True)
 class Record:
-    """A file and what was found in it, or why it could not be read; with both, why it has no heat map."""
+    """A file and what was found in it, or why it could not be read; with both, why it has no heat map. remarks: what
+    may be wrong with a file that was scored."""
 
     path: Path
     found: Detection | None
     error: str | None = None
+    remarks: Remarks = ()
 
     def to_dict(self) -> dict[str, object]:
         """Plain values by COLUMNS; None for what is not known."""
@@ -65,9 +69,28 @@ class Record:
         return csv_line((values | {"regions": regions}).values())
 
 
+class Notes:
+    """What may be wrong with files that are used, by kind: how often, and the first of them."""
+
+    def __init__(self):
+        self.counts: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
+
+    def add(self, path: Path, remarks: Remarks) -> None:
+        for kind, details in remarks:
+            self.counts[kind] += 1
+            self.first.setdefault(kind, str(warning(kind, path, details=details)))
+
+    def print(self) -> None:
+        """A line for each kind, on stderr."""
+        for kind, line in self.first.items():
+            print(f"warning, {count(self.counts[kind], 'time')}: {line}", file=sys.stderr)
+
+
 @dataclass
 class Summary:
-    """How many images were scored, called anomalous, and could not be read or have no map written; the first errors."""
+    """How many images were scored, called anomalous, and could not be read or have no map written; the first errors;
+    what else there is to say."""
 
     scored: int = 0
     anomalous: int | None = None  # without a threshold nothing is
@@ -75,6 +98,7 @@ class Summary:
     without_map: int = 0
     seconds: float = 0.0
     first_errors: list[str] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
 
     def add(self, record: Record) -> None:
         if record.error is not None and len(self.first_errors) < MOST_SHOWN:
@@ -84,6 +108,7 @@ class Summary:
             return
         self.without_map += record.error is not None
         self.scored += 1
+        self.notes.add(record.path, record.remarks)
         if record.found.is_anomalous is not None:
             self.anomalous = (self.anomalous or 0) + record.found.is_anomalous
 
@@ -129,15 +154,17 @@ def predict_batches(detector: Detector, paths: Sequence[Path], workers: int) -> 
     for batch in read_batches(detector, paths, workers):
         shown = [content for _, content in batch if isinstance(content, Shown)]
         found = iter(detector.detect(shown) if shown else ())
-        results = [(path, next(found) if isinstance(content, Shown) else content) for path, content in batch]
         yield [
-            Record(path, result) if isinstance(result, Detection) else Record(path, None, _why(path, result))
-            for path, result in results
+            _record(path, next(found), content.remarks) if isinstance(content, Shown) else _record(path, content)
+            for path, content in batch
         ]
 
 
-def _why(path: Path, error: DataError | PredictionError) -> str:
-    return str(error) if isinstance(error, DataError) else f"no score for {printable(path)}: {error}"
+def _record(path: Path, result: Detection | DataError | PredictionError, remarks: Remarks = ()) -> Record:
+    if isinstance(result, Detection):
+        return Record(path, result, remarks=remarks)
+    why = result if isinstance(result, DataError) else f"no score for {printable(path)}: {result}"
+    return Record(path, None, str(why))
 
 
 def predict_files(

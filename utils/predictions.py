@@ -45,7 +45,7 @@ def require_finite(maps: np.ndarray, scores: np.ndarray, names: Sequence[str | P
         named = [printable(names[index]) if index < len(names) else f"number {index + 1}" for index in wrong]
         more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
         raise PredictionError(
-            f"the model gives NaN or infinite values for {len(wrong)} of {count(len(maps), 'image')}: "
+            f"the model gives NaN or infinite values for {count(len(wrong), 'image')}: "
             f"{', '.join(named[:MOST_NAMED])}{more}"
         )
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from datasets import DataSource
+from datasets.names import printable
 from datasets.problems import WARNING, Problem, count, error, errors_among, raise_errors
 from utils.advice import command
 from utils.data_check import KnownLevels, Splits, check_source
@@ -78,7 +79,7 @@ def leave_out(
         category: {split: [s for s in part if s.image_path not in paths] for split, part in parts.items()}
         for category, parts in samples.items()
     }
-    return kept, {path.relative_to(source.root).as_posix(): paths[path] for path in sorted(paths)}
+    return kept, {printable(path.relative_to(source.root).as_posix()): paths[path] for path in sorted(paths)}
 
 
 def find_empty(source: DataSource, samples: dict[str, Splits]) -> list[Problem]:

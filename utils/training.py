@@ -152,7 +152,7 @@ def train_stage(
 def digest(paths: Sequence[Path]) -> str:
     """Names and sizes of files in their order, as one word."""
     listing = [f"{path.name} {path.stat().st_size}" for path in paths]
-    return hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(listing).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def amplify(

@@ -27,7 +27,7 @@ from datasets.view import View
 from utils.cli import UsageError
 from utils.data_check import KnownLevels, Splits
 from utils.distributed import World
-from utils.evaluation import TestSet
+from utils.evaluation import TestSet, find_lost_regions, warn_of_lost_regions
 from utils.image_store import ImageStore
 from utils.recipes import recipe_of
 from utils.selection import synthetic_test_set
@@ -119,6 +119,8 @@ def read_data(
     tests = {("test", c): evaluation_files(split.test, views[c]) for c, split in samples.items()}
     if args.eval_every:
         stacks = store.open(groups | tests)
+        lost = {c: find_lost_regions(split.test, args.image_size, args.workers) for c, split in samples.items()}
+        warn_of_lost_regions(lost, args.image_size)
     else:
         stacks = store.open(groups, unused=[files for group in tests.values() for files in group])
 

@@ -20,6 +20,7 @@ COLORMAP = cv2.COLORMAP_INFERNO  # perceptually uniform: black, purple, red, yel
 HEAT_SHARE = 0.55  # of the heat in the blend
 LINE_COLOR = (0, 255, 255)  # cyan, a hue that the colour map does not have
 HALO_COLOR = (0, 0, 0)
+BLOCK = 2**20  # pixels that are blended at once
 
 
 def map_limits(anomaly_maps: np.ndarray) -> tuple[float, float]:
@@ -48,12 +49,21 @@ def blend_heat(image: np.ndarray, anomaly_map: np.ndarray, limits: tuple[float, 
     Returns uint8 (H, W, 3). Raises ValueError for other shapes or types, limits that fall, NaN or infinite values.
     """
     _check_image(image)
-    anomaly_map = np.asarray(anomaly_map, dtype=np.float64)
+    anomaly_map = np.asarray(anomaly_map)
     _require_shape("anomaly_map", anomaly_map, image)
     _require_finite("anomaly_map", anomaly_map)
     low, high = limits
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
         raise ValueError(f"limits must be finite (low, high) with low <= high, got {limits}")
+    blended = np.empty_like(image)
+    rows = max(1, BLOCK // image.shape[1])
+    for start in range(0, len(image), rows):
+        part = slice(start, start + rows)
+        blended[part] = _blend(image[part], anomaly_map[part].astype(np.float64), low, high)
+    return blended
+
+
+def _blend(image: np.ndarray, anomaly_map: np.ndarray, low: float, high: float) -> np.ndarray:
     heat = np.clip((anomaly_map - low) / (high - low), 0, 1) if high > low else np.zeros_like(anomaly_map)
     colors = cv2.applyColorMap(np.rint(255 * heat).astype(np.uint8), COLORMAP)[..., ::-1]  # BGR -> RGB
     grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)[..., None]

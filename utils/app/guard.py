@@ -1,9 +1,9 @@
 """An ASGI program around Gradio's: what may come in, and what goes out.
 
-    Guard(app, names={"localhost", "127.0.0.1"}, uploads=Uploads(page.upload_file_set))
+    Guard(app, names={"localhost", "127.0.0.1"}, uploads=Uploads(folder, page.upload_file_set, most_bytes))
 
-In: requests by a known name, from the app's own pages, for what these need, with no file but uploaded ones. Out: pages
-without the addresses of other hosts, which the browser is forbidden as well.
+In: requests by a known name, from the app's own pages, for what these need, with no file but uploaded ones; uploads do
+not reach Gradio at all. Out: pages without the addresses of other hosts, which the browser is forbidden as well.
 """
 
 from __future__ import annotations
@@ -13,7 +13,18 @@ import re
 from collections.abc import Awaitable, Callable, Set
 
 from utils.app.hosts import is_own, plain_name
-from utils.app.requests import CALL, UPLOAD, Message, Receive, Refused, Uploads, check_address, checked_body
+from utils.app.requests import (
+    CALL,
+    PROGRESS,
+    QUERIED,
+    UPLOAD,
+    Message,
+    Receive,
+    Refused,
+    check_address,
+    checked_body,
+)
+from utils.app.uploads import Uploads
 
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -26,6 +37,8 @@ HEADERS = [
     (b"x-content-type-options", b"nosniff"),
 ]  # fmt: skip
 FOREIGN = re.compile(rb"<script\b[^>]*\bsrc=\"https?://[^>]*>\s*</script>|<link\b[^>]*\bhref=\"https?://[^>]*>")
+UPLOADED = b'data: {"msg": "done"}\n\n'  # all that is said of an upload's progress
+DROPPED = (b"x-forwarded-host", b"x-gradio-server", b"range")  # the first two would set the addresses in a page
 NOT_OWN = 403, "This address is not the app's own; --allowed_host NAME lets it be asked under another name."
 
 Send = Callable[[Message], Awaitable[None]]
@@ -43,54 +56,60 @@ class Guard:
             await self.app(scope, receive, send)
         elif scope["type"] == "http":  # the page uses no web sockets
             try:
-                scope, receive = await self._check(scope, receive)
+                self._check(scope)
+                if scope["path"] == UPLOAD:
+                    paths = await self.uploads.take("".join(_headers(scope, b"content-type")[:1]), receive)
+                    await _answer(200, paths, send)
+                elif scope["path"] == PROGRESS:
+                    await _answer(200, UPLOADED, send, b"text/event-stream")
+                else:
+                    scope, receive = await self._passed_on(scope, receive)
+                    await self.app(scope, receive, _changing(send))
             except Refused as refused:
-                await _refuse(refused, send)
-                return
-            await self.app(scope, receive, self._changing(scope["path"], send))
+                await _answer(refused.status, {"detail": refused.text}, send)  # Gradio's page shows it
 
-    async def _check(self, scope: Message, receive: Receive) -> tuple[Message, Receive]:
-        """The request as Gradio gets it. Raises Refused."""
-        hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
+    def _check(self, scope: Message) -> None:
+        """Raises Refused for what may not be asked, or not so."""
+        hosts, origins = (_headers(scope, name) for name in (b"host", b"origin"))
         names = {*self.names, plain_name(scope["server"][0])}
         if len(hosts) != 1 or not all(is_own(hosts[0], origin, names) for origin in origins or [None]):
             raise Refused(*NOT_OWN)
         check_address(scope["method"], scope["path"], self.uploads)
+
+    async def _passed_on(self, scope: Message, receive: Receive) -> tuple[Message, Receive]:
+        """The request as Gradio gets it. Raises Refused."""
+        headers = [pair for pair in scope["headers"] if pair[0] not in DROPPED]
+        query = scope["query_string"] if scope["path"] in QUERIED else b""
+        scope = {**scope, "headers": headers, "query_string": query}
         if scope["method"] != "POST" or not CALL.fullmatch(scope["path"]):
             return scope, receive
         body = await checked_body(receive, self.uploads)
-        headers = [pair for pair in scope["headers"] if pair[0] not in (b"content-length", b"transfer-encoding")]
-        scope = {**scope, "headers": [*headers, (b"content-length", str(len(body)).encode())]}
+        headers = [pair for pair in headers if pair[0] not in (b"content-length", b"transfer-encoding")]
+        scope["headers"] = [*headers, (b"content-length", str(len(body)).encode())]
         return scope, _giving(body, receive)
 
-    def _changing(self, path: str, send: Send) -> Send:
-        """Send with HEADERS; pages without foreign addresses, and uploads with the paths that they are moved to."""
-        start: Message | None = None  # of what is changed, kept back until its length is known
-        change: Callable[[bytes], bytes] | None = None
-        body = b""
 
-        async def changed(message: Message) -> None:
-            nonlocal start, change, body
-            if message["type"] == "http.response.start":
-                headers = [*message["headers"], *HEADERS]
-                message = {**message, "headers": headers}
-                if dict(headers).get(b"content-type", b"").startswith(b"text/html"):
-                    change = without_foreign
-                elif path == UPLOAD and message["status"] == 200:
-                    change = self.uploads.adopt_all
-                if change:
-                    start = message
-                    return
-            elif message["type"] == "http.response.body" and change:
-                body += message.get("body", b"")
-                if message.get("more_body"):
-                    return
-                await _send_whole(send, start, change(body))
+def _changing(send: Send) -> Send:
+    """Send with HEADERS, and pages without foreign addresses."""
+    start: Message | None = None  # of a page, kept back until its length is known
+    body = b""
+
+    async def changed(message: Message) -> None:
+        nonlocal start, body
+        if message["type"] == "http.response.start":
+            headers = [*message["headers"], *HEADERS]
+            message = {**message, "headers": headers}
+            if dict(headers).get(b"content-type", b"").startswith(b"text/html"):
+                start = message
                 return
-            await send(message)
+        elif message["type"] == "http.response.body" and start:
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                await _send_whole(send, start, without_foreign(body))
+            return
+        await send(message)
 
-        return changed
+    return changed
 
 
 def without_foreign(html: bytes) -> bytes:
@@ -118,8 +137,12 @@ async def _send_whole(send: Send, start: Message, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def _refuse(refused: Refused, send: Send) -> None:
-    """An answer whose text Gradio's page shows."""
-    start = {"type": "http.response.start", "status": refused.status}
-    headers = [(b"content-type", b"application/json"), *HEADERS]
-    await _send_whole(send, {**start, "headers": headers}, json.dumps({"detail": refused.text}).encode())
+async def _answer(status: int, content: object, send: Send, kind: bytes = b"application/json") -> None:
+    """The guard's own answer: JSON, or a text as it is."""
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    start = {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), *HEADERS]}
+    await _send_whole(send, start, body)
+
+
+def _headers(scope: Message, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for found, value in scope["headers"] if found == name]

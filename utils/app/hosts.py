@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 NAME = re.compile(rf"{LABEL}(\.{LABEL})*")
+HOST = re.compile(r"(?:\[([^\]]+)\]|([\w.-]+))(?::\d+)?", re.ASCII)  # as browsers send it: with a port, or without
 
 
 def host_name(text: str) -> str:
@@ -42,10 +43,12 @@ def own_names(host: str, address: str, allowed: Iterable[str] = ()) -> set[str]:
 
 def is_own(host: str, origin: str | None, names: Set[str]) -> bool:
     """Whether a request is for this server by its name, and comes from a page of it or from no page."""
+    found = HOST.fullmatch(host)
+    if not found or plain_name(found[1] or found[2]) not in names:
+        return False
     try:
-        named = plain_name(urlsplit(f"//{host}").hostname or "") in names
-        return named and (origin is None or urlsplit(origin).netloc == host)
-    except ValueError:  # a host with half a bracket
+        return origin is None or urlsplit(origin).netloc == host
+    except ValueError:  # half a bracket
         return False
 
 

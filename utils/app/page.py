@@ -20,6 +20,7 @@ import gradio as gr
 
 from datasets.base import DataError
 from utils.app.desk import MOST_WAITING, Desk
+from utils.app.files import PlainFiles
 from utils.app.results import (
     FALSE_ALARMS,
     HEADINGS,
@@ -32,7 +33,6 @@ from utils.app.results import (
     csv_of,
     explain_threshold,
     images_below,
-    is_regular,
     judge_again,
     name_files,
     score_all,
@@ -72,7 +72,8 @@ class Page:
     def __init__(
         self, detector: Detector, limits: Limits, folder: Path | None, workers: int, stopping: Event
     ):
-        self.detector, self.limits, self.folder = detector, limits, folder
+        self.detector = replace(detector, view=PlainFiles.of_view(detector.view))
+        self.limits, self.folder = limits, folder
         self.workers, self.start = workers, Start.of(detector)
         self.model, self.light = (Desk(threads, limits.seconds, stopping) for threads in (1, LIGHT_THREADS))
 
@@ -111,6 +112,9 @@ class Page:
                     sources=["webcam"], type="filepath", image_mode=None, label="Camera", height=320, buttons=[],
                     webcam_options=gr.WebcamOptions(mirror=False),  # a mirrored part is another one
                 )  # fmt: skip
+            # Gradio makes an empty file for each upload, and opens photographs with any of Pillow's readers
+            self.files.preprocess = lambda files: [file.path for file in files or []]
+            self.camera.preprocess = lambda photograph: photograph and photograph.path
             if self.folder:
                 with gr.Tab("Folder"):
                     self.path = gr.Textbox(".", label=f"Folder below {self.folder.resolve().name}")
@@ -217,8 +221,7 @@ class Page:
             return Shown(results)
         limits, path = colour_limits(self.detector, results.records), results.paths[results.index]
         with suppress(DataError):
-            if is_regular(path):
-                return Shown(results, Picture.of(path, results.chosen.found, limits, self.detector))
+            return Shown(results, Picture.of(path, results.chosen.found, limits, self.detector))
         return Shown(results, problem="The image is no longer here to be shown; add it again.")
 
     def _views(self, shown: Shown, detector: Detector) -> tuple:

@@ -12,27 +12,23 @@ told to none but who uploaded it. It cannot be guessed, not even by who has the 
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Container, Iterator, MutableMapping
 from typing import Any
 
 MOST_BYTES = 2**21  # of what is sent but for uploads; 500 files take 0.5 MB
 MOST_VALUES, MOST_DEPTH = 50_000, 32  # in it
 API = "/gradio_api"
-UPLOAD, FILE = f"{API}/upload", f"{API}/file="
+UPLOAD, PROGRESS, FILE = f"{API}/upload", f"{API}/upload_progress", f"{API}/file="
+QUERIED = (f"{API}/queue/data",)  # all other addresses mean the same with whatever follows a "?"
 READ = re.compile(
     r"/|/(config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?|/(assets|static|svelte)/.+"
-    rf"|{API}/(info|upload_progress|queue/(data|status)|(heartbeat|call)/.+)/?"
+    rf"|{PROGRESS}|{API}/(info|queue/(data|status)|(heartbeat|call)/.+)/?"
 )
 CALL = re.compile(rf"{API}/(queue/join|(run|api|call)/.+)/?")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
-
 
 FOREIGN = 403, "A file is none that this page uploaded, or is no longer here; add it again."
 UNKNOWN = 404, "There is nothing at this address."
@@ -48,39 +44,7 @@ class Refused(Exception):
         self.status, self.text = status, text
 
 
-@dataclass(frozen=True)
-class Uploads:
-    """What was uploaded. paths: Gradio's own set of these files, from which it takes those that it deletes."""
-
-    paths: set[str]
-
-    def __contains__(self, path: object) -> bool:
-        return isinstance(path, str) and path in self.paths
-
-    def adopt(self, path: str) -> str:
-        """Move a file that Gradio has taken in to a folder with a name that cannot be guessed; its new path.
-
-        Gradio names folders by what is in the file, so that who has the same file could ask whether it was uploaded.
-        What has no name of its own (".") is left where it is, and refused from then on.
-        """
-        self.paths.discard(path)
-        if not Path(path).is_file():
-            return path
-        folder = Path(path).parents[1] / secrets.token_hex(16)
-        folder.mkdir(mode=0o700)
-        own = str(folder / Path(path).name)
-        os.rename(path, own)
-        self.paths.add(own)
-        return own
-
-    def adopt_all(self, answer: bytes) -> bytes:
-        """Gradio's answer to an upload, a list of paths, with the new ones; the same file twice is one."""
-        paths = json.loads(answer)
-        new = {path: self.adopt(path) for path in dict.fromkeys(paths)}
-        return json.dumps([new[path] for path in paths]).encode()
-
-
-def check_address(method: str, path: str, uploads: Uploads) -> None:
+def check_address(method: str, path: str, uploads: Container) -> None:
     """Raises Refused for what the page asks for nowhere, and for files that were not uploaded."""
     if method in ("GET", "HEAD"):
         known = path.removeprefix(FILE) in uploads if path.startswith(FILE) else READ.fullmatch(path)
@@ -90,7 +54,7 @@ def check_address(method: str, path: str, uploads: Uploads) -> None:
         raise Refused(*UNKNOWN)
 
 
-async def checked_body(receive: Receive, uploads: Uploads) -> bytes:
+async def checked_body(receive: Receive, uploads: Container) -> bytes:
     """The JSON of a request, of whose files only those paths are left that were uploaded.
 
     Raises Refused for other files, for what is no JSON object, and for what is too long or nested too deeply.

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import math
-import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -103,14 +102,6 @@ def images_below(root: Path, folder: str) -> dict[str, Path]:
     return {name: file for name, file in files.items() if file}
 
 
-def is_regular(path: Path) -> bool:
-    """Whether it is a file that can be read to its end: no folder, pipe, socket or device; False if it is not there."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False
-
-
 def score_all(
     detector: Detector, named: Mapping[str, Path], workers: int, progress: Callable[[int, int], None] | None = None
 ) -> Results:
@@ -121,14 +112,11 @@ def score_all(
     """
     if len(named) > MOST_IMAGES:
         raise UsageError(f"{len(named)} images: the app takes {MOST_IMAGES} at a time, scripts/predict.py any number")
-    files = {name: path for name, path in named.items() if is_regular(path)}
-    found: dict[str, Record] = {}
-    for batch in predict_batches(detector, list(files.values()), workers):
-        names = list(files)[len(found) : len(found) + len(batch)]
-        found |= {name: _by_name(record, name) for record, name in zip(batch, names, strict=True)}
+    names, records = list(named), []
+    for batch in predict_batches(detector, list(named.values()), workers):
+        records += [_by_name(record, name) for record, name in zip(batch, names[len(records) :], strict=False)]
         if progress:
-            progress(len(found), len(files))
-    records = [found.get(name) or Record(Path(name), None, f"{name} is no file that can be read") for name in named]
+            progress(len(records), len(names))
     scores = [record.found.score if record.found else float("-inf") for record in records]
     return Results(tuple(records), tuple(named.values()), scores.index(max(scores)) if scores else 0)
 

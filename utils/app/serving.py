@@ -1,9 +1,9 @@
 """Serve a page made with Gradio to this machine alone, and leave nothing behind.
 
-    with open_port("127.0.0.1", 7860) as port, private_folder() as folder, no_connections():
-        server = make_server(page, port, limits, stopping)
-        with ended_in_time(server, folder):
-            server.run(sockets=[port.socket])                    # until SIGINT or SIGTERM
+    stopping = Stopping()
+    with open_port("127.0.0.1", 7860) as port, private_folder() as folder, ended_in_time(stopping, folder):
+        server = make_server(page, port, limits, folder, stopping)
+        server.run(sockets=[port.socket])                        # until SIGINT or SIGTERM
 
 Gradio's pages ask other hosts for fonts and a script, its servers report their use, and what is uploaded stays in the
 system's temporary folder. Here no other host is asked, reports are off, and the folder of uploads is deleted with the
@@ -30,23 +30,24 @@ from typing import TYPE_CHECKING, Any
 from datasets.base import MAX_PIXELS
 from utils.app.guard import Guard
 from utils.app.hosts import own_names
-from utils.app.requests import Uploads
+from utils.app.unread import Unread
+from utils.app.uploads import Uploads
 from utils.cli import UsageError
-from utils.interruption import ignore_signals
+from utils.interruption import Interrupted, ignore_signals
 
 if TYPE_CHECKING:
     import gradio
 
 QUIET = {
     "GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_SHARE": "False", "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9),  # its own statistics
 }  # fmt: skip
 NO_DOCS = {"docs_url": None, "redoc_url": None, "openapi_url": None}
 OUTWARD = {  # audit events by what they are of: a socket's address, or a host's name
     "socket.connect": "address", "socket.sendto": "address", "socket.sendmsg": "address",
     "socket.getaddrinfo": "name", "socket.gethostbyname": "name",
 }  # fmt: skip
-GRACE_SECONDS, END_SECONDS = 1, 1.5  # after a signal: until open connections are cut off, and the process is ended
+GRACE_SECONDS, END_SECONDS = 0.4, 0.8  # after a signal: until open connections are cut off, and the process is ended
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,16 @@ class Port:
         return f"http://{f'[{name}]' if ':' in name else name}:{self.socket.getsockname()[1]}"
 
 
+class Stopping(Event):
+    """Set when the app is asked to end, with the exit status for the signal that asks."""
+
+    exit_status = 0
+
+    def set_with(self, exit_status: int) -> None:
+        self.exit_status = exit_status
+        self.set()
+
+
 @contextmanager
 def open_port(host: str, port: int) -> Iterator[Port]:
     """Take a port, 0 being any that is free. Raises UsageError if it cannot be had."""
@@ -98,7 +109,8 @@ def private_folder() -> Iterator[Path]:
     Gradio has to be imported in the block: it asks for the folder, and whether to report its use, early.
     """
     before = tempfile.tempdir
-    with tempfile.TemporaryDirectory(prefix="aand-app-") as folder:
+    with tempfile.TemporaryDirectory(prefix="aand-app-") as created:
+        folder = os.path.realpath(created)  # paths in it are read if no link is on the way
         settings = QUIET | {"GRADIO_TEMP_DIR": folder}
         earlier = {name: os.environ.get(name) for name in settings}
         os.environ.update(settings)
@@ -141,10 +153,11 @@ def _is_here(event: str, arguments: tuple) -> bool:
 
 
 def make_server(
-    page: gradio.Blocks, port: Port, limits: Limits, stopping: Event, allowed_hosts: Iterable[str] = (), **looks: Any
-):
-    """A uvicorn server of the page; `looks` are Gradio's: theme, css, ... It says where it is once it
-    can be stopped; the event is set when it is asked to, and its `exit_status` is that for the signal then."""
+    page: gradio.Blocks, port: Port, limits: Limits, folder: Path, stopping: Stopping,
+    allowed_hosts: Iterable[str] = (), **looks: Any,
+):  # fmt: skip
+    """A uvicorn server of the page, whose uploads go to the folder; `looks` are Gradio's: theme, css, ... It says where
+    it is once it can be stopped."""
     import uvicorn
     from fastapi import FastAPI
     from gradio import mount_gradio_app
@@ -155,8 +168,7 @@ def make_server(
             print(f"{port.url}    (Ctrl-C ends)", flush=True)
 
         def handle_exit(self, sig: int, frame: Any) -> None:
-            self.exit_status = 128 + sig
-            stopping.set()
+            stopping.set_with(128 + sig)
             logging.getLogger("uvicorn.error").disabled = True  # that open pages are cut off is no error
             super().handle_exit(sig, frame)
 
@@ -166,18 +178,19 @@ def make_server(
         show_error=False, ssr_mode=False, pwa=False, run_history=False, **looks,
     )  # fmt: skip
     page.has_launched = True  # or Gradio's own look at paths is left out, which is the second one here
-    guard = Guard(app, own_names(port.host, port.address, allowed_hosts), Uploads(page.upload_file_set))
-    server = Server(uvicorn.Config(
-        guard, loop="asyncio", log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS,
+    page._queue.pending_messages_per_session = Unread()
+    uploads = Uploads(folder, page.upload_file_set, round(limits.megabytes * 2**20))
+    guard = Guard(app, own_names(port.host, port.address, allowed_hosts), uploads)
+    return Server(uvicorn.Config(
+        guard, loop="asyncio", ws="none", log_level="warning", access_log=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
     ))  # fmt: skip
-    server.stopping = stopping
-    return server
 
 
 @contextmanager
-def ended_in_time(server: Any, folder: Path) -> Iterator[None]:
-    """While it is open, a signal to the server ends the process within 2 seconds, even while a model computes, which
-    nothing can interrupt, and deletes the folder. The interpreter's own end would wait for all threads, and long."""
+def ended_in_time(stopping: Stopping, folder: Path) -> Iterator[None]:
+    """While it is open, a signal ends the process within 2 seconds, even while a model computes, which nothing can
+    interrupt, and deletes the folder. The interpreter's own end would wait for all threads, and long."""
     once = Lock()
 
     def end() -> None:
@@ -185,17 +198,19 @@ def ended_in_time(server: Any, folder: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError, ValueError):  # streams that are closed
             print("stopped", file=sys.stderr, flush=True)
-        os._exit(server.exit_status)
+        os._exit(stopping.exit_status)
 
     def watch() -> None:
-        server.stopping.wait()
+        stopping.wait()
         time.sleep(END_SECONDS)
         end()
 
     Thread(target=watch, daemon=True).start()
     try:
         yield
+    except Interrupted as interrupted:  # before the server takes the signals, or after it has ended
+        stopping.set_with(interrupted.exit_status)
     finally:
-        if server.stopping.is_set():
+        if stopping.is_set():
             ignore_signals()
             end()

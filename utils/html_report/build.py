@@ -11,13 +11,14 @@ from tqdm import tqdm
 
 from datasets.base import DataError, Sample
 from datasets.loading import texture_files, training_files
+from datasets.problems import count
 from datasets.textures import list_textures
 from datasets.view import View
 from models.aand import AAND
 from utils.advice import command
 from utils.checkpoint import load_model, model_word
 from utils.comparison import read_results
-from utils.evaluation import TestSet
+from utils.evaluation import TestSet, find_lost_regions
 from utils.html_report.page import CategoryReport, build_page, build_section
 from utils.html_report.pictures import Stage1Picture, picture_stage1
 from utils.image_store import FileStack
@@ -49,7 +50,7 @@ def write_report(
     runs = [{category: read_rows(folder, run)[category] for category in samples} for folder in folders]
     page = build_page(
         title=f"AAND report: {run.resolve().name}",
-        facts=facts_of(settings, folders),
+        facts=facts_of(settings, folders) | unseen(samples, settings["image_size"], how.workers),
         runs=runs,
         gains=published_gains(folders, samples),
         sections=sections,
@@ -140,6 +141,13 @@ def facts_of(settings: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, 
         facts["Code"] = code["commit"][:10] + (" with changes" if code["changed"] else "")
     facts["Trained"] = settings["started"]
     return facts
+
+
+def unseen(samples: Mapping[str, Sequence[Sample]], size: int, workers: int) -> dict[str, str]:
+    """Which anomalous regions the pixel metrics do not see, in words; nothing where they see all."""
+    lost = [number for found in samples.values() for number in find_lost_regions(found, size, workers).values()]
+    regions = f"{count(sum(lost), 'anomalous region')} in {count(len(lost), 'image')}, without a pixel at {size} px"
+    return {"Not in pixel metrics": regions} if lost else {}
 
 
 def published_gains(folders: Sequence[Path], categories: Iterable[str]) -> dict[str, Statistic]:

@@ -1,0 +1,163 @@
+"""Take in the files that visitors upload: each into a folder of its own, and nothing stays of what breaks off.
+
+    uploads = Uploads(folder, page.upload_file_set, most_bytes=50 * 2**20)
+    paths = await uploads.take(content_type, receive)
+    paths[0] in uploads                                     # for as long as it is there, and the file that it was
+
+Gradio's own handler keeps the fields of a form in memory, however long they are, names folders by what is in the files
+(so that who has the same file could ask whether it was uploaded), and leaves what was broken off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import BinaryIO
+
+from utils.app.files import is_plain
+from utils.app.requests import TOO_LONG, UNREADABLE, Receive, Refused
+
+MOST_FILES = 1000  # in one request; the page sends so many at once
+MOST_HEADER = 2**13  # bytes of a part's header
+MOST_NAME = 200  # bytes of a name
+NO_FILE = 400, "Nothing but files can be uploaded."
+TOO_MANY = 400, f"More than {MOST_FILES} files cannot be uploaded at once."
+NO_ROOM = 507, "The file cannot be kept: there is no room for it."
+
+
+class Uploads:
+    """What was uploaded. folder: which takes it; paths: Gradio's own set of these files, from which it takes those that
+    it deletes; most_bytes: that a file may have."""
+
+    def __init__(self, folder: Path, paths: set[str], most_bytes: int):
+        self.folder, self.paths, self.most_bytes = folder, paths, most_bytes
+
+    def __contains__(self, path: object) -> bool:
+        """Whether it is the path of an upload, letter by letter, and nothing else lies there now."""
+        return isinstance(path, str) and path in self.paths and (is_plain(path) or not os.path.lexists(path))
+
+    async def take(self, content_type: str, receive: Receive) -> list[str]:
+        """The paths of the files in a multipart body, in their order. Raises Refused, and keeps none of them, for what
+        is too large, no file, or ends before its end."""
+        last: dict = {"more_body": True}
+        try:
+            with _Form(content_type, self) as form:
+                while last.get("more_body"):
+                    last = await receive()
+                    await asyncio.to_thread(form.write, last.get("body", b""))
+                paths = form.finished()
+        except Refused:
+            while last.get("more_body"):  # or the browser, still sending, would not read the answer
+                last = await receive()
+            raise
+        self.paths.update(paths)
+        return paths
+
+
+class _Form:
+    """The files of a multipart body, written as it comes, and deleted if anything is wrong with it."""
+
+    def __init__(self, content_type: str, uploads: Uploads):
+        from python_multipart.multipart import MultipartParser, parse_options_header
+
+        kind, options = parse_options_header(content_type)
+        if kind != b"multipart/form-data" or not options.get(b"boundary"):
+            raise Refused(*UNREADABLE)
+        self.options_of, self.uploads = parse_options_header, uploads
+        self.paths: list[Path] = []
+        self.file: BinaryIO | None = None
+        self.field = self.value = self.disposition = b""
+        self.header_bytes, self.size, self.ended = 0, 0, False
+        events = ("header_field", "header_value", "header_end", "headers_finished", "part_begin", "part_data",
+                  "part_end", "end")  # fmt: skip
+        try:
+            self.parser = MultipartParser(options[b"boundary"], {f"on_{one}": getattr(self, one) for one in events})
+        except ValueError:  # too long a boundary
+            raise Refused(*UNREADABLE) from None
+
+    def write(self, body: bytes) -> None:
+        try:
+            self.parser.write(body)
+        except OSError:
+            raise Refused(*NO_ROOM) from None
+        except ValueError:
+            raise Refused(*UNREADABLE) from None
+
+    def finished(self) -> list[str]:
+        if not self.ended:
+            raise Refused(*UNREADABLE)
+        return list(map(str, self.paths))
+
+    def __enter__(self) -> _Form:
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if self.file:
+            self.file.close()
+        for path in self.paths if kind else ():
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+    # What the parser finds, the first three with a part of its data
+
+    def header_field(self, data: bytes, start: int, end: int) -> None:
+        self.field += self._header(data[start:end])
+
+    def header_value(self, data: bytes, start: int, end: int) -> None:
+        self.value += self._header(data[start:end])
+
+    def part_data(self, data: bytes, start: int, end: int) -> None:
+        self.size += end - start
+        if self.size > self.uploads.most_bytes:
+            raise Refused(413, f"File size exceeded maximum allowed size of {self.uploads.most_bytes} bytes.")
+        self.file.write(data[start:end])
+
+    def part_begin(self) -> None:
+        self.disposition, self.header_bytes, self.size = b"", 0, 0
+
+    def header_end(self) -> None:
+        if self.field.lower() == b"content-disposition":
+            self.disposition = self.value
+        self.field = self.value = b""
+
+    def headers_finished(self) -> None:
+        _, options = self.options_of(self.disposition)
+        if options.get(b"name") != b"files" or b"filename" not in options:
+            raise Refused(*NO_FILE)
+        if len(self.paths) == MOST_FILES:
+            raise Refused(*TOO_MANY)
+        folder = self.uploads.folder / secrets.token_hex(16)  # 128 bits: what is in it can be asked for by this name
+        folder.mkdir(mode=0o700)
+        self.paths.append(folder / name_of(options[b"filename"]))
+        self.file = self.paths[-1].open("xb")
+
+    def part_end(self) -> None:
+        self.file.close()
+
+    def end(self) -> None:
+        self.ended = True
+
+    def _header(self, part: bytes) -> bytes:
+        self.header_bytes += len(part)
+        if self.header_bytes > MOST_HEADER:
+            raise Refused(*TOO_LONG)
+        return part
+
+
+def name_of(sent: bytes) -> str:
+    """A file's own name, of one that was sent, which may be a path: printable, and not too long for any file system."""
+    try:
+        text = sent.decode()
+    except UnicodeDecodeError:
+        text = sent.decode("latin-1")
+    text = text.replace("\\", "/").rsplit("/", 1)[-1]
+    name = Path("".join(character if character.isprintable() else "_" for character in text).strip(". ") or "file")
+    suffix = _cut(name.suffix, MOST_NAME // 2)
+    return _cut(name.stem, MOST_NAME - len(suffix.encode())) + suffix
+
+
+def _cut(text: str, most: int) -> str:
+    """The beginning of a text, of at most so many bytes."""
+    return text.encode()[:most].decode(errors="ignore")
