@@ -38,7 +38,7 @@ def exports(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def onnx_file(exports) -> Path:
-    export(ExportSource.of(exports.parent / "rd4ad", "bottle"), "onnx", exports.with_suffix(".onnx"))
+    export(ExportSource.of(exports / "old", "bottle"), "onnx", exports.with_suffix(".onnx"))
     return exports.with_suffix(".onnx")
 
 
