@@ -38,8 +38,8 @@ def exports(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def onnx_file(exports) -> Path:
-    export(ExportSource.of(exports.parent / "rd4ad", "bottle"), "onnx", exports.with_suffix(".onnx"))
-    return exports.with_suffix(".onnx")
+    export(ExportSource.of(exports / "old", "bottle"), "onnx", exports / "old.onnx")
+    return exports / "old.onnx"
 
 
 def our_onnx(path, facts, anomaly_map, score, kind="UINT8", inputs=("images",), shape=("N", "H", "W", 3)):
@@ -127,7 +127,7 @@ def test_an_image_that_would_become_far_larger_in_the_file_is_refused(tmp_path, 
 
 
 def test_a_pipe_in_the_place_of_weights_is_not_waited_for(exports, tmp_path):
-    shutil.copy(exports, tmp_path / "m.xml")
+    shutil.copy(exports / "old.xml", tmp_path / "m.xml")
     os.mkfifo(tmp_path / "m.bin")
     with pytest.raises(ExportedModelError, match=r"there is no file .*m\.bin"):
         ExportedModel(tmp_path / "m.xml")
@@ -184,8 +184,8 @@ def test_weights_of_another_export_are_refused(exports, tmp_path):
 def test_a_changed_number_of_a_model_file_is_damage(exports, onnx_file, tmp_path, suffix):
     """Both packages run what is left of a file as long as it can be parsed."""
     path = tmp_path / f"m{suffix}"
-    shutil.copy(exports.with_suffix(".bin"), tmp_path / "m.bin")
-    content = exports.with_suffix(suffix).read_bytes()
+    shutil.copy(exports / "old.bin", tmp_path / "m.bin")
+    content = (exports / f"old{suffix}").read_bytes()
     path.write_bytes(content)
     ExportedModel(path)
     if suffix == ".onnx":

@@ -164,7 +164,7 @@ def test_predict_goes_on_without_the_image(own, tmp_path, photos, monkeypatch, s
 
 @pytest.mark.parametrize("program", [run_test, run_report])
 def test_scoring_names_the_category_and_the_image(trained, tmp_path, monkeypatch, program):
-    run = shutil.copytree(trained.rd4ad, tmp_path / "run")
+    run = shutil.copytree(trained.rd4ad, tmp_path / "run", ignore=shutil.ignore_patterns("results*"))  # of other tests
     spoil(monkeypatch, utils.evaluation, 1)
     flags = ("--run", run) if program is run_test else (run,)
     result = program(tmp_path, *flags, "--data_root", trained.data, "--categories", "tile")

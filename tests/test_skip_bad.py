@@ -91,7 +91,7 @@ def test_warnings_are_counted_with_an_example(tmp_path):
     shutil.rmtree(data / "widget/ground_truth/hole")
     expected = [
         f"warning, 1 time: defect without a folder of masks: its category gets an image AUROC only: "
-        f"{data / 'widget/test/hole'} (1 image)",
+        f"{data / 'widget/test/hole'} (1 image; if they are good, call it good)",
         f"warning, 2 times: mask without a single anomalous pixel: {data / 'widget/ground_truth/crack/000_mask.png'}",
         f"list all with: python scripts/check_data.py --data_root '{data}' --dataset folder",
     ]
