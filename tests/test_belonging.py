@@ -179,7 +179,7 @@ def good(tmp_path) -> Path:
     return tmp_path / "good"
 
 
-def test_thresholds_of_another_model_are_refused_wherever_they_are_used(seeds, good):
+def test_thresholds_of_another_model_are_refused_wherever_they_are_used(seeds, trained, good):
     for run in seeds:
         assert run_calibrate(good, run, "--categories", "tile", "--images", good, "--far", 0.3).status == 0
     first, second = (thresholds_path(run, "tile") for run in seeds)
@@ -190,10 +190,11 @@ def test_thresholds_of_another_model_are_refused_wherever_they_are_used(seeds, g
     for use in (lambda: load_detector(seeds[0], "tile"), lambda: ExportSource.of(seeds[0], "tile")):
         with pytest.raises(RunError, match=re.escape(named)):
             use()
-    moved = run_calibrate(good, seeds[0], "--categories", "tile", "--far", 0.4)  # they stay those of that model
-    assert moved.status == 0
-    with pytest.raises(RunError, match=re.escape(named)):
-        load_detector(seeds[0], "tile")
+    (seeds[0] / "scores.csv").unlink()
+    scored = run_test(good, "--data_root", trained.data, "--run", seeds[0], "--categories", "tile")
+    for result in (scored, run_calibrate(good, seeds[0], "--categories", "tile", "--far", 0.4)):
+        assert result.status == 2 and named in result.errors[0]
+    assert not (seeds[0] / "scores.csv").exists() and first.read_bytes() == second.read_bytes()
     assert run_calibrate(good, seeds[0], "--categories", "tile", "--images", good, "--far", 0.3).status == 0
     assert load_detector(seeds[0], "tile").thresholds.model == kept
 

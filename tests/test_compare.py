@@ -186,6 +186,7 @@ BROKEN = {
     "[]": "no categories, settings, training, testing, test_files in it",
     json.dumps({**scored(), "settings": [], "test_files": None}): "no settings, test_files in it",
     json.dumps(scored(0, {"tile": {"image_auroc": 99.8}})): "must be a fraction in 0..1, got 99.8",
+    json.dumps(scored(0, {"tile": {"image_auroc": True}})): "must be a fraction in 0..1, got True",
     json.dumps(scored(0, {"tile": {"image_auroc": "high"}})): "is broken",
     json.dumps(scored(0, {"tile": [0.5]})): "is broken",
     json.dumps(scored(0, test_files={"wood": {"sha256": "x"}})): "is broken",

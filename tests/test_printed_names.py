@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 
+from datasets.names import printable
 from datasets.problems import warning
 from tests.commands import (
     OWN,
@@ -24,7 +25,7 @@ from tests.commands import (
 from tests.trees import defect_image, good_image, write_image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-PART = "pa\nerror: forged\x1b[2Jrt"
+PART = "=part"  # categories of other names are refused
 DEFECT = "cr\nforged line\u202eack"
 IMAGE = "=1\nforged line\x9b\x7f\udcff"
 BARS = re.compile("\x1b\\[A")  # how tqdm goes up a line
@@ -88,7 +89,7 @@ def test_nothing_that_is_printed_is_raw(said):
         assert result.status == STATUS.get(name, 0), (name, result.err)
         assert is_clean(result.out) and is_clean(BARS.sub("", result.err)), name
         assert len(result.errors) <= 2, name
-    assert r"forged\x1b[2Jrt" in results["test"].out
+    assert r"forged run\x1bn" in results["test"].out
     assert r"\x9b" in results["predict"].out
 
 
@@ -101,7 +102,7 @@ def test_no_file_of_text_is_raw(said):
     for path in written:
         assert is_clean(path.read_text(encoding="utf-8")), path
     pages = [path.read_text(encoding="utf-8") for path in cwd.rglob("report.html")]
-    assert len(pages) == 1 and r"forged\x1b[2Jrt" in pages[0]
+    assert len(pages) == 1 and r"forged run\x1bn" in pages[0]
     assert all(c.isprintable() or c == "\n" for c in pages[0])
     shown = json.loads(re.search(r'"images":(\[.*?\])\}', pages[0]).group(1))
     assert shown and all(image["name"].isprintable() for image in shown)
@@ -129,6 +130,16 @@ def test_no_cell_of_a_table_is_a_formula(said, tmp_path):
     assert sorted(paths) == ["'+1.png", "'-2.png", "'=0.png", "'@3.png"]
 
 
+@pytest.mark.parametrize("name", ["pa\nerror: forged\x1b[2Jrt", "pa\udcffrt"])
+def test_a_category_of_such_a_name_is_refused_in_one_line(tmp_path, name):
+    for split in ("train", "test"):
+        write_image(tmp_path / "data" / name / split / "good/a.png", np.zeros((32, 32, 3), np.uint8))
+    named = f"no category can be called {printable(name)!r}, as a folder in data is: it holds characters that cannot"
+    for result in (run_check(tmp_path, "--data_root", "data"), run_train(tmp_path, "--data_root", "data", *OWN)):
+        assert result.status == 2 and len(result.errors) == 1 and named in result.errors[0] and is_clean(result.err)
+    assert not (tmp_path / "runs").exists()
+
+
 def test_arguments_that_no_program_takes_are_not_raw(tmp_path):
     """As a pattern of the shell gives file names to flags that take one value."""
     name = "ph\nforged line\x1b[2Joto.png"
@@ -140,14 +151,3 @@ def test_arguments_that_no_program_takes_are_not_raw(tmp_path):
 def test_a_problem_is_one_line(tmp_path):
     problem = warning("mask\nhas", tmp_path / "a\nb", details="c\x1bd")
     assert str(problem) == rf"mask\nhas: {tmp_path}/a\nb (c\x1bd)"
-
-
-def test_a_category_that_is_no_text_is_refused(tmp_path):
-    part = tmp_path / "data/pa\udcffrt"
-    write_image(part / "train/good/a.png", np.zeros((32, 32, 3), np.uint8))
-    write_image(part / "test/good/b.png", np.ones((32, 32, 3), np.uint8))
-    for result in (run_check(tmp_path, "--data_root", "data"), run_train(tmp_path, "--data_root", "data", *OWN)):
-        assert result.status and r"name is not UTF-8, and could not be written to a run's files: data/pa\udcffrt" in (
-            result.out + result.err
-        )
-    assert not (tmp_path / "runs").exists()

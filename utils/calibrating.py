@@ -54,19 +54,22 @@ def calibrate_run(args: argparse.Namespace) -> Iterator[Set]:
 
 
 def move_thresholds(args: argparse.Namespace) -> Iterator[Set]:
-    """Set the thresholds of categories for another rate; RunError if one that is asked for has none."""
+    """Set the thresholds of categories for another rate; RunError if one that is asked for has none, or those of
+    another model."""
     folders = seed_folders(args.run)
     names = [pick_category(args.run, name) for name in args.categories or trained_categories(args.run)]
     found = {(folder, name): read_thresholds(folder, name) for folder in folders for name in names}
     missing = sorted({name for (_, name), thresholds in found.items() if thresholds is None})
     if missing and (args.categories or len(missing) == len(names)):
         raise RunError(f"{args.run} has no thresholds of {', '.join(missing) or 'any category'}; give good --images")
+    found = {key: thresholds for key, thresholds in found.items() if thresholds is not None}
+    for folder, name in found:
+        load_detector(folder, name, device=args.device)  # refuses those of another model
     for (folder, name), thresholds in found.items():
-        if thresholds is not None:
-            moved = thresholds.at(args.far)
-            warn(len(moved.scores), args.far, name)
-            write_thresholds(folder, name, moved)
-            yield folder, name, moved
+        moved = thresholds.at(args.far)
+        warn(len(moved.scores), args.far, name)
+        write_thresholds(folder, name, moved)
+        yield folder, name, moved
 
 
 def warn(images: int, far: float, category: str) -> None:

@@ -33,8 +33,10 @@ from utils.run_rules import describe
 from utils.runs import FREE_SETTINGS, CheckpointError, read_view, stage_path, teacher_path, view_path
 
 MODEL_SETTINGS = ("method", "backbone", "image_size")  # what a checkpoint must share with the model it is loaded into
-# What no training goes by, or what is said elsewhere; paths too, which are others on another machine:
-NOT_TRAINED_BY = (*FREE_SETTINGS, *MODEL_SETTINGS, "data_root", "aux_path", "weights", "checkpoints", "skipped")
+# What no training goes by, or what is said elsewhere; and of the data what is another where they have been moved:
+NOT_TRAINED_BY = (
+    *FREE_SETTINGS, *MODEL_SETTINGS, "data_root", "dataset", "aux_path", "weights", "checkpoints", "skipped",
+)  # fmt: skip
 PROBE_SIZE = 256  # pixels at most: numbers that make NaN do so at any size
 
 MadeWith = Mapping[str, Any]  # "seed" and other settings -> their values, names of files -> what is in them

@@ -19,7 +19,6 @@ from tqdm import tqdm
 from datasets import DataSource
 from datasets.base import SEVERAL_IMAGES, DataError, Sample
 from datasets.levels import FAR_BELOW_WHITE, Levels, Range
-from datasets.names import is_utf8
 from datasets.pairing import SPLITS
 from datasets.problems import Problem, count, error, warning
 from datasets.unused import warn_of_mixed
@@ -113,9 +112,6 @@ def describe_depths(samples: Mapping[str, Splits], images: Mapping[Path, Facts])
 
 
 def _list_category(source: DataSource, category: str, splits: Sequence[str]) -> tuple[Splits, list[Problem]]:
-    if not is_utf8(category):
-        message = "category's name is not UTF-8, and could not be written to a run's files"
-        return {}, [error(message, source.root / category)]
     samples, problems = {}, []
     for split in splits:
         try:

@@ -175,5 +175,5 @@ def _check(rows: Rows) -> None:
         for metric, value in row.items():
             if metric not in METRICS:
                 raise ValueError(f"{name}: unknown metric {metric!r}, expected one of {', '.join(METRICS)}")
-            if not 0 <= value <= 1:  # NaN fails too
+            if isinstance(value, bool) or not 0 <= value <= 1:  # NaN fails too
                 raise ValueError(f"{name}: {metric} must be a fraction in 0..1, got {value}")

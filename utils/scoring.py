@@ -212,6 +212,7 @@ def score_category(
     started = time.perf_counter()
     model, training_seconds = load_model(folder, category, settings)
     scores.models[category] = model_word(model, test_set.view)
+    read_thresholds(folder, category, scores.models[category])  # refuses those of another model
     model = model.to(how.device).optimize_for_inference()
     prediction = predict_category(category, folder, model, test_set, how.batch_size)
     scores.rows[category] = prediction.evaluate(test_set)
