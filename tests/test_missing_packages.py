@@ -43,7 +43,7 @@ def run_without(folder, packages, command):
         cwd=folder, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
-    notices = ("warning: ", "passed over as no images: ")  # of calibrate.py, which looks at the images before it loads the model
+    notices = ("warning: ", "passed over as no images: ")  # of calibrate.py, which looks at images before at the model
     [line] = [line for line in done.stderr.splitlines() if not line.startswith(notices)]
     return line
 
