@@ -17,7 +17,7 @@ from PIL import Image
 
 from datasets.decoding import ImageFile, is_deep_file, open_image, to_rgb8
 from datasets.levels import FAR_BELOW_WHITE, Levels, Range
-from datasets.marks import NO_PHOTOGRAPHS, mark_of
+from datasets.marks import NO_PHOTOGRAPHS
 from datasets.masks import anomalous_pixels
 from datasets.names import PrintableError, printable
 
@@ -181,11 +181,10 @@ def decoded(path: Path, most_pixels: int = MAX_PIXELS, photograph: bool = True) 
     Whatever goes wrong while it is open is that image's error: decoders raise many unrelated types. Raises DataError
     naming the file.
     """
-    with _reading(path):
-        if photograph and (mark := mark_of(path)) in NO_PHOTOGRAPHS:
-            raise ValueError(f"it is no photograph but an {mark}, written by this program")
-        with open_image(path, most_pixels) as image:
-            yield image
+    with _reading(path), open_image(path, most_pixels) as image:
+        if photograph and image.mark in NO_PHOTOGRAPHS:
+            raise ValueError(f"it is no photograph but an {image.mark}, written by this program")
+        yield image
 
 
 @contextmanager

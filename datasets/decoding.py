@@ -25,6 +25,7 @@ from PIL import Image, UnidentifiedImageError
 
 from datasets.formats import UNREAD, why_unread
 from datasets.levels import Range, Scale, depth_of_white
+from datasets.marks import HEAD, mark_in
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # whatever a file is called; others can run programs
 ORIENTATION, BITS, PHOTOMETRIC, SAMPLE_FORMAT = 274, 258, 262, 339  # tags of EXIF and TIFF
@@ -92,7 +93,8 @@ class ImageFile:
             raise ValueError("it has signed 8-bit values, which are not read; convert it to unsigned ones")
         self.has_more = image.format != "MPO" and getattr(image, "is_animated", False)  # phones' MPO: one photograph
         has_deep_colours = bits > 8 and not _is_deep(image)
-        content = _content(file) if has_deep_colours and file else b""  # before Pillow closes it
+        content = _read_from_start(file) if has_deep_colours and file else b""  # before Pillow closes it
+        self.mark = mark_in(_read_from_start(file, HEAD)) if file else None
         image.load()
         self.orientation = tags.get(ORIENTATION) or image.getexif().get(ORIENTATION, 1)
         self.turned = 1 if tags else self.orientation  # Pillow turns TIFFs itself
@@ -184,11 +186,11 @@ def _upright(values: np.ndarray, orientation: object) -> np.ndarray:
     return np.ascontiguousarray(values)
 
 
-def _content(file: BinaryIO) -> bytes:
-    """All of a file, which stays where it is."""
+def _read_from_start(file: BinaryIO, most: int = -1) -> bytes:
+    """The first bytes of a file, or all, which stays where it is."""
     place = file.tell()
     file.seek(0)
-    content = file.read()
+    content = file.read(most)
     file.seek(place)
     return content
 

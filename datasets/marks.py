@@ -51,12 +51,17 @@ def tiff_bytes(pixels: np.ndarray, mark: str) -> bytes:
 
 
 def mark_of(path: Path) -> str | None:
-    """The mark of a picture; None for any other file, or none that can be read."""
+    """The mark of a picture file; None for any other file, or none that can be read."""
     try:
         if not path.is_file():  # a pipe would be waited for
             return None
         with path.open("rb") as file:
-            found = MARKED.match(file.read(HEAD))
+            return mark_in(file.read(HEAD))
     except OSError:
         return None
+
+
+def mark_in(head: bytes) -> str | None:
+    """The mark in the first HEAD bytes of a file; None if there is none."""
+    found = MARKED.match(head)
     return found and found.group(1).decode()

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from datasets import folder as plain
@@ -102,8 +102,12 @@ def find_categories(root: Path) -> list[str]:
 
 def is_category(folder: Path) -> bool:
     """Whether `folder` has train/good; one with a name of MVTec's counts with a train or a test folder alone."""
-    has_split = any(find_place(folder, split).is_dir() for split in ("train", "test"))
-    return (folder.name in CATEGORIES and has_split) or plain.is_category(folder)
+    return is_published(folder, CATEGORIES) or plain.is_category(folder)
+
+
+def is_published(folder: Path, names: Collection[str]) -> bool:
+    """Whether a folder has one of the names of published categories, and a train or a test folder."""
+    return folder.name in names and any(find_place(folder, split).is_dir() for split in ("train", "test"))
 
 
 def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], list[Problem]]:

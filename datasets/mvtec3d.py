@@ -12,7 +12,7 @@ from pathlib import Path
 
 from datasets.base import Sample
 from datasets.folders import find_place, list_folders
-from datasets.mvtec import name_foreign
+from datasets.mvtec import is_published, name_foreign
 from datasets.pairing import Layout, check_request, is_folder_of, order_categories, read_test, read_train, train_folders
 from datasets.problems import Problem
 from datasets.unused import find_outside
@@ -48,8 +48,7 @@ def find_categories(root: Path) -> list[str]:
 def is_category(folder: Path) -> bool:
     """Whether `folder` has train/good/rgb; one with a name of the data set's counts with a train or a test folder
     alone."""
-    has_split = any(find_place(folder, split).is_dir() for split in ("train", "test"))
-    return (folder.name in CATEGORIES and has_split) or _has_rgb(folder)
+    return is_published(folder, CATEGORIES) or _has_rgb(folder)
 
 
 def explain_doubt(root: Path) -> str:

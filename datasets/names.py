@@ -15,6 +15,8 @@ from html import escape
 from os import PathLike
 from typing import Any
 
+TAKEN = ("teacher.pt",)  # beside the categories' folders in a run
+TAKEN_ROWS = ("Mean",)  # beside their rows in tables
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # spreadsheets compute what such a cell holds
 
 
@@ -23,10 +25,6 @@ class PrintableError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(map(printable, self.args))
-
-TAKEN = ("teacher.pt",)  # beside the categories' folders in a run
-TAKEN_ROWS = ("Mean",)  # beside their rows in tables
-
 
 def printable(name: str | PathLike) -> str:
     r"""A name with each character that cannot be seen (other than the space) as an escape, e.g. a line break as \n."""

@@ -53,7 +53,7 @@ from utils.runs import (
 from utils.scoring import Scoring, score_run
 from utils.training import TrainingError, TrainingSet, train_category
 from utils.training_data import Samples, check_batches, read_data, split_samples, warn_of_shortage
-from utils.training_images import digests_of, keep_training_images
+from utils.training_images import keep_training_images
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Plan:
     skipped: Skipped
     levels: KnownLevels  # of each category
     test_errors: bool  # files of the test set that test.py will refuse
-    digests: Mapping[Path, str]  # of the training images
+    digests: Mapping[Path, str]  # of the images
     device: torch.device
     execution: Execution
 
@@ -123,8 +123,7 @@ def make_plan(args: argparse.Namespace, world: World) -> Plan:
         args.aux_path = str(find_aux_path(args.data_root))
     test_needed = bool(args.eval_every or args.seeds)  # several seeds are scored at the end
     usable = usable_samples(source, SPLITS, args, levels_given(args.white_level, source.categories), test_needed)
-    training = [sample.image_path for parts in usable.samples.values() for sample in parts["train"]]
-    digests = digests_of(training, args.workers, args.cache_dir)
+    digests = {path: facts.digest for path, facts in usable.images.items()}
     samples = {category: split_samples(parts, category, args, digests) for category, parts in usable.samples.items()}
     return Plan(args, source, samples, usable.skipped, usable.levels, usable.test_errors, digests, device, execution)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from datasets import DataSource
@@ -12,17 +13,19 @@ from datasets.names import printable
 from datasets.problems import WARNING, Problem, count, error, errors_among, raise_errors
 from utils.advice import command
 from utils.data_check import KnownLevels, Splits, check_source
+from utils.file_facts import Facts
 
 Skipped = dict[str, str]  # files below the data set's root -> why the run goes on without them
 
 
 class Usable(NamedTuple):
-    """The samples of every category, which files --skip_bad left out, how files become grey levels, and whether test
-    files were left out besides."""
+    """The samples of every category, which files --skip_bad left out, how files become grey levels, what is known of
+    every image, and whether test files were left out besides."""
 
     samples: dict[str, Splits]
     skipped: Skipped
     levels: KnownLevels
+    images: Mapping[Path, Facts]
     test_errors: bool
 
 
@@ -47,16 +50,16 @@ def usable_samples(
     warn([*(problem for problem in problems if problem.severity == WARNING), *(errors if late else [])], listing)
     if late:
         print("training goes on without these test files; test.py will refuse them", file=sys.stderr)
-        return Usable(leave_out(source, samples, errors)[0], {}, checked.levels, True)
+        return Usable(leave_out(source, samples, errors)[0], {}, checked.levels, checked.images, True)
     if not args.skip_bad:
         advice = "; --skip_bad goes on without such files" if all(problem.skips for problem in errors) else ""
         raise_errors(str(source.root), errors, f"list all with: {listing}{advice}")
-        return Usable(samples, {}, checked.levels, False)
+        return Usable(samples, {}, checked.levels, checked.images, False)
     samples, skipped = leave_out(source, samples, errors)
     raise_errors(str(source.root), [*(p for p in errors if not p.skips), *find_empty(source, samples)])
     if skipped:
         print(f"--skip_bad: going on without {count(len(skipped), 'file')}; why: {listing}", file=sys.stderr)
-    return Usable(samples, skipped, checked.levels, False)
+    return Usable(samples, skipped, checked.levels, checked.images, False)
 
 
 def warn(problems: Sequence[Problem], listing: str) -> None:

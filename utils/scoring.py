@@ -166,6 +166,9 @@ def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, ho
     test_sets = read_test_sets(folders, samples, settings[folders[0]]["image_size"], how)
     for category, found in tqdm(samples.items(), desc="scoring", unit="category", disable=None):
         test_set = test_sets(category)
+        if lost := find_lost_regions(found, settings[folders[0]]["image_size"], how.workers):  # of all seeds alike
+            for score in scores.values():
+                score.lost[category] = lost
         for folder in folders:
             prediction = score_category(category, folder, found, test_set, settings[folder], scores[folder], how, run)
             by = thresholds[folder, category]
@@ -216,8 +219,6 @@ def score_category(
     model = model.to(how.device).optimize_for_inference()
     prediction = predict_category(category, folder, model, test_set, how.batch_size)
     scores.rows[category] = prediction.evaluate(test_set)
-    if lost := find_lost_regions(samples, settings["image_size"], how.workers):
-        scores.lost[category] = lost
     if how.native:
         scores.native[category] = prediction.evaluate_native(samples)
     trained = {} if which_epoch(settings) == OFFICIAL else {"training": training_seconds}  # theirs is not known
