@@ -14,216 +14,29 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from datasets import open_dataset
-from datasets.base import IMAGE_SUFFIXES, DataError, load_image, load_mask, read_size
-from datasets.names import printable
+from datasets.base import DataError
 from datasets.view import View
-from tests.commands import listing
-from tests.hostile_folders import Entry, entries, make
-from tests.structures import Drawn, drawn_files
+from tests.damage import altered, fuzz, mutated, nothing_else_written
+from tests.fuzzing_images import fuzz_folders, fuzz_images, fuzz_structures
 from tests.trees import make_mvtec, make_visa
 from utils.memory import process_peak
 
 ROOT = Path(__file__).parents[1]
-EXAMPLES = {
-    "images": 900, "structures": 900, "folders": 300, "lists": 400, "runs": 500, "checkpoints": 400, "commands": 200,
-}  # fmt: skip
-SECONDS = 10  # for one input, at most
-SPECIAL = (0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 30_000)  # lengths that programs stumble over
 CONFIG = {
     "method": "aand", "recipe": "robust", "backbone": "efficientnet_lite0", "image_size": 32, "dataset": "mvtec",
     "data_root": "/data", "command": "python train.py --data_root data", "started": "2024-01-01T00:00:00", "seed": 0,
     "select": "last", "epochs_stage1": 2, "epochs_stage2": 2, "code": {"commit": "0123456789", "changed": False},
 }  # fmt: skip
 RECORDS = [{"category": "tile", "stage": 2, "epoch": e, "loss": 0.5, "image_auroc": 0.75} for e in (1, 2)]
-
-
-@st.composite
-def mutated(draw: st.DrawFn, originals: list[bytes]) -> bytes:
-    """One of some files, changed in up to six places."""
-    content = bytearray(draw(st.sampled_from(originals)))
-    for _ in range(draw(st.integers(1, 6))):
-        kind = draw(st.sampled_from(["flip", "delete", "insert", "duplicate", "truncate", "overwrite"]))
-        place, length = draw(st.integers(0, max(0, len(content) - 1))), draw(st.integers(1, 40))
-        if kind == "flip" and content:
-            content[place] ^= 1 << draw(st.integers(0, 7))
-        elif kind == "delete":
-            del content[place : place + length]
-        elif kind == "insert":
-            content[place:place] = draw(st.binary(min_size=1, max_size=12))
-        elif kind == "duplicate":
-            content[place:place] = content[place : place + length]
-        elif kind == "truncate":
-            del content[place:]
-        elif kind == "overwrite":
-            order = draw(st.sampled_from(["big", "little"]))
-            content[place : place + 4] = draw(st.sampled_from(SPECIAL)).to_bytes(4, order)
-    return bytes(content)
-
-
-NESTED = "nested"  # stands for lists in each other, too many to write
-SPECIAL_VALUES = [
-    None, True, -1, 0, 2**70, 10**400, 1e308, -0.5, float("nan"), float("inf"), "", "..", ".", "/etc/passwd", "C:\\x",
-    "\0", "a" * 5000, "a/" * 3000 + "a", "\ud800", "\n", "nan", [], {}, [[]], {"a": 1}, NESTED,
-]  # fmt: skip
-ODD = st.sampled_from(SPECIAL_VALUES) | st.sampled_from(SPECIAL_VALUES) | st.floats() | st.text(max_size=8)
-
-
-@st.composite
-def altered(draw: st.DrawFn, original: dict) -> bytes:
-    """JSON with one value replaced, or one key added or removed."""
-    content = json.loads(json.dumps(original))
-    place = content
-    while True:
-        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-        key = draw(st.sampled_from([*keys, "new"] if isinstance(place, dict) else keys))
-        inner = place[key] if key in keys else None
-        if not (isinstance(inner, dict | list) and inner and draw(st.integers(0, 5))):
-            break
-        place = inner
-    if key in keys and draw(st.integers(0, 4)) == 0:
-        del place[key]
-    else:
-        place[key] = draw(ODD)
-    return json.dumps(content).replace(f'"{NESTED}"', "[" * 100_000 + "]" * 100_000).encode()
-
-
-@contextmanager
-def nothing_else_written(folder: Path, *within: Path) -> Iterator[None]:
-    """AssertionError if files in `folder` change, but for those in `within`."""
-
-    def others() -> dict:
-        found = listing(folder).items()
-        return {path: state for path, state in found if not any(map(Path(path).is_relative_to, within))}
-
-    before = others()
-    yield
-    assert others() == before
-
-
-def fuzz(kind: str, inputs: dict[str, st.SearchStrategy], check: Callable[..., None], share: float = 1.0) -> int:
-    """Call `check` with so many inputs of a kind; returns how many they were."""
-    factor = int(sys.argv[2]) if len(sys.argv) > 2 else None
-    count = int(EXAMPLES[kind] * share * (factor or 1))
-    calls = 0
-
-    def counted(**arguments: object) -> None:
-        nonlocal calls
-        calls += 1
-        check(**arguments)
-
-    rules = settings(
-        max_examples=count, derandomize=factor is None, database=None, deadline=1000 * SECONDS, print_blob=False,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    counted.__name__ = counted.__qualname__ = check.__name__  # what is drawn depends on the name
-    rules(given(**inputs)(counted))()
-    return calls
-
-
-def fuzz_images(folder: Path) -> int:
-    """Damaged PNG, JPEG and TIFF files as images and as masks."""
-    rng = np.random.default_rng(0)
-    colours, deep = rng.integers(0, 256, (12, 16, 3), np.uint8), rng.integers(0, 2**16, (12, 16), np.uint16)
-    originals: dict[str, list[bytes]] = {".png": [], ".jpg": [], ".tif": []}
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    for pixels, formats in ((colours, originals), (deep, (".png", ".tif")), (colours[..., 0], originals)):
-        for suffix in formats:
-            packed = {"compression": "tiff_lzw"} if suffix == ".tif" else {"optimize": True}
-            for options in ({}, {"exif": turned}, packed):
-                Image.fromarray(pixels).save(folder / f"original{suffix}", **options)
-                originals[suffix].append((folder / f"original{suffix}").read_bytes())
-
-    def read_damaged_image(suffix: str, data: st.DataObject) -> None:
-        path = folder / f"damaged{suffix}"
-        path.write_bytes(data.draw(mutated(originals[suffix])))
-        for read in (load_image, load_mask, read_size):
-            try:
-                read(path)
-            except DataError as error:
-                assert str(path) in str(error)
-
-    return fuzz("images", {"suffix": st.sampled_from(sorted(originals)), "data": st.data()}, read_damaged_image)
-
-
-def fuzz_structures(folder: Path) -> int:
-    """Valid depths, tags, chunks and EXIF blocks: what is read has the order of the values, and the size."""
-
-    def read_drawn_image(drawn: Drawn) -> None:
-        try:
-            image, mask = load_image(drawn.path), load_mask(drawn.path)
-        except DataError as error:
-            assert drawn.orientation is None, error  # of these nothing is damaged
-            assert str(drawn.path) in str(error)
-            return
-        assert image.shape[:2] == mask.shape == read_size(drawn.path)
-        assert set(np.unique(mask)) <= {0, 1}
-        if drawn.orientation is not None:
-            stored = turn(image, drawn.orientation)[..., 0].astype(int)
-            order = np.argsort(drawn.values, axis=None)
-            steps = np.diff(stored.reshape(-1)[order])
-            assert (steps <= 0 if drawn.white_is_zero else steps >= 0).all()
-            assert (image == image[..., :1]).all()
-
-    return fuzz("structures", {"drawn": drawn_files(folder)}, read_drawn_image)
-
-
-def fuzz_folders(folder: Path) -> int:
-    """Names and special files: every image that is there is used or named, and no message holds what cannot be seen."""
-    from utils.data_check import check_source
-    from utils.finding import find_images
-
-    root = folder / "data"
-    image = folder / "image.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)).save(image)
-
-    def look_at_drawn_folder(drawn: list[Entry]) -> None:
-        make(root / "part", drawn, image)
-        there = {p for p in (root / "part").rglob("*") if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES}
-        try:
-            with redirect_stderr(io.StringIO()):
-                checked = check_source(open_dataset(root), workers=1, cache_dir=folder / "cache")
-        except DataError as error:
-            assert all(line.isprintable() for line in str(error).splitlines())
-        else:
-            said = [str(problem) for problem in checked.problems]
-            assert all(line.isprintable() for line in said)
-            used = {s.image_path for parts in checked.samples["part"].values() for s in parts}
-            used |= {s.mask_path for parts in checked.samples["part"].values() for s in parts}
-            left = {path for path in there - used if not path.name.startswith(".")}
-            refused = any(problem.message == "category cannot be used" for problem in checked.problems)
-            for path in () if refused else left:
-                assert any(printable(place) in line for place in (path, path.parent) for line in said), path
-        found = find_images([str(root)])
-        named = {os.path.realpath(path) for path in [*found.paths, *found.unread, *found.no_images]}
-        assert not {p for p in there if not p.name.startswith(".") and os.path.realpath(p) not in named}
-        for path in found.paths:
-            try:
-                load_image(path)
-            except DataError as error:
-                assert str(error).isprintable()
-
-    with nothing_else_written(folder, root, folder / "cache"):
-        return fuzz("folders", {"drawn": entries()}, look_at_drawn_folder)
-
-
-def turn(image: np.ndarray, orientation: int) -> np.ndarray:
-    """An upright image as it is stored."""
-    image = image[::-1] if orientation in (3, 4, 7, 8) else image
-    image = image[:, ::-1] if orientation in (2, 3, 6, 7) else image
-    return image.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else image
 
 
 def fuzz_lists(folder: Path) -> int:
@@ -409,7 +222,10 @@ def fuzz_commands(folder: Path) -> int:
         )  # fmt: skip
 
 
-KINDS = {name.removeprefix("fuzz_"): call for name, call in list(globals().items()) if name.startswith("fuzz_")}
+KINDS = {
+    "images": fuzz_images, "structures": fuzz_structures, "folders": fuzz_folders, "lists": fuzz_lists,
+    "runs": fuzz_runs, "checkpoints": fuzz_checkpoints, "commands": fuzz_commands,
+}  # fmt: skip
 
 
 def main() -> None:

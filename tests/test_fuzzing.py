@@ -19,7 +19,8 @@ from torch import nn
 from datasets import open_dataset
 from datasets.base import DataError
 from tests.commands import ROOT, run_train
-from tests.fuzzing import CONFIG, EXAMPLES, KINDS
+from tests.damage import EXAMPLES
+from tests.fuzzing import CONFIG, KINDS
 from tests.trees import make_visa
 from utils.checkpoint import load_checkpoint
 from utils.runs import CheckpointError, RunError, published_protocol, read_view
