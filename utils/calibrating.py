@@ -113,9 +113,10 @@ def digests_of_data(folder: Path, category: str, workers: int) -> set[str]:
 def without_copies(digests: Mapping[Path, str]) -> list[Path]:
     """The images, each once; stderr names the copies."""
     first: dict[str, Path] = {}
-    paths = [path for path, digest in digests.items() if first.setdefault(digest or str(path), path) == path]
-    if copies := [path for path in digests if path not in paths]:
-        example = f"{printable(copies[0])} equals {printable(first[digests[copies[0]]])}"
+    original = {path: first.setdefault(digest or str(path), path) for path, digest in digests.items()}
+    paths = [path for path, other in original.items() if other == path]
+    if copies := [path for path, other in original.items() if other != path]:
+        example = f"{printable(copies[0])} equals {printable(original[copies[0]])}"
         print(f"warning: {count(len(copies), 'image')} left out, being copies of others: {example}", file=sys.stderr)
     return paths
 
