@@ -57,21 +57,22 @@ def is_named_so(root: Path) -> bool:
 
 def explain_doubt(root: Path) -> str:
     """Why `root` may be no MVTec AD though it is taken for it, and the flag for that; "" if there is no doubt."""
-    foreign = name_foreign([root / name for name in find_categories(root)], DEFECTS)
-    if not foreign:
-        return ""
-    return (
-        f"taken for MVTec AD by the names of its categories, though MVTec AD has no {foreign}; if these are parts of "
-        "your own, give --dataset folder"
-    )
+    categories = [root / name for name in find_categories(root)]
+    return explain_foreign(categories, DEFECTS, "MVTec AD", "give --dataset folder")
 
 
-def name_foreign(categories: Sequence[Path], published: Mapping[str, str]) -> str:
-    """The first defect that categories named as published ones have and those have not, and how many more."""
+def explain_foreign(categories: Sequence[Path], published: Mapping[str, str], name: str, help_text: str) -> str:
+    """That categories named as published ones of the data set `name` have defects which those have not, the first of
+    them and how many more; "" if none has."""
     known = [category for category in categories if category.name in published]
     foreign = [f"{c.name}/{defect}" for c in known for defect in foreign_defects(c, published)]
+    if not foreign:
+        return ""
     more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
-    return f"{printable(foreign[0])}{more}" if foreign else ""
+    return (
+        f"taken for {name} by the names of its categories, though {name} has no {printable(foreign[0])}{more}; if "
+        f"these are parts of your own, {help_text}"
+    )
 
 
 def foreign_defects(category: Path, published: Mapping[str, str] = DEFECTS) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from datasets.base import Sample
 from datasets.folders import find_place, list_folders
-from datasets.mvtec import is_published, name_foreign
+from datasets.mvtec import explain_foreign, is_published
 from datasets.pairing import Layout, check_request, is_folder_of, order_categories, read_test, read_train, train_folders
 from datasets.problems import Problem
 from datasets.unused import find_outside
@@ -53,13 +53,9 @@ def is_category(folder: Path) -> bool:
 
 def explain_doubt(root: Path) -> str:
     """Why categories may be others than MVTec 3D-AD's of their names; "" if there is no doubt."""
-    foreign = name_foreign([root / name for name in find_categories(root)], DEFECTS)
-    if not foreign:
-        return ""
-    return (
-        f"taken for MVTec 3D-AD by their names, though MVTec 3D-AD has no {foreign}; if these are parts of your own, "
-        "move the images up out of rgb/, for --dataset folder"
-    )
+    categories = [root / name for name in find_categories(root)]
+    help_text = "move the images up out of rgb/, for --dataset folder"
+    return explain_foreign(categories, DEFECTS, "MVTec 3D-AD", help_text)
 
 
 def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], list[Problem]]:
