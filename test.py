@@ -30,15 +30,15 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data_root", type=user_path, required=True, metavar="DIR", help="folder that holds the categories")
     add("--run", type=user_path, metavar="DIR", help="run folder of train.py, or folder with the public code's "
-        "checkpoints_Stage1/ and checkpoints_Stage2/ (default: newest of this data in runs/)")  # fmt: skip
+        "checkpoints_Stage1/ and checkpoints_Stage2/ (default: newest of this data in runs/)")
     add("--categories", nargs="+", metavar="NAME", help="categories to score (default: all that were trained)")
     add("--image_size", type=image_size, metavar="N", help="pixels: of a run its own and no other, of the public "
-        "code's checkpoints those that they were trained at (default: the run's, or 256)")  # fmt: skip
+        "code's checkpoints those that they were trained at (default: the run's, or 256)")
     add("--save_maps", action="store_true", help="write heat maps over the images, ground truth outlined")
     add("--resolution", choices=["image_size", "native"], default="image_size", help="native: pixel metrics also at "
-        "each mask's own resolution, maps enlarged bilinearly (default image_size: at the run's alone)")  # fmt: skip
+        "each mask's own resolution, maps enlarged bilinearly (default image_size: at the run's alone)")
     add("--mvtec_maps", type=user_path, metavar="DIR", help="write the anomaly maps for MVTec's evaluation scripts: "
-        "float TIFFs of the images' size, DIR/<object>/test/<defect>/<image>.tiff")  # fmt: skip
+        "float TIFFs of the images' size, DIR/<object>/test/<defect>/<image>.tiff")
     add_inference_flags(parser)
     return parser
 
@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
     how = Scoring(
         device, args.batch_size, args.workers, args.cache, args.cache_dir, native=args.resolution == "native",
         heat_maps=args.save_maps, mvtec_maps=args.mvtec_maps, skipped=skipped,
-    )  # fmt: skip
+    )
     print(score_run(run, samples, source.root, how))
     if how.unwritten:
         print("\n".join(f"error: {line}" for line in first_of(how.unwritten)), file=sys.stderr)

@@ -70,57 +70,57 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data_root", type=user_path, required=True, metavar="DIR", help="folder that holds the categories")
     add("--aux_path", metavar="DTD_IMAGES", help="texture images for synthetic anomalies, or 'builtin' (photographs of "
-        "scikit-image); default: DTD beside the data set")  # fmt: skip
+        "scikit-image); default: DTD beside the data set")
     add("--dataset", choices=["auto", *DATASETS], default="auto", help="layout of the data (auto: decided by looking)")
     add("--categories", nargs="+", metavar="NAME", help="categories to train (default: all)")
     add("--method", choices=METHODS, default="aand", help="aand, or rd4ad: plain reverse distillation (default aand)")
     add("--recipe", choices=RECIPES, default="published", help="published, or robust (aand only): images cropped "
-        "to the objects, in full contrast; calibrated maps (default published)")  # fmt: skip
+        "to the objects, in full contrast; calibrated maps (default published)")
     add("--backbone", default="wide_resnet50_2", metavar="NAME", help=f"teacher: {', '.join(BACKBONES)} or timm:NAME "
-        "(default wide_resnet50_2)")  # fmt: skip
+        "(default wide_resnet50_2)")
     add("--weights", default="default", metavar="W", help="teacher's ImageNet weights: default (download), bundled "
-        "(efficientnet_lite0 only), random (for tests) or the path of a state dict")  # fmt: skip
+        "(efficientnet_lite0 only), random (for tests) or the path of a state dict")
     add("--image_size", type=image_size, default=256, metavar="N", help="pixels, a multiple of 32 up to "
-        f"{MAX_IMAGE_SIZE} (default 256)")  # fmt: skip
+        f"{MAX_IMAGE_SIZE} (default 256)")
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="images, of all processes together "
-        "(default 16)")  # fmt: skip
+        "(default 16)")
     add("--epochs_stage1", type=at_least(1), default=100, metavar="N", help="epochs of the amplification (default 100)")
     add("--epochs_stage2", type=at_least(1), default=120, metavar="N", help="epochs of the student (default 120)")
     add("--lr", type=positive, default=0.005, metavar="X", help="Adam's learning rate in both stages (default 0.005)")
     add("--seed", type=at_least(0, MAX_SEED), default=0, metavar="N", help="seed of everything random (default 0)")
     add("--seeds", type=at_least(0, MAX_SEED), nargs="+", metavar="N", help="several seeds instead of --seed, a run "
-        "each in OUTPUT/seedN; scored at the end as by test.py: mean and standard deviation")  # fmt: skip
+        "each in OUTPUT/seedN; scored at the end as by test.py: mean and standard deviation")
     add("--precision", choices=PRECISIONS, default="auto", help="arithmetic of the convolutions in training: auto is "
-        "bf16 where the hardware multiplies it, otherwise fp32; fp16 on CUDA only (default auto)")  # fmt: skip
+        "bf16 where the hardware multiplies it, otherwise fp32; fp16 on CUDA only (default auto)")
     add("--cache_features", choices=["auto", "on", "off"], default="auto", help="keep the teacher's features for "
         "Stage II, which never change, in memory or, with --cache disk, on disk; auto: where they fit (default auto)")
     add("--compile", action="store_true", help="use torch.compile; needs a C++ compiler, and minutes at first")
     add("--sync_norms", action="store_true", help="with several processes: let the student's batch norms see whole "
-        "batches, as those of one process do, not each process's share")  # fmt: skip
+        "batches, as those of one process do, not each process's share")
     add("--deterministic", action="store_true", help="on CUDA the same bits every time, more slowly; on a CPU it is "
-        "so anyway")  # fmt: skip
+        "so anyway")
     add("--plain", action="store_true", help="for benchmarks: nothing of what makes training fast (--precision fp32, "
-        "--cache none, --cache_features off, images one by one, two passes of the trunk, ...)")  # fmt: skip
+        "--cache none, --cache_features off, images one by one, two passes of the trunk, ...)")
     add("--select", choices=SELECTIONS, default="last", help="which epoch of Stage II is the result: the last, or the "
         "one that is best on synthetic anomalies of kinds not trained on, painted on training images held out "
-        "(default last)")  # fmt: skip
+        "(default last)")
     add("--holdout", type=share, default=0.1, metavar="X", help="share of the training images held out for --select "
-        "synthetic (default 0.1)")  # fmt: skip
+        "synthetic (default 0.1)")
     add("--calibration", type=share_or_none, default=0.0, metavar="X", help="share of the training images kept out of "
-        "training, by which the thresholds of scripts/predict.py are set (default 0: none)")  # fmt: skip
+        "training, by which the thresholds of scripts/predict.py are set (default 0: none)")
     add("--far", type=share, default=0.01, metavar="X", help="share of good images that may be called anomalous with "
-        "these thresholds, on average (default 0.01)")  # fmt: skip
+        "these thresholds, on average (default 0.01)")
     add("--eval_every", type=at_least(0), default=0, metavar="K", help="log the test metrics every K epochs of Stage "
-        "II; they influence nothing (default 0: never)")  # fmt: skip
+        "II; they influence nothing (default 0: never)")
     add_level_flag(parser)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ...; of several processes each takes a "
-        "CUDA device of its own (default auto)")  # fmt: skip
+        "CUDA device of its own (default auto)")
     add("--fg_root", type=user_path, default=Path("fg_mask"), metavar="DIR", help="foreground masks of "
-        "scripts/fore_extractor.py (default fg_mask)")  # fmt: skip
+        "scripts/fore_extractor.py (default fg_mask)")
     add("--output", type=user_path, metavar="DIR", help="run folder (default: the unfinished run of the same command, "
-        "or a new runs/DATASET-METHOD-BACKBONE-TIME)")  # fmt: skip
+        "or a new runs/DATASET-METHOD-BACKBONE-TIME)")
     add("--resume", type=user_path, metavar="RUN", help="go on with a run, with the flags that it was started with; "
-        "others may follow, as far as they change no result")  # fmt: skip
+        "others may follow, as far as they change no result")
     add_reading_flags(parser)
     return parser
 

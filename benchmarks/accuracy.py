@@ -172,7 +172,7 @@ def pairs(curve: Curve, metric: str) -> list[tuple[float, float]]:
     return [
         (record[SYNTHETIC + metric], record[metric])
         for _, record in sorted(curve.items()) if metric in record and SYNTHETIC + metric in record
-    ]  # fmt: skip
+    ]
 
 
 def correlations(runs: Sequence[ScoredRun], category: str, metric: str) -> tuple[float | None, float | None]:
@@ -238,7 +238,7 @@ def print_table(rows: Table) -> None:
 
 TABLES: dict[str, Callable[[Sequence[ScoredRun]], Table]] = {
     "runs": list_runs, "summary": summary, "protocol": protocol, "seeds": by_seed, "synthetic": synthetic,
-}  # fmt: skip
+}
 
 
 def main() -> None:

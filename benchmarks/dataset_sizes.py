@@ -20,5 +20,5 @@ TRAINING_IMAGES = {
         "bagel": 244, "cable_gland": 223, "carrot": 286, "cookie": 210, "dowel": 288, "foam": 236, "peach": 361,
         "potato": 300, "rope": 298, "tire": 210,
     },
-}  # fmt: skip
+}
 TOTALS = {"mvtec": 3629, "visa": 8659, "mvtec3d": 2656}

@@ -110,7 +110,7 @@ def run_mode(mode: str, seed: int, data: Path, options: argparse.Namespace) -> d
             "--output", run, *train_flags,
         ],
         "test.py": ["--data_root", data, "--run", run, *test_flags],
-    }  # fmt: skip
+    }
     seconds = {}
     with (folder / "printed.txt").open("w", encoding="utf-8") as printed:
         for program in PROGRAMS:
@@ -153,7 +153,7 @@ def main() -> None:
     print(f"{options.category}{size}, {options.backbone}, {options.epochs} + {options.epochs} epochs, "
           f"{options.image_size} px; {', '.join(f'{name} {value}' for name, value in environment().items())}")
     print(f"| mode | seed | {' | '.join(f'{Path(program).stem}, s' for program in PROGRAMS)} | total, s "
-          f"| {' | '.join(COLUMNS.values())} |\n|{'---|' * (3 + len(PROGRAMS) + len(COLUMNS))}")  # fmt: skip
+          f"| {' | '.join(COLUMNS.values())} |\n|{'---|' * (3 + len(PROGRAMS) + len(COLUMNS))}")
     rows = []
     for seed in options.seeds:
         for mode in options.modes:
@@ -164,7 +164,7 @@ def main() -> None:
         print(f"| plain / default | | {' | '.join(f'{ratio:.2f}' for ratio in ratios.values())} | | | |")
     names = ("category", "backbone", "image_size", "epochs", "source_size")
     content = {"settings": {name: getattr(options, name) for name in names}, "environment": environment(),
-               "code": code_version(), "runs": rows, "ratios": ratios}  # fmt: skip
+               "code": code_version(), "runs": rows, "ratios": ratios}
     (options.output / "end_to_end.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

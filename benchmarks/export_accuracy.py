@@ -59,7 +59,7 @@ def main() -> None:
     thresholds = source.facts.thresholds
     threshold = thresholds.image_threshold if thresholds else reference(source, train_images)[1].max()
     print(f"{args.category}, {source.facts.backbone}, {source.facts.recipe}: {len(test)} test images, threshold "
-          f"{threshold:.5g}\n")  # fmt: skip
+          f"{threshold:.5g}\n")
     print("| file | MB | scores, of their value | maps | decisions changed | I-AUROC % |")
     print("|---|---|---|---|---|---|")
     print(f"| PyTorch, fp32 | | | | | {auroc(labels, scores, maps):.3f} |")
@@ -74,7 +74,7 @@ def main() -> None:
         apart, maps_apart = np.abs(found - scores) / np.abs(scores), np.abs(found_maps - maps)
         changed = int(((found > threshold) != (scores > threshold)).sum())
         print(f"| {kind}, {precision} | {size:.1f} | {apart.max():.1e} | {maps_apart.max():.1e} | {changed} | "
-              f"{auroc(labels, found, found_maps):.3f} |", flush=True)  # fmt: skip
+              f"{auroc(labels, found, found_maps):.3f} |", flush=True)
 
 
 def reference(source: ExportSource, images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

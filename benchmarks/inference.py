@@ -44,13 +44,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--backbones", nargs="+", choices=BACKBONES, default=BACKBONES_TIMED, metavar="NAME", help="teachers (default "
-        f"{', '.join(BACKBONES_TIMED)})")  # fmt: skip
+        f"{', '.join(BACKBONES_TIMED)})")
     add("--only", nargs="+", choices=ROWS, default=ROWS, metavar="ROW", help=f"of {', '.join(ROWS)}")
     add("--image_size", type=image_size, default=256, metavar="N", help="pixels (default 256)")
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="images (default 16)")
     add("--threads", type=at_least(1), default=2, metavar="N", help="of every runtime (default 2)")
     add("--repetitions", type=at_least(1), default=100, metavar="N", help="timed calls with one image; a fifth as many "
-        "with a batch (default 100)")  # fmt: skip
+        "with a batch (default 100)")
     add("--child", nargs=3, metavar=("BACKBONE", "ROW", "FILE"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -74,7 +74,7 @@ def main() -> None:
                     size = f"{sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6:.1f}"
                 found = in_new_process(backbone, row, path, args)
             print(f"| {backbone} | {row} | {found['median']:.1f} | {found['slow']:.1f} | {found['rate']:.1f} | "
-                  f"{found['memory']:.2f} | {size} |", flush=True)  # fmt: skip
+                  f"{found['memory']:.2f} | {size} |", flush=True)
 
 
 def in_new_process(backbone: str, row: str, path: Path, args: argparse.Namespace) -> dict[str, float]:

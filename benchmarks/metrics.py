@@ -113,17 +113,17 @@ def compare_times(count: int, anomalous: int, size: int, repetitions: int) -> No
         calls[f"{name}, other"] = lambda metric=theirs: metric(masks, maps)
     seconds, values = time_calls(calls, repetitions)
     print(f"{count} maps of {size}x{size}, {anomalous} anomalous, {masks.mean():.1%} of the pixels; "
-          f"{len(np.unique(maps)) / maps.size:.0%} of the scores differ")  # fmt: skip
+          f"{len(np.unique(maps)) / maps.size:.0%} of the scores differ")
     print("| metric | here, s | other, s | ratio | value here | value other | difference | other |")
     print("|---|---|---|---|---|---|---|---|")
     for name, (_, rival, _) in RIVALS.items():
         here, other = seconds[name], seconds[f"{name}, other"]
         value, value_other = values[name], values[f"{name}, other"]
         print(f"| {name} | {here:.2f} | {other:.2f} | {other / here:.1f} | {value:.6f} | {value_other:.6f} "
-              f"| {value - value_other:+.0e} | {rival} |")  # fmt: skip
+              f"| {value - value_other:+.0e} | {rival} |")
     others = sum(seconds[f"{name}, other"] for name in RIVALS)
     print(f"| all eight, evaluate() | {seconds['evaluate']:.2f} | {others:.2f} | {others / seconds['evaluate']:.1f} | "
-          "| | | the five above |")  # fmt: skip
+          "| | | the five above |")
 
 
 def measure_memory(count: int, size: int, share: float) -> None:

@@ -175,7 +175,7 @@ class Category:
         train_stage1(
             model.teacher, anomalies, epochs=self.options.epochs, lr=LR, seed=seed, execution=self.execution,
             on_epoch=lambda epoch, figures: None,
-        )  # fmt: skip
+        )
         self.amplifications[view, seed] = copy.deepcopy(amplification.state_dict())
 
     def _shown(self, images: Tensor, view: View) -> Tensor:
@@ -191,7 +191,7 @@ def main() -> None:
     category = Category(options, pick_device(options.device))
     seeds = " ".join(map(str, options.seeds))
     print(f"{options.category}, {options.backbone}, {options.image_size} px, {options.epochs} + {options.epochs} "
-          f"epochs, seeds {seeds}, {len(category.validation.labels)} validation images")  # fmt: skip
+          f"epochs, seeds {seeds}, {len(category.validation.labels)} validation images")
     print(", ".join(f"{name} {value}" for name, value in environment().items()))
     print("| | I-AUROC | PRO | swing | training, s | inference, ms an image |\n|---|---|---|---|---|---|")
     for name in options.only:

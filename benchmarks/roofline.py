@@ -29,7 +29,7 @@ from utils.cli import positive
 from utils.execution import Execution
 
 VIEWS = ("view", "t", "transpose", "permute", "expand", "detach", "alias", "unsqueeze", "squeeze", "slice", "select",
-         "split", "unbind", "as_strided", "empty", "lift_fresh", "_unsafe_view")  # fmt: skip
+         "split", "unbind", "as_strided", "empty", "lift_fresh", "_unsafe_view")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def main() -> None:
     add("--peak_tflops", type=positive, default=989, help="dense bf16 of the accelerator (default 989, an H100 SXM's)")
     add("--bandwidth_tbs", type=positive, default=3.35, help="TB/s of its memory (default 3.35)")
     add("--launch_us", type=positive, default=6, help="microseconds that eager PyTorch takes to launch a kernel "
-        "(default 6, an assumption)")  # fmt: skip
+        "(default 6, an assumption)")
     options = parser.parse_args()
     batch = options.batch_size
     print(f"{options.backbone}, {options.image_size} px, bf16, batch {batch}; images/s that each limit allows")
@@ -101,7 +101,7 @@ def main() -> None:
         by_bytes = options.bandwidth_tbs * 1e12 / (cost.traffic / batch)
         by_launch = batch / (kernels * options.launch_us * 1e-6)
         print(f"| {name} | {cost.flops / batch / 1e9:.1f} | {cost.traffic / batch / 1e9:.2f} | {kernels} "
-              f"| {by_flops:.0f} | {by_bytes:.0f} | {by_launch:.0f} |")  # fmt: skip
+              f"| {by_flops:.0f} | {by_bytes:.0f} | {by_launch:.0f} |")
 
 
 if __name__ == "__main__":

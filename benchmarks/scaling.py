@@ -168,7 +168,7 @@ def print_table(backbone: str, sweeps: dict[str, list[Setting]], epochs: dict[Se
                 once = f"{epochs[setting].features:.2f}" if stage == "II" else ""
                 shares = " | ".join(f"{parts[part] / total:.1%}" for part in PARTS)
                 print(f"| {axis} | {setting.images} | {setting.image_size} | {setting.batch_size} | {stage} "
-                      f"| {total:.2f} | {shares} | {max(parts, key=parts.get)} | {once} |", flush=True)  # fmt: skip
+                      f"| {total:.2f} | {shares} | {max(parts, key=parts.get)} | {once} |", flush=True)
 
 
 def plot(path: Path, sweeps: dict[str, list[Setting]], results: dict[str, dict[Setting, Epoch]]) -> None:
@@ -181,7 +181,7 @@ def plot(path: Path, sweeps: dict[str, list[Setting]], results: dict[str, dict[S
 
     rows = [(backbone, stage) for backbone in results for stage in STAGES]
     figure, grid = pyplot.subplots(len(rows), len(sweeps), figsize=(11, 2.6 * len(rows)), squeeze=False,
-                                   layout="constrained")  # fmt: skip
+                                   layout="constrained")
     for (backbone, stage), row in zip(rows, grid, strict=True):
         for (axis, settings), axes in zip(sweeps.items(), row, strict=True):
             names, bottom = [str(getattr(setting, axis)) for setting in settings], torch.zeros(len(settings))

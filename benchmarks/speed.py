@@ -103,7 +103,7 @@ def compare_stages(backbone: str, options: argparse.Namespace, fast: Execution, 
             "ratio": median(seconds[f"plain {stage}"]) / middle,
             "gflop_an_image": flops / batch / 1e9, "gflop_s": flops / middle / 1e9, "limit_gflop_s": limit_speed / 1e9,
             "share_of_limit": flops / middle / limit_speed, "data_share": median(seconds[f"data {stage}"]) / middle,
-        })  # fmt: skip
+        })
     return rows
 
 
@@ -117,7 +117,7 @@ def report_training(options: argparse.Namespace, fast: Execution, device: torch.
             print(f"| {backbone} | {row['stage']} | {shown(row['plain'])} | {shown(row['default'])} "
                   f"| {row['ratio']:.2f} | {row['gflop_an_image']:.1f} | {row['gflop_s']:.0f} "
                   f"| {row['limit_gflop_s']:.0f} | {row['share_of_limit']:.1%} | {row['data_share']:.1%} |",
-                  flush=True)  # fmt: skip
+                  flush=True)
             rows.append(row)
     return rows
 
@@ -130,7 +130,7 @@ def report_synthesis(options: argparse.Namespace, device: torch.device) -> dict[
     }
     seconds = time_in_turns(calls, SYNTHESIS_REPETITIONS * options.repetitions, device)
     print(f"\nSynthesis, {size} px, {torch.get_num_threads()} threads; the public code makes {PUBLIC_SYNTHESIS} "
-          "images/s and core at 256 px\n| | images/s | times the public code's core |\n|---|---|---|")  # fmt: skip
+          "images/s and core at 256 px\n| | images/s | times the public code's core |\n|---|---|---|")
     rows = {name: speed(taken, batch) for name, taken in seconds.items()}
     for name, row in rows.items():
         print(f"| {name} ({batch}) | {shown(row)} | {row['median'] / PUBLIC_SYNTHESIS:.1f} |", flush=True)
@@ -165,7 +165,7 @@ def compare_evaluation(backbone: str, options: argparse.Namespace, device: torch
 def report_evaluation(options: argparse.Namespace, device: torch.device) -> list[dict]:
     print(f"\nEvaluation, {options.image_size} px: images/s, plain one by one, optimised in batches of "
           f"{options.batch_size}; latency of one image in ms\n| teacher | plain | fp32 | bf16 | latency as trained "
-          "| fp32 | bf16 |\n|---|---|---|---|---|---|---|")  # fmt: skip
+          "| fp32 | bf16 |\n|---|---|---|---|---|---|---|")
     rows = []
     for backbone in options.backbones:
         row = compare_evaluation(backbone, options, device)
@@ -195,9 +195,9 @@ def peak_memory(case: str, options: argparse.Namespace, fast: Execution, device:
 def report_memory(options: argparse.Namespace) -> dict[str, float]:
     """Peaks of all cases; to be called before anything is timed, while this process is small (see process_peak)."""
     print(f"\nPeak memory, {options.backbones[0]}, {options.memory_images} images of {options.image_size} px, batch "
-          f"{options.batch_size}, {options.memory_textures} textures in memory\n| case | GB |\n|---|---|")  # fmt: skip
+          f"{options.batch_size}, {options.memory_textures} textures in memory\n| case | GB |\n|---|---|")
     settings = [f"--{name}={getattr(options, name)}"
-                for name in ("image_size", "batch_size", "device", "memory_images", "memory_textures")]  # fmt: skip
+                for name in ("image_size", "batch_size", "device", "memory_images", "memory_textures")]
     peaks = {}
     for case, words in MEMORY_CASES.items():
         command = [sys.executable, __file__, "--memory_case", case, "--backbones", options.backbones[0], *settings]
@@ -217,7 +217,7 @@ def main() -> None:
         return
     results: dict[str, Any] = {"environment": environment(), "threads": torch.get_num_threads(), "device": str(device),
                                "precision": fast.precision, "image_size": options.image_size,
-                               "batch_size": options.batch_size, "repetitions": options.repetitions}  # fmt: skip
+                               "batch_size": options.batch_size, "repetitions": options.repetitions}
     if device.type == "cuda":
         results["gpu"] = torch.cuda.get_device_name(device)
     print(", ".join(f"{name} {value}" for name, value in (results.pop("environment") | results).items()))

@@ -73,7 +73,7 @@ class Trainer:
     def stage1(self) -> None:
         focal, amplify, _ = stage1_losses(
             self.model.teacher, *self.stage1_data(), self.generator, self.execution
-        )  # fmt: skip
+        )
         self.first.step(focal + AMPLIFY_WEIGHT * amplify)
 
     def stage2_data(self) -> list[Tensor]:

@@ -132,7 +132,7 @@ def format_rows(rows: Sequence[Row]) -> str:
     longest = max(job.seconds for job in rows[0].whole.jobs)
     one = rows[0].whole.makespan
     heading = ("GPUs", "hours", "times as fast as one", "idle", "bounded by", "split: hours", "times as fast", "idle",
-               "widest")  # fmt: skip
+               "widest")
     lines = [f"| {' | '.join(heading)} |", "|---" * len(heading) + "|"]
     for row in rows:
         by = "the longest task" if row.bound == longest else "the work itself"
@@ -175,7 +175,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--stage1", type=positive, default=1 / 5.3, metavar="S", help="seconds of an image in an epoch of Stage I "
-        "(default 1/5.3: WideResNet50-2 on two CPU cores, docs/performance.md)")  # fmt: skip
+        "(default 1/5.3: WideResNet50-2 on two CPU cores, docs/performance.md)")
     add("--stage2", type=positive, default=1 / 3.2, metavar="S", help="of Stage II (default 1/3.2: as above)")
     add("--run", type=user_path, metavar="DIR", help="take both from log.txt of this run of one category")
     add("--images", type=at_least(1), metavar="N", help="training images of that run")
@@ -194,7 +194,7 @@ def main() -> None:
     costs = Costs(stage1, stage2, args.overhead, tuple(args.epochs))
     rows = simulate(costs, args.efficiency)
     print(f"{stage1:.4g} and {stage2:.4g} s an image and epoch, {args.overhead:g} s a task besides, "
-          f"{len(rows[0].whole.jobs)} tasks, efficiency of splitting {args.efficiency:g}\n")  # fmt: skip
+          f"{len(rows[0].whole.jobs)} tasks, efficiency of splitting {args.efficiency:g}\n")
     print(format_rows(rows))
     if args.plot:
         plot(args.plot, rows, args.efficiency)

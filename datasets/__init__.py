@@ -105,7 +105,7 @@ def _check_names(root: Path, categories: Sequence[str]) -> None:
     for category in categories:
         if reason := misfit_of(category):
             raise DataError(f"no category can be called {printable(category)!r}, as a folder in {root} is: {reason}; "
-                            "rename it, or choose others with --categories")  # fmt: skip
+                            "rename it, or choose others with --categories")
 
 
 def check_root(root: Path) -> None:

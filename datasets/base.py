@@ -23,7 +23,7 @@ from datasets.names import PrintableError, printable
 
 IMAGE_SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif",
-)  # fmt: skip
+)
 MAX_PIXELS = 89_478_485  # of an image: from here on Pillow warns of decompression bombs; decoded, it takes 1.3 GB
 SEVERAL_IMAGES = "file of several images, of which the first is used"
 LARGEST_PASS = 2**24  # pixels between the passes of a resize, or twice those of the image where these are more
@@ -61,7 +61,7 @@ class Sample:
 def load_image(
     path: Path, size: int | None = None, most_pixels: int = MAX_PIXELS, levels: Levels | None = None,
     tell: Tell | None = None,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Read an image as RGB.
 
     Grey, palette, RGBA (alpha dropped), 16-bit, 32-bit and float images are converted, EXIF orientation is applied;

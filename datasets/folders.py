@@ -20,7 +20,7 @@ from datasets.names import printable
 LEFTOVERS = (
     "thumbs.db", "ehthumbs.db", "desktop.ini", "lost+found", "$recycle.bin", "system volume information", "@eadir",
     "__macosx",
-)  # fmt: skip
+)
 
 
 class Contents(NamedTuple):

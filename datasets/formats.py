@@ -28,7 +28,7 @@ UNREAD = {
     **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm", ".pfm"), ("portable pixmap", "Pillow")),
     **dict.fromkeys((".tga", ".pcx", ".sgi", ".ico", ".icns", ".xbm", ".xpm", ".dds", ".eps"), ("such", "Pillow")),
     **dict.fromkeys((".svg", ".svgz", ".ai"), ("drawn", "CairoSVG")),
-}  # fmt: skip
+}
 BRANDS = {
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), HEIC),
     **dict.fromkeys((b"avif", b"avis"), AVIF),
@@ -43,11 +43,11 @@ UNREAD_HEADS = {
 }
 READ_HEADS = (
     b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"GIF87a", b"GIF89a",
-)  # fmt: skip
+)
 NO_IMAGES = (
     ".txt", ".md", ".rst", ".log", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini", ".html",
     ".htm", ".css", ".js", ".py", ".ipynb", ".sh", ".doc", ".docx", ".xls", ".xlsx", ".ods", ".odt", ".md5", ".sha256",
-)  # fmt: skip
+)
 LONGEST_HEAD = 16  # bytes
 
 

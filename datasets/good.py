@@ -16,7 +16,7 @@ GOOD_NAMES = frozenset((
     "nodefects", "withoutdefect", "withoutdefects", "defectfree", "undefective", "nonanomalous", "nonanomaly",
     "noanomaly", "noanomalies", "anomalyfree", "nonfaulty", "nofault", "nofaults", "faultfree", "flawless", "undamaged",
     "nondamaged", "nodamage",
-))  # fmt: skip
+))
 # May mean good, alone or with a number or a word that says nothing (good_1, clean parts), or say nothing:
 UNCLEAR_NAMES = GOOD_NAMES | frozenset((
     "goods", "oks", "normals", "passes", "gut", "gute", "clean", "perfect", "reference", "references", "ref", "golden",
@@ -33,23 +33,23 @@ UNCLEAR_NAMES = GOOD_NAMES | frozenset((
     "normale", "normales", "normaal", "norma", "норма", "нормальный", "нормальные", "хорошо", "хороший", "хорошие",
     "годный", "годные", "исправный", "исправные", "良", "好", "好品", "良品", "正常", "正常品", "合格", "合格品",
     "ok品", "양품", "정상", "합격",
-))  # fmt: skip
+))
 FREE = ("free", "frei", "vrij", "なし", "無し")  # end names such as scratch_free
 CERTAIN_WORDS = frozenset(("good", "ok", "okay", "normal", "goods"))  # ask wherever one of these is among others
 IMAGE_WORDS = frozenset((
     "image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "sample", "samples", "data", "all",
     "test",
-))  # fmt: skip
+))
 FILLERS = IMAGE_WORDS | frozenset((
     "part", "parts", "piece", "pieces", "item", "items", "product", "products", "object", "objects", "set", "class",
     "label", "type", "train", "training", "lot", "batch", "new", "old", "only", "very", "is", "the", "teil", "teile",
     "bild", "bilder", "qc", "qa", "copy",
-))  # fmt: skip
+))
 NEGATIONS = frozenset((
     "no", "not", "non", "never", "un", "without", "nicht", "kein", "keine", "keinen", "ohne", "sans", "aucun", "aucune",
     "sin", "ningún", "ningun", "senza", "nessun", "sem", "nenhum", "zonder", "geen", "utan", "uden", "uten", "ingen",
     "bez", "без", "нет", "zero",
-))  # fmt: skip
+))
 DEFECT_WORDS = re.compile(
     "(defec|defek|difett|defeit|défaut|defaut|anomal|anomá|fault|flaw|damage|error|fehler|mangel|mängel|schaden"
     "|beschädigung|fout|fallo|fel|fejl|feil|wad|дефект|брак)"

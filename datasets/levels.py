@@ -121,7 +121,7 @@ class Levels:
         slack = 0 if values.kind == "uint16" else OVERSHOOT * (white - black)
         if values.low < black - slack or values.high > white + slack:
             raise ValueError(f"it has {values}, which do not fit the training images', where black is {black:g} and "
-                             f"white {white:g}")  # fmt: skip
+                             f"white {white:g}")
         return scale
 
     def doubt(self, values: Range) -> str:

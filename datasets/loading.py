@@ -158,7 +158,7 @@ class SyntheticAnomalies:
     def __init__(
         self, images: Tensor, textures: Tensor, *, batch_size: int, seed: int, device: torch.device | str = "cpu",
         one_by_one: bool = False, share: Callable[[int], slice] = slice,
-    ):  # fmt: skip
+    ):
         self.images, self.textures = images, textures
         self.batch_size, self.seed, self.device, self.one_by_one = batch_size, seed, device, one_by_one
         self.share = share

@@ -89,7 +89,7 @@ def _is_other(category: Path) -> bool:
     its defects are, and one of them has no masks."""
     splits = [category / split for split in ("train", "test")]
     if any(kind_of(folder.name) != DEFECT and folder.name != "good" for split in splits
-           for folder in list_folders(split)):  # fmt: skip
+           for folder in list_folders(split)):
         return True
     defects = foreign_defects(category)
     unmasked = [defect for defect in defects if not find_place(category, "ground_truth", defect).is_dir()]

@@ -88,7 +88,7 @@ def read_train(category: Path, layout: Layout) -> tuple[list[Sample], list[Probl
     if not samples:
         expected = good[0] if good else layout.images_in(train / "good")
         raise_empty(f"no training images in {printable(expected)}; expected good images there (.png, .jpg, ...)",
-                    problems)  # fmt: skip
+                    problems)
     return check_unique(samples), problems
 
 
@@ -154,7 +154,7 @@ def check_unique(samples: list[Sample]) -> list[Sample]:
     """The samples as they are. Raises DataError if two of them share a name: maps and masks are stored by it."""
     counts = Counter(sample.name for sample in samples)
     twice = [f"{printable(sample.image_path)} ({printable(sample.name)})" for sample in samples
-             if counts[sample.name] > 1]  # fmt: skip
+             if counts[sample.name] > 1]
     if twice:
         more = f"; and {len(twice) - MOST_NAMED} more" if len(twice) > MOST_NAMED else ""
         raise DataError(

@@ -17,7 +17,7 @@ BUILTIN_TEXTURES = (
     "astronaut.png", "camera.png", "cell.png", "chelsea.png", "coffee.png", "coins.png", "hubble_deep_field.jpg",
     "ihc.png", "microaneurysms.png", "moon.png", "motorcycle_left.png", "motorcycle_right.png", "retina.jpg",
     "rocket.jpg",
-)  # fmt: skip
+)
 
 
 def list_textures(aux_path: Path | str) -> list[Path]:

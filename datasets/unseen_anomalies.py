@@ -74,7 +74,7 @@ def make_unseen_anomalies(
 def change(
     kind: Kind, image: np.ndarray, foreground: np.ndarray, images: np.ndarray, textures: Sequence[np.ndarray],
     rng: np.random.Generator,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """An image uint8 (S, S, 3) with an anomaly of one kind, seen or not; grey where the image is."""
     other = images[rng.integers(len(images))]
     texture = np.moveaxis(np.asarray(textures[int(rng.integers(len(textures)))]), 0, -1)
@@ -203,7 +203,7 @@ def warp(scene: Scene, rng: np.random.Generator) -> np.ndarray:
         x = place.centre[0] + np.cos(turn) * right - np.sin(turn) * down
         y = place.centre[1] + np.sin(turn) * right + np.cos(turn) * down
     return cv2.remap(image, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR,
-                     borderMode=cv2.BORDER_REFLECT_101)  # fmt: skip
+                     borderMode=cv2.BORDER_REFLECT_101)
 
 
 def spot(scene: Scene, rng: np.random.Generator) -> np.ndarray:

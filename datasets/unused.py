@@ -90,7 +90,7 @@ def warn_of_mixed(category: Path, samples: Iterable[Sample]) -> list[Problem]:
         return []
     details = ", ".join(f"{number} {suffix}" for suffix, number in sorted(suffixes.items()))
     return [warning("JPEG images beside others: what JPEG does to an image may pass for a defect", category,
-                    details=details)]  # fmt: skip
+                    details=details)]
 
 
 def raise_empty(message: str, problems: Sequence[Problem]) -> None:

@@ -28,7 +28,7 @@ PROGRAMS = (
     "scripts/report.py", "scripts/compare.py", "scripts/export.py", "scripts/fore_extractor.py",
     "scripts/make_demo_data.py", "scripts/visa_meta.py", "scripts/convert_checkpoint.py", "scripts/sweep.py",
     "scripts/fetch_runs.py",
-)  # fmt: skip
+)
 SHARED_BY = 3  # programs; flags of as many have one row for all
 HEAD = """# Commands
 

@@ -40,24 +40,24 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("model", type=user_path, metavar="RUN_OR_MODEL", help="run folder of train.py, or an .onnx or .xml file of "
-        "scripts/export.py")  # fmt: skip
+        "scripts/export.py")
     add("--category", metavar="NAME", help="category whose model is used (default: the run's only one)")
     add("--seed", type=at_least(0, MAX_SEED), metavar="N", help="of a run with several seeds (default: the first)")
     threshold = parser.add_mutually_exclusive_group()
     threshold.add_argument("--far", type=share, metavar="X", help="share of good images that may be called anomalous, "
-                           "to begin with (default: what the thresholds were set for)")  # fmt: skip
+                           "to begin with (default: what the thresholds were set for)")
     threshold.add_argument("--threshold", type=number, metavar="T", help="a threshold of your own to begin with")
     add("--folder", type=user_path, metavar="DIR", help="let visitors score the images below DIR, by path; without, "
-        "the app reads no image of this machine")  # fmt: skip
+        "the app reads no image of this machine")
     add("--host", default="127.0.0.1", help="address to serve on; any but this machine's own lets others in, without "
-        "a password (default 127.0.0.1)")  # fmt: skip
+        "a password (default 127.0.0.1)")
     add("--allowed_host", type=host_name, action="append", default=[], metavar="NAME", help="another name or address "
         "under which browsers may ask for the app, such as a proxy's; may be given several times (default: that of "
-        "--host alone, and with 0.0.0.0 or :: this machine's name and addresses)")  # fmt: skip
+        "--host alone, and with 0.0.0.0 or :: this machine's name and addresses)")
     add("--port", type=at_least(0, 65535), default=7860, metavar="N", help="0: any that is free (default 7860)")
     add("--max_upload", type=positive, default=50, metavar="MB", help="megabytes that a file may have (default 50)")
     add("--max_pixels", type=at_least(1, MAX_PIXELS), default=MAX_PIXELS, metavar="N", help="pixels that an image may "
-        f"have (default {MAX_PIXELS}, the most)")  # fmt: skip
+        f"have (default {MAX_PIXELS}, the most)")
     add_computing_flags(parser)
     add_workers_flag(parser)
     return parser
@@ -84,7 +84,7 @@ def main(args: argparse.Namespace) -> None:
     with (
         open_port(args.host, args.port) as port, private_folder() as private, no_connections(),
         ended_in_time(stopping := Stopping(), private),
-    ):  # fmt: skip
+    ):
         require("gradio", "the app")
         from utils.app.page import Page, looks
 
@@ -97,7 +97,7 @@ def main(args: argparse.Namespace) -> None:
         server = make_server(page.build(), port, limits, private, stopping, args.allowed_host, **looks())
         if not port.is_local:
             print(f"warning: --host {args.host}: whoever reaches this machine can use the app and sees what --folder "
-                  "shows; there is no password, and nothing is encrypted", file=sys.stderr)  # fmt: skip
+                  "shows; there is no password, and nothing is encrypted", file=sys.stderr)
         server.run(sockets=[port.socket])
 
 

@@ -27,11 +27,11 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("run", type=user_path, metavar="RUN", help="run folder of train.py")
     add("--images", nargs="+", metavar="IMAGES", help="good images: files, folders (with those in them), quoted "
-        "patterns (default: the scores of before)")  # fmt: skip
+        "patterns (default: the scores of before)")
     add("--categories", nargs="+", metavar="NAME", help="categories to set (default: all that have thresholds; with "
-        "--images: the run's only one)")  # fmt: skip
+        "--images: the run's only one)")
     add("--far", type=share, default=0.01, metavar="X", help="share of good images that may be called anomalous, on "
-        "average (default 0.01)")  # fmt: skip
+        "average (default 0.01)")
     add_computing_flags(parser)
     add_workers_flag(parser)
     return parser

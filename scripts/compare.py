@@ -33,7 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("runs", type=user_path, nargs="+", metavar="RUN", help="run folder, or one of results alone")
     add("--metrics", nargs="+", choices=[*METRICS, "all"], default=list(COLUMNS), metavar="NAME",
-        help=f"all, or some of {', '.join(METRICS)} (default {' '.join(COLUMNS)})")  # fmt: skip
+        help=f"all, or some of {', '.join(METRICS)} (default {' '.join(COLUMNS)})")
     add("--output", type=user_path, nargs="+", default=[], metavar="FILE", help="files to write: .md, .csv or .json")
     return parser
 

@@ -34,11 +34,11 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="direction", required=True)
     to_ours = commands.add_parser("from_official", help="official files -> run folder")
     to_ours.add_argument("--checkpoints", type=user_path, metavar="DIR", help="folder with checkpoints_Stage1/ and "
-                         "checkpoints_Stage2/, of all categories or that of --category")  # fmt: skip
+                         "checkpoints_Stage2/, of all categories or that of --category")
     to_ours.add_argument("--stage1", type=user_path, help="in its place: file with encoder_AT, of --category")
     to_ours.add_argument("--stage2", type=user_path, help="and file with bn and decoder_ss")
     to_ours.add_argument("--dataset", choices=["auto", *DATASETS], default="auto", help="layout of the data (auto: "
-                         "decided by looking into --data_root)")  # fmt: skip
+                         "decided by looking into --data_root)")
     to_ours.add_argument("--data_root", type=user_path, required=True, help="where that data set lies, for test.py")
     to_ours.add_argument("--image_size", type=image_size, default=256, help="pixels (default 256)")
     to_theirs = commands.add_parser("to_official", help="run folder -> official files")

@@ -33,13 +33,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--category", metavar="NAME", help="category whose model is written (default: the run's only one)")
     add("--seed", type=at_least(0, MAX_SEED), metavar="N", help="of a run with several seeds (default: the first)")
     add("--format", choices=FORMATS, required=True, help="onnx, openvino (.xml with .bin beside it), torchscript "
-        "(.pt), pt2 (torch.export)")  # fmt: skip
+        "(.pt), pt2 (torch.export)")
     add("--output", type=user_path, metavar="FILE", help="file to write (default: "
-        "RUN/exported/CATEGORY[.PRECISION] and the format's suffix)")  # fmt: skip
+        "RUN/exported/CATEGORY[.PRECISION] and the format's suffix)")
     add("--precision", choices=PRECISIONS, default="fp32", help="arithmetic, as far as the format has it; all but fp32 "
-        "move scores (default fp32)")  # fmt: skip
+        "move scores (default fp32)")
     add("--images", type=user_path, metavar="DIR", help="images of good parts that int8 is measured on (default: the "
-        "run's training images)")  # fmt: skip
+        "run's training images)")
     add("--image_count", type=at_least(1), default=32, metavar="N", help="how many of them (default 32)")
     return parser
 

@@ -34,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--store", required=True, metavar="URL", help="path or URL that was given to sweep.py")
     add("--output", type=user_path, required=True, metavar="DIR", help="where run folders are made")
     add("--tasks", nargs="+", default=[], metavar="NAME", help="names as sweep.py --list prints them (default: all "
-        "that are finished)")  # fmt: skip
+        "that are finished)")
     return parser
 
 

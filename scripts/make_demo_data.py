@@ -151,7 +151,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--train", type=at_least(1), default=40, metavar="N", help="training images of a category (default 40)")
     add("--test_good", type=at_least(1), default=12, metavar="N", help="good test images of a category (default 12)")
     add("--test_defective", type=at_least(1), default=24, metavar="N", help="damaged ones, all kinds in turn "
-        "(default 24)")  # fmt: skip
+        "(default 24)")
     add("--seed", type=at_least(0), default=0, metavar="N", help="the same seed gives the same images (default 0)")
     return parser
 
@@ -165,7 +165,7 @@ def main() -> None:
             getattr(skimage.data, category)(), options.size, options.train, options.test_good, options.test_defective,
             rng=np.random.default_rng([options.seed, number]),
         )
-    }  # fmt: skip
+    }
     found = (path for path in options.output.rglob("*") if not path.name.startswith("."))
     others = [path for path in found if path.is_file() and path not in images]
     if others:

@@ -41,19 +41,19 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("model", type=user_path, metavar="RUN_OR_MODEL", help="run folder of train.py, an .onnx or .xml file of "
-        "scripts/export.py, or folder with the public code's checkpoints_Stage1/ and checkpoints_Stage2/")  # fmt: skip
+        "scripts/export.py, or folder with the public code's checkpoints_Stage1/ and checkpoints_Stage2/")
     add("images", nargs="+", metavar="IMAGES", help="files, folders (with those in them), quoted patterns (** too)")
     add("--category", metavar="NAME", help="category whose model is used (default: the run's only one)")
     add("--seed", type=at_least(0, MAX_SEED), metavar="N", help="of a run with several seeds (default: the first)")
     add("--image_size", type=image_size, metavar="N", help="pixels: of a run its own and no other, of the public "
-        "code's checkpoints those that they were trained at (default: the run's, or 256)")  # fmt: skip
+        "code's checkpoints those that they were trained at (default: the run's, or 256)")
     threshold = parser.add_mutually_exclusive_group()
     threshold.add_argument("--far", type=share, metavar="X", help="share of good images that may be called anomalous "
-                           "(default: what the thresholds were set for)")  # fmt: skip
+                           "(default: what the thresholds were set for)")
     threshold.add_argument("--threshold", type=number, metavar="T", help="a threshold of your own for scores and maps")
     add("--output", type=user_path, metavar="FILE", help="write predictions to a .csv or .jsonl file, as they come")
     add("--save_maps", type=user_path, metavar="DIR", help="write heat maps beside the images, at their size, the "
-        "regions of anomalous ones outlined, to DIR/<path below the images' common folder>.png")  # fmt: skip
+        "regions of anomalous ones outlined, to DIR/<path below the images' common folder>.png")
     add_computing_flags(parser)
     add_workers_flag(parser)
     return parser

@@ -29,7 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--data_root", type=user_path, metavar="DIR", help="folder that holds the categories (default: as in training)")
     add("--categories", nargs="+", metavar="NAME", help="categories to show (default: all that were trained)")
     add("--images", type=at_least(1), default=200, metavar="N", help="test images of a category in the gallery, the "
-        "worst first (default 200)")  # fmt: skip
+        "worst first (default 200)")
     add("--output", type=user_path, metavar="FILE", help="HTML file to write (default RUN/report.html)")
     add_inference_flags(parser)
     return parser

@@ -42,28 +42,28 @@ def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
         epilog="all other flags are those of train.py, and the same for every task",
-    )  # fmt: skip
+    )
     add = parser.add_argument
     add("--data_root", type=user_path, nargs="+", required=True, metavar="DIR", help="folders that hold categories")
     add("--categories", nargs="+", default=["all"], metavar="NAME", help="of any of them (default: all)")
     add("--methods", nargs="+", choices=METHODS, default=["aand"], help="the first is what others are compared with "
-        "(default aand)")  # fmt: skip
+        "(default aand)")
     add("--seeds", type=at_least(0, MAX_SEED), nargs="+", default=[0], metavar="N", help="seeds of the runs "
-        "(default 0)")  # fmt: skip
+        "(default 0)")
     add("--store", required=True, metavar="URL", help="path or URL where the runs of this sweep are kept")
     add("--address", metavar="URL", help="of a Ray cluster: ray://HOST:PORT, HOST:PORT or auto (default: a new one on "
-        "this machine)")  # fmt: skip
+        "this machine)")
     add("--cpus", type=at_least(1), default=1, metavar="N", help="cores of a task, and its threads (default 1)")
     add("--gpus", type=share_of_gpus, default=0.0, metavar="X", help="GPUs of a task; 0.5: two share one (default 0)")
     add("--retries", type=at_least(0), default=3, metavar="N", help="of a task that was lost (default 3)")
     add("--push_every", type=positive, default=120.0, metavar="S", help="seconds between two savings of a running "
-        "task's folder to the store (default 120)")  # fmt: skip
+        "task's folder to the store (default 120)")
     add("--scratch", type=user_path, default=Path(tempfile.gettempdir()), metavar="DIR", help="folder of "
-        "running tasks, on each machine's own disk (default: the system's for temporary files)")  # fmt: skip
+        "running tasks, on each machine's own disk (default: the system's for temporary files)")
     add("--seconds_per_image_epoch", type=positive, metavar="S", help="what a training image takes in an epoch, for "
-        "the expected time (default: as finished tasks took)")  # fmt: skip
+        "the expected time (default: as finished tasks took)")
     add("--slots", type=at_least(1), metavar="N", help="tasks at the same time, for --dry_run (default: this machine's "
-        "cores / --cpus)")  # fmt: skip
+        "cores / --cpus)")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--dry_run", action="store_true", help="print the plan and start nothing")
     instead.add_argument("--list", action="store_true", help="print number and name of each task, and start nothing")

@@ -36,7 +36,7 @@ class Served:
 def serve(
     detector: Detector, folder: Path | None, make_page: Callable | None = None, host: str = "127.0.0.1",
     allowed_hosts: tuple[str, ...] = (), **limits,
-) -> Iterator[Served]:  # fmt: skip
+) -> Iterator[Served]:
     """The app in a thread, with images below `folder`."""
     runs: list[int] = []
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 TINY = [
     "--backbone", "efficientnet_lite0", "--weights", "random", "--image_size", 32, "--batch_size", 2,
     "--epochs_stage1", 2, "--epochs_stage2", 2, "--device", "cpu", "--workers", 1, "--precision", "fp32",
-]  # fmt: skip
+]
 # A category of one's own with thresholds:
 OWN = [*TINY, "--image_size", 64, "--epochs_stage1", 1, "--epochs_stage2", 1, "--aux_path", "builtin"]
 ASIDE = ["--calibration", 0.4, "--far", 0.25]  # of 10 images: 4, which allow 0.2

@@ -21,7 +21,7 @@ def scored(seed=0, categories=None, *, settings=None, sha256=None, gains=None, *
         "categories": categories, "mean": {}, "seed": seed, "protocol": {"epoch": "last"},
         "settings": flags | (settings or {}), "published_protocol": chosen, "training": made, "testing": made,
         "test_files": files, **parts,
-    }  # fmt: skip
+    }
 
 
 def write_run(folder: Path, *seeds: dict) -> Path:

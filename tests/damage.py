@@ -15,7 +15,7 @@ from tests.commands import listing
 
 EXAMPLES = {
     "images": 900, "structures": 900, "folders": 300, "lists": 400, "runs": 500, "checkpoints": 400, "commands": 200,
-}  # fmt: skip
+}
 SECONDS = 10  # for one input, at most
 SPECIAL = (0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 30_000)  # lengths that programs stumble over
 
@@ -47,7 +47,7 @@ NESTED = "nested"  # stands for lists in each other, too many to write
 SPECIAL_VALUES = [
     None, True, -1, 0, 2**70, 10**400, 1e308, -0.5, float("nan"), float("inf"), "", "..", ".", "/etc/passwd", "C:\\x",
     "\0", "a" * 5000, "a/" * 3000 + "a", "\ud800", "\n", "nan", [], {}, [[]], {"a": 1}, NESTED,
-]  # fmt: skip
+]
 ODD = st.sampled_from(SPECIAL_VALUES) | st.sampled_from(SPECIAL_VALUES) | st.floats() | st.text(max_size=8)
 
 
@@ -97,7 +97,7 @@ def fuzz(kind: str, inputs: dict[str, st.SearchStrategy], check: Callable[..., N
     rules = settings(
         max_examples=count, derandomize=factor is None, database=None, deadline=1000 * SECONDS, print_blob=False,
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
     counted.__name__ = counted.__qualname__ = check.__name__  # what is drawn depends on the name
     rules(given(**inputs)(counted))()
     return calls

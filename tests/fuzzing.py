@@ -35,7 +35,7 @@ CONFIG = {
     "method": "aand", "recipe": "robust", "backbone": "efficientnet_lite0", "image_size": 32, "dataset": "mvtec",
     "data_root": "/data", "command": "python train.py --data_root data", "started": "2024-01-01T00:00:00", "seed": 0,
     "select": "last", "epochs_stage1": 2, "epochs_stage2": 2, "code": {"commit": "0123456789", "changed": False},
-}  # fmt: skip
+}
 RECORDS = [{"category": "tile", "stage": 2, "epoch": e, "loss": 0.5, "image_auroc": 0.75} for e in (1, 2)]
 
 
@@ -64,7 +64,7 @@ def fuzz_lists(folder: Path) -> int:
 
     with nothing_else_written(folder, root):
         calls = fuzz("lists", {"name": st.just("meta.json"), "content": mutated([meta]) | altered(json.loads(meta))},
-                     read_damaged_list, 0.5)  # fmt: skip
+                     read_damaged_list, 0.5)
         names = {"name": st.just("split_csv/1cls.csv"), "content": mutated([table])}
         return calls + fuzz("lists", names, read_damaged_list, 0.5)
 
@@ -184,7 +184,7 @@ def fuzz_commands(folder: Path) -> int:
     words = [
         "auto", "cpu", "cuda:99", "meta", "mkldnn", "tpu", "ram", "none", "aand", "rd4ad", "robust", "synthetic",
         "builtin", "random", "bundled", "~no-such-user/x", "..", "data", "empty", "absent", "tile", "a" * 300, "", "--",
-    ]  # fmt: skip
+    ]
     letters = st.characters(exclude_characters="\0/\\~", exclude_categories=["Cs"])  # no folder outside of this one
     values = st.integers().map(str) | st.sampled_from(numbers + words) | st.text(letters, max_size=6)
     test_flags = (
@@ -219,13 +219,13 @@ def fuzz_commands(folder: Path) -> int:
         return fuzz(
             "commands", {"program": st.sampled_from(sorted(flags)), "root": roots, "data": st.data()},
             call_with_any_flags,
-        )  # fmt: skip
+        )
 
 
 KINDS = {
     "images": fuzz_images, "structures": fuzz_structures, "folders": fuzz_folders, "lists": fuzz_lists,
     "runs": fuzz_runs, "checkpoints": fuzz_checkpoints, "commands": fuzz_commands,
-}  # fmt: skip
+}
 
 
 def main() -> None:

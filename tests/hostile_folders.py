@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 SUFFIXES = [
     ".png", ".PNG", ".jpg", ".jfif", ".tif", ".gif", ".heic", ".dng", ".txt", ".json", "", ".png.png", "_mask.png",
-]  # fmt: skip
+]
 ODD_NAMES = [
     "a", "good", "OK", "NG", "train", "000", " ", "-x", "=1+1", "a\nerror: b", "\x1b[2J", "\u202egnp", "x" * 240,
     "[a]*?",
-]  # fmt: skip
+]
 LETTERS = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=8)
 KINDS = [
     "image", "image", "image", "empty", "text", "heic", "folder", "fifo", "socket", "broken link", "link to itself",
     "link to a device", "link up", "link to an image",
-]  # fmt: skip
+]
 FOLDERS = ["train/good", "train/OK", "test/good", "test/NG", "test/crack", "ground_truth/crack", "good", "train", "."]
 
 Entry = tuple[str, str, str]  # folder, name, kind
@@ -50,7 +50,7 @@ def _make_one(path: Path, kind: str, image: Path) -> None:
     links = {
         "broken link": "absent", "link to itself": path.name, "link to a device": "/dev/zero", "link up": "..",
         "link to an image": str(image),
-    }  # fmt: skip
+    }
     contents = {"empty": b"", "text": b"no image", "heic": b"\0\0\0\x1cftypheic" + bytes(40)}
     if kind in links:
         path.symlink_to(links[kind])

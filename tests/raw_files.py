@@ -25,7 +25,7 @@ def write_tiff(path: Path, values: np.ndarray, tags: dict[int, int] | None = Non
         WIDTH: width, HEIGHT: height, BITS: 8 * values.itemsize, COMPRESSION: 1, PHOTOMETRIC: 2 if samples > 1 else 1,
         OFFSETS: 8, SAMPLES: samples, ROWS: height, COUNTS: len(data),
         SAMPLE_FORMAT: {"u": 1, "i": 2, "f": 3}[values.dtype.kind],
-    } | (tags or {})  # fmt: skip
+    } | (tags or {})
     directory, extra = 8 + len(data), b""
     place = directory + 2 + 12 * len(entries) + 4
     rows = b""

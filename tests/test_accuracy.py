@@ -77,7 +77,7 @@ def test_the_best_of_a_category_and_teacher_is_bold_and_rows_link_to_their_runs(
         ["tile (MVTec AD)", "ResNet-18", "**70.00 / 90.00 / 55.00**", "**70.00** / 85.00 / 45.00",
          "[rd4ad](runs/base), [published](runs/ours)"],
         ["two words (MVTec AD)", "ResNet-18", "–", "10.00 / 20.00 / 30.00", "[published](runs/other)"],
-    ]  # fmt: skip
+    ]
 
 
 def test_summary_has_room_for_one_run_of_a_recipe(monkeypatch, capsys, tmp_path):

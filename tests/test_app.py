@@ -176,7 +176,7 @@ def test_the_verdict_is_a_word_with_its_figures():
     panel = verdict_panel(Record(Path("<b>.png"), detection()), 6.25)
     assert re.sub("<[^>]+>", " ", panel).split() == [
         "✕", "Anomalous", "&lt;b&gt;.png", "Score", "7.5000", "Threshold", "6.2500", "p-value", "0.0500", "Regions", "1"
-    ]  # fmt: skip
+    ]
     assert "> Good<" in verdict_panel(Record(Path("a"), detection(is_anomalous=False, regions=[])), 8.0)
     alone = verdict_panel(Record(Path("a"), detection(is_anomalous=None, p_value=None)), None)
     assert "No verdict" in alone and "Threshold" not in alone and "p-value" not in alone

@@ -89,7 +89,7 @@ def paths_of(site: Site) -> list[object]:
         os.path.relpath(text), f"{'../' * 40}{text[1:]}", "../private.txt", f"file://{text}", "http://127.0.0.1:9/x.png",
         f"{site.uploaded}/../other.png", f"//{site.uploaded[1:]}", f"{site.uploaded} ", str(hashed), "other.png",
         str(site.served.uploads), "", "x" * 5000, "\0", 5, [image], {"path": image}, True, None,
-    ]  # fmt: skip
+    ]
 
 
 def payloads_of(site: Site) -> list[object]:
@@ -102,7 +102,7 @@ def payloads_of(site: Site) -> list[object]:
         own | {"is_stream": True}, own | {"orig_name": "x.svg"}, own | {"mime_type": 5, "size": "x"},
         [{"image": own, "caption": None}], {"files": [own], "text": ""}, [[[own]]], [own] * 600,
         {"path": image, "meta": {"_type": "other"}}, {"path": None, "url": "data:image/png;base64,iVBORw0KGgo="},
-    ]  # fmt: skip
+    ]
     strings = [*map(str, site.outside), [image], site.uploaded]
     return [*files, *shapes, *strings, 10**400, "rate of false alarms", {}, [], [None], ["x"] * 1000, 1e308]
 

@@ -79,7 +79,7 @@ def test_what_takes_too_long_is_given_up_and_the_next_one_is_served(image):
         assert begun.is_set() and status == 500
         assert json.loads(answer)["error"] == "This took longer than 0.5 seconds and was given up."
         body = {"data": [[{"path": path}], "score", 10, 1], "fn_index": visitor.handler("score_files")["id"],
-                "session_hash": visitor.session}  # fmt: skip
+                "session_hash": visitor.session}
         assert visitor.post("queue/join", body)[0] == 200
         assert b"took longer" in visitor.ask("GET", f"/gradio_api/queue/data?session_hash={visitor.session}")[1]
         go_on.set()
@@ -151,7 +151,7 @@ def test_what_nobody_listens_to_is_not_kept_for_ever(image, monkeypatch):
         assert visitor.post("queue/join", body | {"session_hash": "listens"})[0] == 200
         assert b"data:image/jpeg" in visitor.ask("GET", "/gradio_api/queue/data?session_hash=listens")[1]
         [kept] = [route.app.get_blocks()._queue.pending_messages_per_session for route in served.app.routes
-                  if hasattr(getattr(route, "app", None), "get_blocks")]  # fmt: skip
+                  if hasattr(getattr(route, "app", None), "get_blocks")]
         assert 0 < sum(messages.qsize() for messages in kept.values()) <= 20 + 5
 
 
@@ -191,7 +191,7 @@ def test_a_signal_ends_the_app_whatever_it_does(image, tmp_path, when, number, e
     private = tmp_path / "private"
     private.mkdir()
     process = subprocess.Popen([sys.executable, "-c", ENDLESS, when], env=os.environ | {"TMPDIR": str(private)},
-                               cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+                               cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()
         if when != "loading":

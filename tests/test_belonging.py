@@ -60,7 +60,7 @@ def load(run: Path, category: str = "tile"):
     ("tile/stage1.pt", "tile/stage1.pt", "trained with seed 1, the run has 0"),
     ("tile/stage2.pt", "tile/stage2.pt", "trained with seed 1, the run has 0"),
     ("teacher.pt", "tile/stage1.pt", "trained with another teacher.pt than {}/checkpoints/teacher.pt"),
-])  # fmt: skip
+])
 def test_a_file_of_another_seed_is_refused(seeds, name, blamed, other):
     run, second = seeds
     shutil.copy(second / "checkpoints" / name, run / "checkpoints" / name)

@@ -119,7 +119,7 @@ def test_scaling(monkeypatch, capsys, tmp_path):
     assert settings == [
         ("images", "4", "64", "2"), ("images", "8", "64", "2"), ("image_size", "4", "64", "2"),
         ("image_size", "4", "96", "2"), ("batch_size", "4", "64", "2"), ("batch_size", "4", "64", "4"),
-    ]  # fmt: skip
+    ]
     assert [row[4] for row in rows] == ["I", "II"] * 6
     first = heading.index(scaling.PARTS[0])
     for row in rows:
@@ -186,7 +186,7 @@ def test_end_to_end(monkeypatch, capsys, tmp_path):
     output = tmp_path / "output"
     arguments = ("--data_root", data, "--category", "widget", "--aux_path", "builtin", "--backbone",
                  "efficientnet_lite0", "--weights", "random", "--image_size", 64, "--epochs", 1, "--source_size", 96,
-                 "--output", output)  # fmt: skip
+                 "--output", output)
     [[heading, *rows]] = tables(call(end_to_end, monkeypatch, capsys, *arguments))
     content = json.loads((output / "end_to_end.json").read_text())
     assert [row[0] for row in rows] == ["plain", "default", "plain / default"]

@@ -108,7 +108,7 @@ def test_a_picture_is_the_same_in_files_of_all_bits(tmp_path):
         "rgb.png": np.dstack([grey] * 3), "rgba.png": np.dstack([grey] * 4), "times 257.png": deep * 257,
         "times 16.png": deep * 16, "times 256.tif": deep * 256, "as it is.png": deep, "int.tif": grey.astype(np.int32),
         "float.tif": grey.astype(np.float32), "to 1.tif": grey.astype(np.float32) / 255,
-    }  # fmt: skip
+    }
     for name, values in others.items():
         assert digest(write_image(tmp_path / name, values)) == first, name
     assert digest(write_png(tmp_path / "deep rgb.png", np.dstack([deep * 257] * 3))) == first
@@ -130,7 +130,7 @@ def test_other_pictures_are_others(tmp_path):
     pictures = [
         values, values + 1, values.T, values / np.float32(3), -values.astype(np.int32), values.astype(np.int32) * 99,
         np.dstack([values // 256] * 2 + [values // 256 + 1]).astype(np.uint8),
-    ]  # fmt: skip
+    ]
     found = [digest(write_image(tmp_path / f"{number}.tif", one)) for number, one in enumerate(pictures)]
     assert len(set(found)) == len(pictures)
 

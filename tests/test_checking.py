@@ -44,7 +44,7 @@ LAYOUTS = {
         make_visa, "candle/Data/Images/Normal/0000.JPG", "candle/Data/Images/Normal/0003.JPG",
         "candle/Data/Images/Anomaly/000.JPG", "candle/Data/Masks/Anomaly/000.png",
     ),
-}  # fmt: skip
+}
 FOLDERS = [name for name in LAYOUTS if name != "visa"]
 
 

@@ -84,7 +84,7 @@ def test_a_file_holds_tensors_and_plain_values(saved):
     assert content.keys() == {"settings", "seconds", "part"}
     assert content["settings"] == {
         "method": "aand", "backbone": "efficientnet_lite0", "image_size": 32, "category": None,
-    }  # fmt: skip
+    }
     part = nn.Linear(2, 3)
     assert load_checkpoint(saved, {"part": part}, SETTINGS) == 1.5
     assert torch.equal(part.weight, content["part"]["weight"])

@@ -59,7 +59,7 @@ def test_train_and_test(tmp_path, name):
     assert {path.name for path in run.iterdir()} == {
         ".lock", "checkpoints", "config.json", "log.txt", "maps", "metrics.jsonl", "results.csv", "results.json",
         "scores.csv",
-    }  # fmt: skip
+    }
     assert listing(tmp_path / "data") == before
     assert sorted(path.relative_to(cwd).as_posix() for path in cwd.glob("*/*")) == files
 
@@ -69,7 +69,7 @@ def check_training(run, data, name, categories):
     expected = {
         "data_root": str(data), "dataset": name, "method": "aand", "backbone": "efficientnet_lite0", "image_size": 32,
         "batch_size": 2, "epochs_stage1": 2, "epochs_stage2": 2, "lr": 0.005, "seed": 0,
-    }  # fmt: skip
+    }
     assert {key: config[key] for key in expected} == expected
     assert sorted(config["categories"]) == categories
     files = {path.relative_to(run / "checkpoints").as_posix() for path in (run / "checkpoints").rglob("*.*")}
@@ -119,7 +119,7 @@ def test_published_defaults(monkeypatch):
         "batch_size": 16, "epochs_stage1": 100, "epochs_stage2": 120, "lr": 0.005, "seed": 0, "eval_every": 0,
         "precision": "auto", "device": "auto", "categories": None, "aux_path": None, "output": None, "seeds": None,
         "cache": "ram", "cache_features": "auto", "compile": False, "plain": False,
-    }  # fmt: skip
+    }
     assert {name: args[name] for name in published} == published
 
 
@@ -195,7 +195,7 @@ def test_folder_without_masks_has_dashes(tmp_path):
     [run] = (tmp_path / "runs").iterdir()
     assert json.loads((run / "results.json").read_text())["categories"]["widget"].keys() == {
         "image_auroc", "image_ap", "image_f1_max"
-    }  # fmt: skip
+    }
     assert len(list((run / "maps").rglob("*.png"))) == 5
 
 

@@ -202,7 +202,7 @@ def test_weights_that_cannot_be_downloaded(refused, tmp_path, monkeypatch):
     err = refused(
         *DEFAULTS, "--aux_path", "builtin", "--backbone", "wide_resnet50_2",
         expect=["no route to host", "--weights PATH", "--backbone efficientnet_lite0 --weights bundled"],
-    )  # fmt: skip
+    )
     assert re.search(r"https://\S+/wide_resnet50_2-95faca4d\.pth", err)
 
 

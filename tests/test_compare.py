@@ -113,13 +113,13 @@ def test_other_test_images_are_a_warning():
     assert found[0] == "WARNING: not the same test images: wood."  # before all else
     assert notes([scored(0, rows), scored(1, rows, sha256={"tile": "x"})], [scored(0, rows)]) == [
         "WARNING: not the same test images: tile.", "Seed: 0 and 1 (a); 0 (b)."
-    ]  # fmt: skip
+    ]
 
 
 def test_settings_that_differ():
     assert notes([scored(0)], [scored(0, settings={"method": "rd4ad", "new": None, "lr": 0.001})], [scored(0)]) == [
         "Setting method: aand (a, c); rd4ad (b).", "Setting lr: 0.005 (a, c); 0.001 (b)."
-    ]  # fmt: skip
+    ]
     assert notes([scored(0, settings={"only": 3})], [scored(0)]) == ["Setting only: 3 (a); None (b)."]
 
 
@@ -223,7 +223,7 @@ def test_every_missing_result_is_named(tmp_path):
         f"{seeds}/seed1 has no results.json", f"{advice} {seeds}",
         f"{tmp_path}/empty has no results.json", f"{advice} {tmp_path}/empty",
         f"there is no run folder {tmp_path}/absent",
-    ]  # fmt: skip
+    ]
 
 
 def test_names_are_the_shortest_that_differ(tmp_path, monkeypatch):

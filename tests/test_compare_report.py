@@ -28,9 +28,9 @@ def test_table_as_text():
     assert rows[0] == [
         "Category", "Metric", "base", "ours", "one", "ours: difference", "spread", "beyond", "p", "one: difference",
         "spread", "beyond", "p",
-    ]  # fmt: skip
+    ]
     assert rows[2] == ["tile", "I-AUROC", "55.00 ± 7.07", "75.00 ± 7.07", "55.00", "+20.00", "10.00", "yes", "0.106",
-                       "+0.00", "–", "–", "–"]  # fmt: skip
+                       "+0.00", "–", "–", "–"]
     p = f"{ttest_ind([0.95, 0.93], [0.9, 1.0], equal_var=False).pvalue:.3f}"
     assert rows[3][:9] == ["wood", "I-AUROC", "95.00 ± 7.07", "94.00 ± 1.41", "–", "-1.00", "7.21", "no", p]
     assert rows[3][9:] == ["–"] * 4
@@ -121,7 +121,7 @@ def test_json_file(tmp_path):
     assert content["categories"]["tile"]["pixel_auroc"]["differences"]["ours"]["p"] is None
     assert content["categories"]["tile"]["aupro"] == {
         "runs": {"base": {"values": [0.5, 0.5], "mean": 0.5, "std": 0.0}}, "differences": {}
-    }  # fmt: skip
+    }
     assert content["categories"]["wood"]["aupro"] == {"runs": {}, "differences": {}}
     assert content["mean"]["image_auroc"]["runs"]["ours"]["mean"] == pytest.approx(0.845)
     assert content["mean"].keys() == {"image_auroc", "pixel_auroc"}
@@ -155,7 +155,7 @@ def test_markdown_file(tmp_path):
     assert gains.startswith("Not a result: ")
     assert gain_table.splitlines() == [
         "| Category | a\\|b | c |", "|---|---:|---:|", "| tile | 10.00 | 20.00 |", "| Mean | 10.00 | 20.00 |"
-    ]  # fmt: skip
+    ]
 
 
 def test_suffix_chooses_the_writer():

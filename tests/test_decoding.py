@@ -116,7 +116,7 @@ def test_tiffs_in_which_white_is_zero(tmp_path, kind):
     path = write_tiff(tmp_path / "a.tif", values, {PHOTOMETRIC: 0})
     np.testing.assert_array_equal(load_image(path), grey([[255, 127, 0]]))
     np.testing.assert_array_equal(load_image(write_tiff(tmp_path / "b.tif", values.astype(np.uint8), {PHOTOMETRIC: 0})),
-                                  grey([[255, 127, 0]]))  # fmt: skip
+                                  grey([[255, 127, 0]]))
 
 
 def test_32_bit_integers_with_and_without_sign(tmp_path):
@@ -157,7 +157,7 @@ def test_images_in_memory_follow_the_levels_of_files(tmp_path):
     [(b"\0\0\0\x1cftypheic", "HEIC images are not read: convert to .* pillow-heif"),
      (b"\0\0\0\x1cftypavif", "AVIF images are not read"), (b"\0\0\0\x0cjP  ", "JPEG 2000 images are not read"),
      (b"xxxx", "no image that can be read")],
-)  # fmt: skip
+)
 def test_other_formats_are_named(tmp_path, start, said):
     path = tmp_path / "a.jpg"  # as phones and their programs call them
     path.write_bytes(start + bytes(40))
@@ -265,6 +265,6 @@ def test_either_order_of_the_passes_gives_the_picture(tmp_path):
 
 def test_the_header_tells_what_is_deep(tmp_path):
     deep = [write_png(tmp_path / "a.png", TWELVE), write_tiff(tmp_path / "a.tif", TWELVE),
-            write_png(tmp_path / "c.png", np.zeros((2, 2, 3), np.uint16))]  # fmt: skip
+            write_png(tmp_path / "c.png", np.zeros((2, 2, 3), np.uint16))]
     assert all(map(decoding.is_deep_file, deep))
     assert not decoding.is_deep_file(write_image(tmp_path / "b.png", np.zeros((2, 2, 3), np.uint8)))

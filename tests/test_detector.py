@@ -61,7 +61,7 @@ def test_files_images_and_arrays_give_the_same(own, tmp_path, kind):
         np.zeros((4, 4), np.float32), np.zeros((4, 4, 2), np.uint8), np.zeros((2, 4, 4, 3), np.uint8),
         np.zeros((0, 4, 3), np.uint8), np.zeros(4, np.uint8), np.zeros((4, 4), bool),
     ],
-)  # fmt: skip
+)
 def test_arrays_that_are_no_images(array):
     with pytest.raises(DataError, match="cannot use the image: expected uint8 or uint16"):
         brightness(32).predict(array)

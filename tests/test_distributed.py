@@ -65,7 +65,7 @@ def step_stage1(world: World, count: int) -> Found:
     foregrounds = torch.ones_like(masks)
     focal, amplify, counts = stage1_losses(
         model.teacher, images, masks, foregrounds, torch.Generator(), execution
-    )  # fmt: skip
+    )
     loss = focal + 0 * amplify  # so that every parameter has a gradient
     return take_step(model.teacher.amplification, loss, len(images), world) | {"counts": world.sum(counts)}
 

@@ -81,7 +81,7 @@ def test_stage1_trains_the_amplification_alone_and_lowers_the_rate_twice(model, 
     train_stage1(
         model.teacher, make_anomalies(images), epochs=10, lr=0.005, seed=0, execution=FP32,
         on_epoch=lambda epoch, figures: records.append((epoch, figures)),
-    )  # fmt: skip
+    )
     assert rates == [(0.005, (0.5, 0.999))] * 8 + [(0.001, (0.5, 0.999)), (0.0002, (0.5, 0.999))]
     assert same(model.pretrained, trunk)
     assert same(model.decoder, student)
@@ -109,7 +109,7 @@ def test_stage1_goes_on_with_the_same_draws_and_schedule(images, tmp_path, monke
         train_stage1(
             model.teacher, anomalies, epochs=5, lr=0.005, seed=0, execution=FP32, progress=progress,
             on_epoch=lambda epoch, figures: records.append((epoch, figures)),
-        )  # fmt: skip
+        )
         return snapshot(model.teacher.amplification)
 
     whole = train()
@@ -143,7 +143,7 @@ def test_stage2_trains_the_student_alone(model, images, rates, recipe, last):
         model, make_features(model, images), epochs=10, lr=0.005, execution=FP32,
         on_epoch=lambda epoch, figures: records.append((figures["loss"], model.training)),
         recipe=recipe,
-    )  # fmt: skip
+    )
     assert [rate for rate, _ in rates] == [0.005] * 8 + last
     assert same(model.teacher, teacher)
     assert records[-1][0] < 0.8 * records[0][0]

@@ -93,7 +93,7 @@ def test_plain_has_nothing_that_makes_it_fast():
     assert Execution(
         precision="fp32", channels_last=False, fold_norms=False, fused_optimizer=False, compile=False, trunk_passes=2,
         one_by_one=True,
-    ) == PLAIN  # fmt: skip
+    ) == PLAIN
     assert (PLAIN.memory_format, Execution().memory_format) == (torch.contiguous_format, torch.channels_last)
     assert (Execution().trunk_passes, Execution().one_by_one, Execution().compile) == (1, False, False)
 

@@ -196,7 +196,7 @@ def test_damaged_and_foreign_files_are_one_error_each(files, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "value"), [("image_size", True), ("category", 3), ("precision", "fp8"),
-                                             ("view", {}), ("thresholds", [1]), ("opset", "18")])  # fmt: skip
+                                             ("view", {}), ("thresholds", [1]), ("opset", "18")])
 def test_metadata_of_another_kind_are_refused(name, value):
     facts = Facts("bottle", "aand", "resnet18", "published", 32, WHOLE, "fp32")
     assert Facts.from_text(facts.to_text()) == facts
@@ -205,7 +205,7 @@ def test_metadata_of_another_kind_are_refused(name, value):
 
 
 @pytest.mark.parametrize(("shape", "kind"), [((1, 8, 8, 3), float), ((8, 8, 3), np.uint8), ((1, 8, 8, 4), np.uint8),
-                                             ((0, 8, 8, 3), np.uint8)])  # fmt: skip
+                                             ((0, 8, 8, 3), np.uint8)])
 def test_other_arrays_than_images_are_refused(files, shape, kind):
     with pytest.raises(ValueError, match="images must be uint8"):
         ExportedModel(files.file("rd4ad", "onnx")).run(np.zeros(shape, kind))
@@ -242,7 +242,7 @@ def test_the_command_writes_files_and_names_what_is_wrong(tmp_path):
     assert (result.status, result.err) == (0, "")
     assert re.fullmatch(r"wrote run/exported/bottle\.pt \(\d+\.\d MB\)\n", result.out)
     result = run_export(tmp_path, "run", "--category", "bottle", "--format", "openvino", "--precision", "int8",
-                        "--output", "line/part.xml")  # fmt: skip
+                        "--output", "line/part.xml")
     assert result.status == 0, result.err
     assert sorted(path.name for path in (tmp_path / "line").iterdir()) == ["part.bin", "part.xml"]
     photograph = next((data / "bottle" / "train" / "good").iterdir())

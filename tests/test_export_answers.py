@@ -56,7 +56,7 @@ def our_onnx(path, facts, anomaly_map, score, kind="UINT8", inputs=("images",), 
         [constant(name, value) for name, value in values.items()], "g",
         [helper.make_tensor_value_info(name, getattr(TensorProto, kind), shape) for name in inputs],
         [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), None) for n, v in values.items()],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     helper.set_model_props(model, {"aand": facts.to_text()})
     onnx.save(model, path)
@@ -71,11 +71,11 @@ ANSWERS = {
     "a score of no dimension": (MAP, SCORE[0]), "NaN": (MAP * np.nan, SCORE), "a score of NaN": (MAP, SCORE * np.nan),
     "infinite": (MAP, SCORE + np.inf), "whole numbers": (MAP.astype(np.int64), SCORE.astype(np.int64)),
     "a map alone": (MAP, None),
-}  # fmt: skip
+}
 INPUTS = {
     "float images": {"kind": "FLOAT"}, "another name": {"inputs": ("x",)}, "two inputs": {"inputs": ("images", "more")},
     "three dimensions": {"shape": ("H", "W", 3)},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", [*ANSWERS, *INPUTS])

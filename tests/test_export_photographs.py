@@ -24,7 +24,7 @@ pytest.importorskip("openvino")
 pytestmark = pytest.mark.usefixtures("one_thread")
 BOTTLE = ROOT.parent / "shared/data/mvtec/bottle"
 QUICK = ["--backbone", "efficientnet_lite0", "--weights", "bundled", "--image_size", 128, "--batch_size", 8,
-         "--epochs_stage1", 1, "--epochs_stage2", 2, "--aux_path", "builtin", "--device", "cpu"]  # fmt: skip
+         "--epochs_stage1", 1, "--epochs_stage2", 2, "--aux_path", "builtin", "--device", "cpu"]
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def losses(count, keep, tmp_path, precision="fp32"):
     train_stage2(
         model, found, epochs=2, lr=0.005, execution=found.execution,
         on_epoch=lambda epoch, figures: records.append(figures["loss"]),
-    )  # fmt: skip
+    )
     return records
 
 

@@ -33,7 +33,7 @@ def here(tmp_path, monkeypatch):
 
 def test_all_files_in_a_folder_are_taken_but_those_that_are_no_images(tmp_path):
     touch(tmp_path, "in/a.PNG", "in/b.jfif", "in/c.dat", "in/d", "in/e.heic", "in/notes.txt", "in/f.JSON",
-          "in/Thumbs.db", "in/.hidden.png", "in/.cache/x.png")  # fmt: skip
+          "in/Thumbs.db", "in/.hidden.png", "in/.cache/x.png")
     found = find_images(["in"])
     assert names(found.paths) == ["in/a.PNG", "in/b.jfif", "in/c.dat", "in/d", "in/e.heic"]
     assert found.unread == {} and found.note() == "passed over as no images: 2 files (in/f.JSON, in/notes.txt)"

@@ -68,12 +68,12 @@ def test_a_place_is_found_whatever_the_case_of_its_name(tmp_path):
 def test_walks_follow_links_and_end(tmp_path):
     touch(tmp_path, "in/a.png", "in/lot/b.png", "elsewhere/c.png", "elsewhere/deep/d.png")
     links = {"in/again": "lot", "in/lot/up": "..", "in/self": ".", "in/linked": "../elsewhere",
-             "elsewhere/back": "../in", "elsewhere/deep/loop": "../.."}  # fmt: skip
+             "elsewhere/back": "../in", "elsewhere/deep/loop": "../.."}
     for name, target in links.items():
         (tmp_path / name).symlink_to(target)
     found = walked(tmp_path / "in")
     assert {name: images for name, images in found.items() if images and isinstance(images, list)} == {
         ".": ["a.png"], "lot": ["b.png"], "linked": ["c.png"], "linked/deep": ["d.png"]
-    }  # fmt: skip
+    }
     [refused] = [name for name, images in found.items() if isinstance(images, str)]
     assert refused == "linked/deep/loop" and "a link to a folder that it lies in" in found[refused]

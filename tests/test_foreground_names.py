@@ -16,7 +16,7 @@ from tests.trees import write_image
 PUBLIC_NAMES = [
     ("visa", "VisA"), ("visa", "VISA"), ("mvtec", "MVTec"), ("mvtec", "MVTec-AD"), ("mvtec", "mvtec_anomaly_detection"),
     ("mvtec3d", "MVTec3D"), ("mvtec3d", "MVTec 3D-AD"), ("mvtec3d", "mvtec_3d_anomaly_detection"), ("folder", "Folder"),
-]  # fmt: skip
+]
 IMAGE, PIXELS = Path("000.jpg"), np.full((10, 20, 3), 255, np.uint8)
 
 

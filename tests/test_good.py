@@ -13,7 +13,7 @@ from datasets.good import DEFECT, GOOD, UNCLEAR, kind_of
     ["good", "Good", "GOOD", "ok", "OK", "Okay", "normal", "Normal", "pass", "PASSED", "non_defective", "Non-Defective",
      "no defect", "no_defects", "Defect-Free", "defect_free", "defectfree", "anomaly free", "non-anomalous", "io",
      "i.O.", "flawless", "undamaged", "ｇｏｏｄ"],
-)  # fmt: skip
+)
 def test_usual_names_of_good(name):
     assert kind_of(name) == GOOD
 
@@ -27,7 +27,7 @@ def test_usual_names_of_good(name):
      "true_negative", "Gutteile", "iO-Teile", "in Ordnung", "fehlerfrei", "ohne Fehler", "kein_defekt", "bons",
      "sans défaut", "conforme", "sin_defecto", "sano", "buone", "senza difetti", "sem_defeito", "goede", "foutvrij",
      "felfri", "bez wad", "sağlam", "годные", "без дефектов", "正常品", "无缺陷", "無欠陥", "異常なし", "합격"],
-)  # fmt: skip
+)
 def test_names_that_may_mean_good(name):
     assert kind_of(name) == UNCLEAR
 
@@ -39,7 +39,7 @@ def test_names_that_may_mean_good(name):
      "scratch", "goldfinger_scratch", "book", "token_missing", "clean_cut", "passage", "1", "type_2", "class_1",
      "missing", "broken_large", "free_end", "no_cap", "defect_1", "nicht in Ordnung", "non conforme", "kaputt",
      "Fehler", "défaut", "брак", "缺陷", "不良", "不合格", "brass"],
-)  # fmt: skip
+)
 def test_defects(name):
     assert kind_of(name) == DEFECT
 

@@ -19,11 +19,11 @@ RESULTS = {
     "categories": {"a": {"image_auroc": 0.5}}, "mean": {"image_auroc": 0.5}, "seed": 0, "protocol": {},
     "settings": {"categories": ["a"], "skipped": {}}, "training": {}, "testing": {}, "seconds": {"a": {}},
     "test_files": {"a": {"count": 1, "sha256": "0"}}, "selected_epochs": {}, "published_protocol": {}, "skipped": {},
-}  # fmt: skip
+}
 CONFIG = {
     "method": "aand", "backbone": "resnet18", "image_size": 32, "dataset": "folder", "data_root": "d", "seed": 0,
     "command": "train.py", "started": "2024", "categories": ["a"], "skipped": {},
-}  # fmt: skip
+}
 GOOD, BAD = "d/aand/seed0/a", "d/rd4ad/seed0/a"
 ATTEMPT, DIGEST = "0001-0123ab", hashlib.sha256(b"x").hexdigest()
 
@@ -65,12 +65,12 @@ def fetched(root: Path, reason: str) -> list[str]:
 
 
 TREE = ["d-aand", "d-aand/results.csv", "d-aand/results.json", "d-aand/seed0", "d-aand/seed0/results.csv",
-        "d-aand/seed0/results.json"]  # fmt: skip
+        "d-aand/seed0/results.json"]
 
 
 @pytest.mark.parametrize("key", ["a", "d/aand/seed0", "d/other/seed0/a", "d/aand/seed00/a", "d/aand/seedx/a",
                                  "d/aand/seed0/a/b", "d/aand/seed0/teacher.pt", "d/aand/seed0/Mean", "d\n/aand/seed0/a",
-                                 "d/aand/seed0/a\\b"])  # fmt: skip
+                                 "d/aand/seed0/a\\b"])
 def test_tasks_of_other_names(root, key):
     Task(root, key).finish()
     reason = {"teacher.pt": "a run has something else of that name", "Mean": "a run has something else"}.get(
@@ -98,7 +98,7 @@ COMPLETE = {
     "another category": ({"files": {"checkpoints/b/stage2.pt": DIGEST}}, "files of something else than a"),
     "another seed's": ({"files": {"seed1/config.json": DIGEST}}, "files of something else than a"),
     "no duration": ({"seconds": "1"}, "seconds that are no duration"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", COMPLETE)
@@ -139,7 +139,7 @@ RESULT_CHANGES = {
     "durations of others": {"seconds": {"b": {}}}, "no durations": {"seconds": None}, "a list": {"models": [[]]},
     "models of others": {"models": {"b": "x"}}, "no protocol": {"protocol": None}, "no test files": {"test_files": {}},
     "a gain that is none": {"published_protocol": {"a": {"gain": 3}}},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", RESULT_CHANGES)
@@ -157,7 +157,7 @@ def test_results_are_checked_before_they_are_in_a_table(root, case):
     ("results.json", "{"), ("config.json", "[]"), ("config.json", json.dumps(CONFIG | {"categories": ["b"]})),
     ("config.json", json.dumps(CONFIG | {"skipped": 3})), ("config.json", json.dumps(CONFIG | {"seed": 1})),
     ("metrics.jsonl", "{}"), ("metrics.jsonl", "\xff"), ("log.txt", "\xff"),
-])  # fmt: skip
+])
 def test_other_files_of_a_run_are_checked_too(root, name, text):
     task = Task(root)
     task.put("config.json", json.dumps(CONFIG))
@@ -184,13 +184,13 @@ def test_links_that_lead_out_of_a_folder_are_not_followed(root, what):
     task.finish()
     place = {"complete.json": task.folder / "complete.json", "files": task.folder / ATTEMPT / "files",
              "an attempt": task.folder / ATTEMPT,
-             "a file": task.folder / ATTEMPT / "files" / str(task.files["log.txt"])}[what]  # fmt: skip
+             "a file": task.folder / ATTEMPT / "files" / str(task.files["log.txt"])}[what]
     place.rename(secret)
     place.symlink_to(secret)
     assert fetched(root, "it is a link that leads out of the store") == TREE
     with pytest.raises(StoreError, match="leads out of the store"):
         Store(str(root)).put(root / "tasks" / GOOD / "complete.json", f"tasks/{BAD}/{ATTEMPT}/files/new"
-                             if what in ("files", "an attempt") else f"{place.relative_to(root)}")  # fmt: skip
+                             if what in ("files", "an attempt") else f"{place.relative_to(root)}")
     assert not (secret / "new").exists() and not (secret / "files/new").exists()
 
 

@@ -84,7 +84,7 @@ def test_a_deleted_folder_is_made_anew(tmp_path):
 DAMAGES = [
     "empty", "header cut", "pixels cut", "rubbish", "other shape", "other type", "half zero", "one bit", "header bit",
     "not sealed", "as numpy writes it",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -104,7 +104,7 @@ def test_a_damaged_cache_file_is_named_and_made_anew(tmp_path, capsys, damage):
             "half zero": whole[:half] + bytes(288) + whole[-14:], "not sealed": whole[:-14] + bytes(14),
             "one bit": whole[:200] + bytes([whole[200] ^ 1]) + whole[201:], "as numpy writes it": whole[:-14],
             "header bit": whole[:100] + b"!" + whole[101:],
-        }[damage])  # fmt: skip
+        }[damage])
     capsys.readouterr()
     for times in (1, 0):
         files, calls = counted(image_files(paths))

@@ -14,7 +14,7 @@ def scale(kind, low, high, **options):
 @pytest.mark.parametrize(
     ("high", "white"), [(255, 255), (256, 1023), (1023, 1023), (1024, 4095), (4095, 4095), (4096, 16383),
                         (16384, 65535), (65535, 65535)],
-)  # fmt: skip
+)
 def test_16_bit_files_end_at_the_depth_that_their_values_need(high, white):
     assert scale("uint16", 0, high) == (0, white)
 
@@ -39,7 +39,7 @@ def test_significant_bits_of_a_png_are_at_the_end_of_16_where_the_values_are():
         (0, 260, (0, 1023)), (0, 65535, (0, 65535)), (0, 70000, (0, 2**17)), (-0.01, 1, (0, 1)), (-0.9, 1, (-1, 1)),
         (-60, -20, (-64, 1)),
     ],
-)  # fmt: skip
+)
 def test_float_images_end_at_a_usual_scale_overshoot_or_not(low, high, expected):
     assert scale("float32", low, high) == expected
 

@@ -41,7 +41,7 @@ def run_without(folder, packages, command):
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, packages, ROOT / program, *arguments],
         cwd=folder, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    )
     assert done.returncode == 2, done.stderr
     notices = ("warning: ", "passed over as no images: ")  # of calibrate.py, which looks at images before at the model
     [line] = [line for line in done.stderr.splitlines() if not line.startswith(notices)]

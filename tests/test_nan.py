@@ -102,7 +102,7 @@ def test_without_thresholds_it_is_an_error_too():
 @pytest.mark.parametrize(("maps", "scores"), [
     ((2, 4, 5), (2,)), ((2, 0, 0), (2,)), ((1, 4, 4), (2,)), ((2, 4, 4), (1,)), ((2, 4, 4), (2, 1)), ((4, 4), (2,)),
     ((), ()), ((2, 1, 4, 4), (2,)),
-])  # fmt: skip
+])
 def test_answers_of_other_shapes_are_refused(maps, scores):
     check_shapes(np.zeros((2, 4, 4), np.float32), np.zeros(2, np.float32), 2)
     with pytest.raises(PredictionError, match="not with a square map and a score for each of 2 images"):

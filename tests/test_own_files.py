@@ -85,7 +85,7 @@ def test_marks_are_metadata_and_change_no_pixel(tmp_path):
     files = {
         HEAT_MAP: (png_bytes(PIXELS, HEAT_MAP), PIXELS), FOREGROUND: (png_bytes(grey, FOREGROUND), grey),
         ANOMALY_MAP: (tiff_bytes(values, ANOMALY_MAP), values),
-    }  # fmt: skip
+    }
     for mark, (content, pixels) in files.items():
         with Image.open(io.BytesIO(content)) as image:
             image.load()  # checks the chunks' sums
@@ -227,7 +227,7 @@ def test_scoring_goes_on_without_a_map(own, run, tmp_path):
     (COMPARISON[".json"], b'{"seeds": [1, 2, 3]}'), (COMPARISON[".json"], b'{"seeds": {"a": 1}, "lots": {}}'),
     (COMPARISON[".csv"], b"category,metric,run,mine\n"), (RESULTS_CSV, b"category,price\n"),
     (RESULTS_JSON, b'{"categories": [{"id": 1, "name": "bolt"}], "images": []}'), (SCORES_CSV, b"path,category,mine\n"),
-])  # fmt: skip
+])
 def test_lists_of_others_that_begin_nearly_so_are_not_ours(tmp_path, pattern, content):
     """A list of image files, seeds, a price list, the annotations of COCO."""
     (tmp_path / "f").write_bytes(content)
@@ -286,7 +286,7 @@ def test_exports_go_over_exports_alone(run, models, tmp_path, foreign):
     weights = foreign(tmp_path / "g/a.bin")
     refused(run_export(tmp_path, *flags, tmp_path / "g/a.xml", "--format", "openvino"), weights)
     refused(run_convert(tmp_path, "to_official", "--run", run, "--category", "widget", "--output",
-                        foreign(tmp_path / "h/stage1.pth").parent), tmp_path / "h/stage1.pth")  # fmt: skip
+                        foreign(tmp_path / "h/stage1.pth").parent), tmp_path / "h/stage1.pth")
 
 
 # Runs
@@ -309,7 +309,7 @@ def test_only_temporaries_of_ours_are_cleared_away(run, tmp_path, foreign):
     foreign(tmp_path / f"far/.aand-{twelve}.tmp.pt")
     (run / "checkpoints/link").symlink_to(tmp_path / "far")
     ours = [f".config.{twelve}.json", f".aand-{twelve}.tmp.json", f"checkpoints/widget/.stage2.progress.{twelve}.pt",
-            f"checkpoints/widget/.aand-{twelve}.tmp.pt", f"maps/a/.aand-{twelve}.tmp.png"]  # fmt: skip
+            f"checkpoints/widget/.aand-{twelve}.tmp.pt", f"maps/a/.aand-{twelve}.tmp.png"]
     for name in ours:
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).touch()

@@ -129,7 +129,7 @@ def test_heat_maps_have_the_images_size_and_names_that_do_not_collide(own, tmp_p
     assert result.status == 0 and len(result.out.splitlines()) == 3
     assert sorted(p.relative_to(tmp_path / "maps").as_posix() for p in (tmp_path / "maps").rglob("*.png")) == [
         "a/x.jpg.png", "a/x.png.png", "b/x.png.png"
-    ]  # fmt: skip
+    ]
     heat_map = np.asarray(Image.open(tmp_path / "maps/a/x.png.png"))
     assert heat_map.shape == (40, 128, 3)
     np.testing.assert_array_equal(heat_map[:, :64], pixels[:40])

@@ -59,7 +59,7 @@ def test_a_file_predicts_what_its_run_predicts_where_there_is_no_torch(own, mode
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, other, ROOT / "scripts/predict.py", *command],
         cwd=own.cwd, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    )
     assert done.returncode == 1 and "6 images scored" in done.stderr and "1 could not be used" in done.stderr
     assert run_predict(own.cwd, own.run, photos, "--output", "of_run.jsonl", "--save_maps", "run_maps").status == 1
     found, expected = records_of(own.cwd / f"{kind}.jsonl"), records_of(own.cwd / "of_run.jsonl")

@@ -35,7 +35,7 @@ SEEDS = [
     {"tile": {"image_auroc": 0.72}, "wood": {"image_auroc": 0.98, "pixel_ap": 0.92}},
 ]
 COLUMN_ORDER = ["image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro",
-                "aupro_per_image"]  # fmt: skip
+                "aupro_per_image"]
 
 
 def test_every_metric_has_a_heading():
@@ -121,7 +121,7 @@ def test_published_protocol_table():
     cells = format_published_protocol([one, two]).splitlines()[2].split("  ")
     assert [cell.strip() for cell in cells if cell.strip()] == [
         "a", "20, 5", "95.00 ± 7.07", "–", "55.00 ± 7.07", "5.00 ± 7.07", "–", "-10.00 ± 14.14"
-    ]  # fmt: skip
+    ]
 
 
 def read_csv(path):

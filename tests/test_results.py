@@ -22,7 +22,7 @@ PRINTED = re.compile(r"^<!-- (results/\w+\.sh --print\b[^\n]*) -->\n(.*?)^<!-- e
 BLOCKS = [
     pytest.param(path, *block, id=f"{path.name}: {block[0]}")
     for path in DOCUMENTS for block in PRINTED.findall(path.read_text(encoding="utf-8"))
-]  # fmt: skip
+]
 DEFAULTS = {
     "method": "aand", "recipe": "published", "image_size": "256", "precision": "bf16", "aux_path": "data/dtd/images",
 }  # fmt: skip  (bf16: what `auto` was on that machine)
@@ -38,7 +38,7 @@ def script(*arguments: str, **variables: str) -> str:
     done = subprocess.run(
         ["bash", *arguments], cwd=ROOT, env=clean | {"PYTHON": sys.executable} | variables, capture_output=True,
         encoding="utf-8",
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -97,7 +97,7 @@ def test_every_seed_has_its_three_files_and_nothing_else_is_there():
     assert len(seed_folders()) == 90
     for folder in seed_folders():
         assert re.fullmatch(r"[a-z_]+-(rd4ad|published|robust)-(resnet18|lite0)(-\w+)?/seed\d",
-                            "/".join(folder.parts[-2:])), folder  # fmt: skip
+                            "/".join(folder.parts[-2:])), folder
         assert sorted(path.name for path in folder.iterdir()) == ["log.txt", "metrics.jsonl", "results.json"], folder
     questions = [script.removesuffix(".sh") for script in SCRIPTS]
     assert sorted(path.name for path in RESULTS.iterdir()) == sorted([*questions, *SCRIPTS, "README.md", "common.sh"])

@@ -26,7 +26,7 @@ from utils.runs import (
 SETTINGS = {
     "method": "aand", "backbone": "resnet18", "image_size": 256, "dataset": "mvtec", "data_root": "/data",
     "command": "python train.py", "seed": 0, "started": "2024-01-01T00:00:00", "categories": ["a"], "workers": 1,
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -285,7 +285,7 @@ def test_published_protocol_takes_the_best_epoch(tmp_path):
             "gain": {"image_auroc": 0.125, "aupro": -0.25},  # what both epochs have
         },
         "b": {"epoch": 4, "metrics": {"image_auroc": 1.0}, "gain": {"image_auroc": 0.0}},
-    }  # fmt: skip
+    }
 
 
 def test_published_protocol_takes_the_first_of_equal_epochs(tmp_path):
@@ -336,7 +336,7 @@ def test_no_metrics_file_is_no_curve(tmp_path):
         '{"category": "a", "stage": 2, "epoch": 1, "image_auroc": 1.5}',
         '{"category": "a", "stage": 2, "epoch": 1, "synthetic_aupro": -0.5}',
     ],
-)  # fmt: skip
+)
 def test_broken_line_of_metrics_is_named(tmp_path, line):
     whole = json.dumps(record("a", 1, image_auroc=0.5))
     (tmp_path / "metrics.jsonl").write_bytes(f"{whole}\n{line}\n".encode("utf-8", "surrogateescape"))

@@ -80,7 +80,7 @@ def test_bounds_and_nothing_to_do():
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s"),
-                                                (3599.7, "1 h 0 min"), (94000, "26 h 6 min")])  # fmt: skip
+                                                (3599.7, "1 h 0 min"), (94000, "26 h 6 min")])
 def test_durations_in_words(seconds, words):
     assert duration(seconds) == words
 
@@ -138,7 +138,7 @@ def test_seconds_of_an_epoch_from_a_log(tmp_path):
     lines = ["2026-01-01 10:00:00 aand, resnet18", "2026-01-01 10:00:10 bottle stage 1 epoch 1/3  loss 1",
              "2026-01-01 10:00:20 bottle stage 1 epoch 2/3  loss 1",
              "2026-01-01 10:00:40 bottle stage 1 epoch 3/3  loss 1",
-             "2026-01-01 23:59:58 bottle stage 2 epoch 1/2  loss 1"]  # fmt: skip
+             "2026-01-01 23:59:58 bottle stage 2 epoch 1/2  loss 1"]
     (tmp_path / "log.txt").write_text("\n".join(lines))
     with pytest.raises(UsageError, match="has not two epochs of each stage"):
         read_log(tmp_path, 10)

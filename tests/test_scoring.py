@@ -27,7 +27,7 @@ from utils.runs import published_protocol
 # Height and width of the test images, and of the masks where they differ from their image; the run's size is 32 x 32.
 IMAGE_SIZES = {
     "crack/000": (48, 40), "crack/001": (31, 57), "good/000": (20, 70), "good/001": (32, 32), "hole/000": (50, 80),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_results_say_what_they_are_of(trained, scored, mixed):
     results, config = read_results(scored / "run"), json.loads((trained.rd4ad / "config.json").read_text())
     assert {category: list(row) for category, row in results["categories"].items()} == {
         "bottle": list(METRICS), "tile": list(METRICS)
-    }  # fmt: skip
+    }
     assert results["seed"] == 0
     assert results["protocol"]["epoch"] == "last"
     assert results["published_protocol"] == {}
@@ -133,7 +133,7 @@ def test_test_files_are_those_scored(scored, mixed):
     names = [f"bottle/test/{name}.png" for name in ("crack/000", "crack/001", "good/000", "good/001", "hole/000")]
     assert read_results(scored / "run")["test_files"]["bottle"] == {
         "count": 5, "sha256": hashlib.sha256("\n".join(names).encode()).hexdigest()
-    }  # fmt: skip
+    }
 
 
 def test_fingerprint():
@@ -166,7 +166,7 @@ def test_native_resolution_equals_a_slow_reference(scored, mixed):
         np.asarray(Image.open(mixed / f"bottle/ground_truth/{name}_mask.png")) > 0
         if not name.startswith("good") else np.zeros(size, bool)
         for name, size in IMAGE_SIZES.items()
-    ]  # fmt: skip
+    ]
     resized = [resize_slowly(values, mask.shape) for values, mask in zip(maps.values(), masks, strict=True)]
     labels = [not name.startswith("good") for name in maps]
     found = read_results(scored / "run")["native"]["categories"]["bottle"]

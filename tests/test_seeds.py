@@ -66,7 +66,7 @@ def test_folders_of_a_run_of_several_seeds(seeded):
         assert {path.name for path in folder.iterdir()} == {
             ".lock", "checkpoints", "config.json", "log.txt", "metrics.jsonl", "results.csv", "results.json",
             "scores.csv",
-        }  # fmt: skip
+        }
         config = json.loads((folder / "config.json").read_text())
         assert config["seed"] == seed
         assert "seeds" not in config

@@ -226,4 +226,4 @@ def test_report_of_a_run_with_skipped_images(tmp_path, data):
     assert result.status == 0, result.err
     assert json.loads((tmp_path / "run/results.json").read_text())["skipped"].keys() == {
         "tile/ground_truth/crack/777_mask.png", "tile/test/crack/001.png"
-    }  # fmt: skip
+    }

@@ -118,7 +118,7 @@ def test_a_file_in_a_folder_is_seen_whole_or_not_at_all(tmp_path, monkeypatch):
     ("foo://x", "--store foo://x: .*foo"),
     ("s3://key:secret@bucket/x", "user or password"),
     ("s3://", "names no folder or bucket"),
-])  # fmt: skip
+])
 def test_urls_that_cannot_be_used(url, message):
     with pytest.raises(UsageError, match=message) as caught:
         Store(url)
@@ -166,7 +166,7 @@ def test_a_bucket_that_is_not_there_and_one_that_is_closed(s3, tmp_path, monkeyp
 
 def test_a_run_folder_is_handed_from_one_attempt_to_the_next(store, tmp_path):
     run = make_run_folder(tmp_path / "run", config_dot_json="{}", log_dot_txt="one\n", checkpoints__a="A",
-                          _dot_lock="", checkpoints___dot_x_dot_0123456789ab_dot_pt="half")  # fmt: skip
+                          _dot_lock="", checkpoints___dot_x_dot_0123456789ab_dot_pt="half")
     first = Attempt.begin(store, KEY)
     first.push(run, tmp_path / "staging")
     (run / "log.txt").write_text("one\ntwo\n")

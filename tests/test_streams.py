@@ -32,7 +32,7 @@ def shell(cwd, program, arguments, ending):
     done = subprocess.run(
         [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=300, check=False,
         env=environment | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr, done.stderr
     return done
 

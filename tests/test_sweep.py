@@ -49,13 +49,13 @@ def data(tmp_path) -> Path:
 def test_the_costliest_task_comes_first(data):
     """bottle has 5 images and 4 epochs (aand) or 2 (rd4ad), candle 4, tile 3."""
     arguments = ("--data_root", "mvtec", "visa", "--categories", "all", "--methods", "rd4ad", "aand", "--seeds", 0, 3,
-                 "--store", "store", *FLAGS)  # fmt: skip
+                 "--store", "store", *FLAGS)
     result = run_sweep(data, *arguments, "--list")
     assert result.out.splitlines() == [f"{n}\t{key}" for n, key in enumerate([
         "mvtec/aand/seed0/bottle", "mvtec/aand/seed3/bottle", "visa/aand/seed0/candle", "visa/aand/seed3/candle",
         "mvtec/aand/seed0/tile", "mvtec/aand/seed3/tile", "mvtec/rd4ad/seed0/bottle", "mvtec/rd4ad/seed3/bottle",
         "visa/rd4ad/seed0/candle", "visa/rd4ad/seed3/candle", "mvtec/rd4ad/seed0/tile", "mvtec/rd4ad/seed3/tile",
-    ])]  # fmt: skip
+    ])]
     shown = run_sweep(data, *arguments, "--dry_run").out
     assert re.search(r"^ +0 +mvtec/aand/seed0/bottle +20 image-epochs +unknown$", shown, re.M)
     assert "No time is known" in shown
@@ -76,7 +76,7 @@ def test_the_costliest_task_comes_first(data):
     (["--task", "99"], "there are 3 tasks, numbered from 0"),
     (["--data_root", "mvtec", "other/mvtec"], "whose names must differ"),
     (["--store", "memory://x"], "do not see it"),
-])  # fmt: skip
+])
 def test_wrong_calls_are_one_line(data, flags, message):
     make_mvtec(data / "other/mvtec")
     result = run_sweep(data, "--data_root", "mvtec", "visa", "--store", "store", *FLAGS, *flags)
@@ -90,7 +90,7 @@ def test_a_store_keeps_to_the_settings_it_was_started_with(data):
     assert run_sweep(data, *base, "--task", 99).status == 2
     assert (data / "store/sweep.json").is_file()
     for flags, message in ((["--lr", 0.1], "lr: 0.005 -> 0.1"), (["--epochs_stage1", 3, "--epochs_stage2", 3],
-                           "epochs_stage1: 2 -> 3; epochs_stage2: 2 -> 3")):  # fmt: skip
+                           "epochs_stage1: 2 -> 3; epochs_stage2: 2 -> 3")):
         result = run_sweep(data, *base, *flags, "--dry_run")
         assert result.status == 2
         assert f"holds a sweep with other settings ({message}); choose another --store" in result.err
@@ -165,7 +165,7 @@ def test_lost_tasks_are_tried_again_and_failed_ones_are_not():
     assert sorted(entry.task.category for entry in failed) == ["b", "c"]
     assert {e.task.category: (e.state, e.retried) for e in sweep.entries.values()} == {
         "a": (DONE, 2), "b": (FAILED, 0), "c": (FAILED, 3), "d": (DONE, 0)
-    }  # fmt: skip
+    }
     assert sorted(cluster.submitted) == sorted("aaabccccd")
     assert cluster.submitted[:2] == ["a", "b"]  # in their order
     assert cluster.most == 2
@@ -223,7 +223,7 @@ def place(tmp_path: Path, push_every: float = 60.0) -> Workplace:
      "train.py: bottle failed: no images"),
     ("print('train.py: error: bad flag', file=sys.stderr); sys.exit(2)", "train.py: train.py: error: bad flag"),
     ("sys.exit(3)", "train.py: it printed nothing"),
-])  # fmt: skip
+])
 def test_a_task_that_fails_names_its_log(programs, tmp_path, train, message):
     wrong, store = programs(train)
     with pytest.raises(TaskFailed, match=re.escape(f"data/aand/seed0/bottle: {message}")) as caught:
@@ -245,7 +245,7 @@ def test_a_program_that_is_killed_makes_a_lost_task_whose_folder_is_saved(progra
 def test_a_running_tasks_folder_is_saved_now_and_then_and_a_deaf_store_costs_nothing(programs, tmp_path, capsys):
     """The program waits for a file that only a push brings."""
     _, store = programs("for _ in range(200): os.path.exists('pushed') or time.sleep(0.05)\n"
-                        "sys.exit(not os.path.exists('pushed'))")  # fmt: skip
+                        "sys.exit(not os.path.exists('pushed'))")
     folder = tmp_path / "x"
     (folder / "run").mkdir(parents=True)
     command, workplace = ["train.py", str(folder / "run")], place(tmp_path, 0.05)
@@ -284,9 +284,9 @@ def test_an_array_job_does_one_task_after_another(trained, tmp_path):
     script = ROOT / "scripts/slurm.sbatch"
     assert subprocess.run(["bash", "-n", script]).returncode == 0
     environment = os.environ | {"PYTHON": sys.executable, "SLURM_ARRAY_TASK_ID": "0", "SLURM_CPUS_PER_TASK": "1",
-                                "SLURM_SUBMIT_DIR": str(ROOT)}  # fmt: skip
+                                "SLURM_SUBMIT_DIR": str(ROOT)}
     flags = ["--data_root", trained.data, "--categories", "tile", "--store", tmp_path / "store", "--push_every", 0.3,
-             "--scratch", tmp_path / "scratch", "--cache_dir", tmp_path / "cache", *FLAGS]  # fmt: skip
+             "--scratch", tmp_path / "scratch", "--cache_dir", tmp_path / "cache", *FLAGS]
     command, store = ["bash", script, *map(str, flags)], Store(str(tmp_path / "store"))
     key = "data/aand/seed0/tile"
     first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
@@ -324,7 +324,7 @@ def test_nothing_is_gathered_over_a_run_or_of_an_empty_store(tmp_path):
     results = {"categories": {"a": {"image_auroc": 0.5}}, "mean": {"image_auroc": 0.5}, "seed": 0, "protocol": {},
                "settings": {"categories": ["a"], "skipped": {}}, "training": {}, "testing": {}, "seconds": {"a": {}},
                "test_files": {"a": {"count": 1, "sha256": "0"}}, "selected_epochs": {}, "published_protocol": {},
-               "skipped": {}}  # fmt: skip
+               "skipped": {}}
     for name, value in (("b", 1.0), ("a", 0.5)):
         text = json.dumps(results).replace('"a"', f'"{name}"').replace("0.5", str(value))
         (tmp_path / "run/results.json").write_text(text)

@@ -28,7 +28,7 @@ FLAGS = ["--aux_path", "builtin", "--methods", "rd4ad", "aand", "--seeds", 0, 1,
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # where Ray takes a computer's name for 127.0.0.1, and not the reverse
-}  # fmt: skip
+}
 
 
 class Machines:
@@ -145,7 +145,7 @@ def test_a_sweep_survives_a_machine_its_driver_and_its_cluster(machines, trained
     single = ("--method", "rd4ad", "--seed", 1, "--aux_path", "builtin", "--output", "single")
     assert run_train(tmp_path, "--data_root", trained.data, *TINY, *single).status == 0
     references = {"data-aand/seed0": trained.aand, "data-aand/seed1": seeded.run / "seed1",
-                  "data-rd4ad/seed0": trained.rd4ad, "data-rd4ad/seed1": tmp_path / "single"}  # fmt: skip
+                  "data-rd4ad/seed0": trained.rd4ad, "data-rd4ad/seed1": tmp_path / "single"}
     for name, reference in references.items():
         check_run(tmp_path / "runs" / name, reference, trained.data, tmp_path / "reference" / name)
 

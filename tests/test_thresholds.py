@@ -185,7 +185,7 @@ def test_a_file_gives_back_what_was_written(tmp_path):
     content = json.loads(thresholds_path(tmp_path, "bottle").read_text())
     assert {name: content[name] for name in ("images", "far", "wanted_far", "image_threshold", "source")} == {
         "images": 3, "far": 0.3, "wanted_far": 0.3, "image_threshold": 0.3, "source": "held out"
-    }  # fmt: skip
+    }
     assert content["scores"] == [0.1, 0.25, 0.3]
 
 

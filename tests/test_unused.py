@@ -37,7 +37,7 @@ def put(root: Path, *names: str) -> None:
 
 
 @pytest.mark.parametrize(("make", "category", "inner"), [(make_mvtec, "bottle", ""), (make_folder, "widget", ""),
-                                                         (make_mvtec3d, "bagel", "rgb/")])  # fmt: skip
+                                                         (make_mvtec3d, "bagel", "rgb/")])
 def test_images_in_folders_of_images(tmp_path, make, category, inner):
     root = make(tmp_path / "data")
     masks = "test/crack/gt" if inner else "ground_truth/crack"
@@ -52,7 +52,7 @@ def test_images_anywhere_else(tmp_path):
     root = make_folder(tmp_path / "data")
     put(root, "0.png", "widget/0.png", "widget/good/0.png", "widget/val/good/0.png", "widget/train/0.png",
         "widget/train/bad/0.png", "widget/train/bad/deep/0.png", "widget/test/0.png", "widget/ground_truth/0.png",
-        "other/deep/0.png", "other/1.png")  # fmt: skip
+        "other/deep/0.png", "other/1.png")
     train = "warning: training images that are not in good/ are never used: widget/"
     assert check(root) == [
         *(train + name for name in ("train", "train/bad", "train/bad/deep")),

@@ -136,7 +136,7 @@ def test_a_defect_comes_back_to_where_it_was():
         dict(top="0"), dict(black=True), dict(top=float("nan")), dict(top=0.5, bottom=0.53), dict(left=1 - 1e-12),
         dict(white=10**400), dict(right=-(10**400)),
     ],
-)  # fmt: skip
+)
 def test_a_view_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(ValueError, match="of a view"):
         View(**wrong)

@@ -44,7 +44,7 @@ def robust(trained, tmp_path_factory):
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(mask).save(place)
     options = ("--data_root", folder / "data", *TINY, *ROBUST, "--seeds", 0, 1, "--fg_root", folder / "fg",
-               "--eval_every", 1, "--dataset", "mvtec", "--output", folder / "run")  # fmt: skip
+               "--eval_every", 1, "--dataset", "mvtec", "--output", folder / "run")
     result = run_train(folder, *options)
     assert result.status == 0, result.err
     return folder
@@ -84,7 +84,7 @@ def test_epochs_are_rated_on_what_the_model_is_shown(robust, tmp_path, monkeypat
 
     monkeypatch.setattr("utils.training_data.synthetic_test_set", keep)
     options = ("--data_root", robust / "data", *TINY, *ROBUST, "--fg_root", robust / "fg", "--dataset", "mvtec",
-               "--select", "synthetic", "--holdout", 0.5, "--output", tmp_path / "run")  # fmt: skip
+               "--select", "synthetic", "--holdout", 0.5, "--output", tmp_path / "run")
     assert run_train(tmp_path, *options).status == 0
     [(held_out_images, validation)] = made
     view = read_view(tmp_path / "run", "bottle")

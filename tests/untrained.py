@@ -21,12 +21,12 @@ CROPPED = View(top=0.1, bottom=0.93, left=0.2137, right=0.81, black=12, white=20
 
 
 def make_run(run: Path, method: str = "aand", recipe: str = "published", data_root: str = "data", size: int = 32,
-             category: str = "bottle") -> Path:  # fmt: skip
+             category: str = "bottle") -> Path:
     """A run folder as train.py leaves it; of the robust recipe with the view CROPPED and a calibration."""
     settings = {
         "method": method, "backbone": "efficientnet_lite0", "image_size": size, "dataset": "folder",
         "data_root": data_root, "command": "train.py", "started": "2024-01-01T00:00:00", "recipe": recipe,
-    }  # fmt: skip
+    }
     torch.manual_seed(0)
     model = build_model(build_teacher("efficientnet_lite0", "random"), method, recipe_of(method, recipe).calibrated)
     _fill(model)

@@ -105,7 +105,7 @@ def digests_of_data(folder: Path, category: str, workers: int) -> set[str]:
     except (DataError, OSError):
         data = printable(config["data_root"])
         print(f"warning: {folder} does not say which images it was trained on, and they are not in {data} any more: "
-              "make sure yourself that --images are others", file=sys.stderr)  # fmt: skip
+              "make sure yourself that --images are others", file=sys.stderr)
         return set()
     return set(digests_of([sample.image_path for sample in samples], workers, CACHE_DIR).values())
 

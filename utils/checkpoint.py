@@ -36,7 +36,7 @@ MODEL_SETTINGS = ("method", "backbone", "image_size")  # what a checkpoint must 
 # What no training goes by, or what is said elsewhere; and of the data what is another where they have been moved:
 NOT_TRAINED_BY = (
     *FREE_SETTINGS, *MODEL_SETTINGS, "data_root", "dataset", "aux_path", "weights", "checkpoints", "skipped",
-)  # fmt: skip
+)
 PROBE_SIZE = 256  # pixels at most: numbers that make NaN do so at any size
 
 MadeWith = Mapping[str, Any]  # "seed" and other settings -> their values, names of files -> what is in them
@@ -51,7 +51,7 @@ def build_model(pretrained: PretrainedTeacher, method: str, calibrated: bool = F
 def save_checkpoint(
     path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any], seconds: float,
     category: str | None = None, made_with: MadeWith | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Write the state of `parts`, the settings that the model depends on, and what the stage was trained upon; the
     teacher's file is of no category, and made with nothing."""
     content = {"settings": {key: settings[key] for key in MODEL_SETTINGS} | {"category": category}, "seconds": seconds}
@@ -72,7 +72,7 @@ def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
 def load_checkpoint(
     path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any], category: str | None = None,
     beside: MadeWith | None = None,
-) -> float:  # fmt: skip
+) -> float:
     """Load `parts` strictly from a file of `save_checkpoint`; returns the seconds its training took.
 
     beside: the settings and the files that it is used with. Raises CheckpointError for a file that is missing or
@@ -178,7 +178,7 @@ def _refuse_others(path: Path, made_with: Any, beside: MadeWith) -> None:
             raise CheckpointError(f"{path} was trained with {name} {describe(before)}, the run has {describe(now)}")
         other = path.parent.parent / name if name == teacher_path(Path()).name else path.with_name(name)
         raise CheckpointError(f"{path} was trained with another {name} than {other}: they are of different models; "
-                              "restore the one that was exchanged, or train again with train.py")  # fmt: skip
+                              "restore the one that was exchanged, or train again with train.py")
 
 
 @torch.no_grad()
@@ -193,7 +193,7 @@ def _probe(model: AAND, run: Path, category: str, size: int) -> None:
     elif not _are_finite(model.teacher(images)):
         path = stage_path(run, category, 1)
     raise CheckpointError(f"{path} makes NaN or infinite values of a plain image: its numbers are damaged; restore it, "
-                          "or delete it and train again with train.py")  # fmt: skip
+                          "or delete it and train again with train.py")
 
 
 def _are_finite(tensors: Iterable[Tensor]) -> bool:

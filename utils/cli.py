@@ -118,10 +118,10 @@ def add_reading_flags(parser: argparse.ArgumentParser) -> None:
     """How image files are read and kept: --cache, --cache_dir, --workers, --skip_bad."""
     add = parser.add_argument
     add("--cache", choices=CACHES, default="ram", help="where decoded images stay: in memory, in memory-mapped files "
-        "that later runs and other processes share, or nowhere (default ram)")  # fmt: skip
+        "that later runs and other processes share, or nowhere (default ram)")
     add_file_flags(parser)
     add("--skip_bad", action="store_true", help="go on without the images that have errors, and record which; list "
-        "them with scripts/check_data.py")  # fmt: skip
+        "them with scripts/check_data.py")
 
 
 def add_file_flags(parser: argparse.ArgumentParser) -> None:
@@ -135,12 +135,12 @@ def add_file_flags(parser: argparse.ArgumentParser) -> None:
 def add_level_flag(parser: argparse.ArgumentParser) -> None:
     """What the values of deep images mean: --white_level."""
     parser.add_argument("--white_level", type=positive, metavar="X", help="pixel value that is white in 16-bit, 32-bit "
-                        "and float images that do not say (default: the training images' range decides)")  # fmt: skip
+                        "and float images that do not say (default: the training images' range decides)")
 
 
 def add_workers_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=at_least(1), default=DEFAULT_WORKERS, metavar="N", help="threads that read "
-                        "files (default: one per core, at most 8)")  # fmt: skip
+                        "files (default: one per core, at most 8)")
 
 
 def pick_device(name: str) -> torch.device:

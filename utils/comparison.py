@@ -156,7 +156,7 @@ def compare(runs: Sequence[Run], metrics: Sequence[str]) -> Comparison:
     return Comparison(
         [run.name for run in runs], [len(run.seeds) for run in runs], entries, means, gains,
         _mean([gain for gain in gains if None not in gain.values]), notes,
-    )  # fmt: skip
+    )
 
 
 def describe_differences(runs: Sequence[Run], categories: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ CSV_FIELDS = {  # in a line of the file: its heading
     "category": "category", "metric": "metric", "run": "run", "seeds": "seeds", "mean": "mean [0..1]", "std": "std",
     "difference": "difference to the first run", "spread": "spread", "beyond_spread": "beyond spread", "p": "p",
     "gain": "best on test minus result (not a result)", "gain_std": "std of best on test minus result",
-}  # fmt: skip
+}
 
 
 def writer_for(path: Path) -> Callable[[Path, Comparison], None]:

@@ -127,4 +127,4 @@ def f1_max(ranking: Ranking) -> float:
         float(np.max(2 * (hits := ranking.group_ends[piece].astype(np.int64))
                      / (hits + ranking.negatives_from[piece] + ranking.num_positives)))
         for piece in ranking.pieces()
-    )  # fmt: skip
+    )

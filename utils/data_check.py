@@ -60,7 +60,7 @@ class Known(NamedTuple):
 def check_source(
     source: DataSource, splits: Sequence[str] = SPLITS, *, workers: int, cache_dir: Path,
     levels: KnownLevels | None = None,
-) -> Checked:  # fmt: skip
+) -> Checked:
     """Check all files of the source's categories, opened in `workers` threads; those that the cache knows are not.
 
     levels: how files become grey levels, where it is decided already; otherwise the training images decide.

@@ -172,7 +172,7 @@ class Detector:
 def load_detector(
     model: str | PathLike, category: str | None = None, seed: int | None = None,
     device: torch.device | str = "cpu", batch_size: int = 16, with_thresholds: bool = True,
-) -> Detector:  # fmt: skip
+) -> Detector:
     """The detector of a trained category: of a run folder, or of an .onnx or .xml file of scripts/export.py.
 
     Of a run with several seeds it is that of `seed`, or the first. A file is run by onnxruntime or OpenVINO, without

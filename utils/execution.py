@@ -80,7 +80,7 @@ class Optimizer:
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float], execution: Execution,
-                 device: torch.device, statistics: Sequence[Tensor] = ()):  # fmt: skip
+                 device: torch.device, statistics: Sequence[Tensor] = ()):
         self.parameters, self.statistics, self.world = list(parameters), statistics, execution.world
         fused = execution.fused_optimizer and device.type in ("cpu", "cuda")
         self.adam = Adam(self.parameters, lr, betas=betas, fused=fused)

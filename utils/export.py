@@ -117,7 +117,7 @@ def _write_onnx(source: ExportSource, path: Path, facts: Facts, images: Sequence
     program = torch.onnx.export(
         _program(source.deployed(facts.precision)), input_names=[INPUT], output_names=list(OUTPUTS),
         opset_version=OPSET, dynamo=True, verbose=False,
-    )  # fmt: skip
+    )
     proto = program.model_proto
     if facts.precision == "int8":
         proto = quantize(proto, images)

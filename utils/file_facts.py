@@ -134,7 +134,7 @@ def _see_image(path: Path) -> Facts:
         *values.shape[:2], digest=_digest(values), kind=seen.kind, low=seen.low, high=seen.high, white=seen.white,
         depth=seen.depth, looks_like_mask=_looks_like_mask(values), orientation=_number(image.orientation),
         has_more=bool(image.has_more),
-    )  # fmt: skip
+    )
 
 
 def _digest(values: np.ndarray) -> str:
@@ -183,7 +183,7 @@ def _see_mask(path: Path) -> Facts:
     return Facts(
         *mask.shape, anomalous=float(mask.mean()), orientation=_number(image.orientation),
         has_more=bool(image.has_more), grey_regions=grey,
-    )  # fmt: skip
+    )
 
 
 def _read(path: Path, tell: bool = False) -> Entries:

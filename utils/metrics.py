@@ -26,7 +26,7 @@ from utils.curves import Corners, Ranking, area, average_precision, corners, f1_
 METRICS = (
     "image_auroc", "image_ap", "image_f1_max",
     "pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro", "aupro_per_image",
-)  # fmt: skip
+)
 FPR_LIMIT = 0.3
 PER_IMAGE_THRESHOLDS = 200
 

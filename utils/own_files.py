@@ -32,7 +32,7 @@ PREDICTIONS = {
 COMPARISON = {
     ".md": rb"\| Category \| Metric \|", ".csv": rb"category,metric,run,seeds,mean \[0\.\.1\],",
     ".json": rb'(?s)\{\s*"seeds": \{.*?\},\s*"categories": \{',
-}  # fmt: skip
+}
 CHECKS = rb'\{"made_by": "checks '
 FACTS = rb'\{("|&quot;)version\1: \d+, \1category\1: '  # of an exported model, somewhere in its file
 

@@ -32,7 +32,7 @@ class Usable(NamedTuple):
 def usable_samples(
     source: DataSource, splits: Sequence[str], args: argparse.Namespace, levels: KnownLevels | None = None,
     test_needed: bool = True,
-) -> Usable:  # fmt: skip
+) -> Usable:
     """The samples of every category of the source, without files that --skip_bad leaves out; levels: where they are
     decided already.
 

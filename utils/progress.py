@@ -56,7 +56,7 @@ class Progress:
     def __init__(
         self, path: Path | None = None, parts: Mapping[str, nn.Module] | None = None,
         identity: Mapping[str, Any] | None = None, check: Callable[[], None] = lambda: None, world: World = ALONE,
-    ):  # fmt: skip
+    ):
         self.path, self.identity, self.check, self.world = path, dict(identity or {}), check, world
         self.tracked: dict[str, Stateful] = dict(parts or {})
         self.epoch, self.step = 1, 0
@@ -110,7 +110,7 @@ class Progress:
         content = {
             "identity": self.identity, "epoch": self.epoch, "step": self.step, "seconds": self.seconds,
             "notes": self.notes, "random": random_states(),
-        }  # fmt: skip
+        }
         content |= {name: item.state_dict() for name, item in self.tracked.items()}
         if self.world.is_first:
             save_tensors(self.path, content)

@@ -45,7 +45,7 @@ def quantize(model: ModelProto, images: Sequence[np.ndarray]) -> ModelProto:
         quantize_static(
             before, after, Images(), quant_format=QuantFormat.QDQ, per_channel=True, op_types_to_quantize=["Conv"],
             activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_exclude=_kept(model),
-        )  # fmt: skip
+        )
         return onnx.load(after)
 
 

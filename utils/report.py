@@ -20,7 +20,7 @@ HEADINGS = {
     "image_auroc": "I-AUROC", "image_ap": "I-AP", "image_f1_max": "I-F1max",
     "pixel_auroc": "P-AUROC", "pixel_ap": "P-AP", "pixel_f1_max": "P-F1max",
     "aupro": "PRO", "aupro_per_image": "PRO per image",
-}  # fmt: skip
+}
 COLUMNS = {metric: HEADINGS[metric] for metric in ("image_auroc", "pixel_auroc", "aupro")}  # of the printed tables
 ABSENT = "–"
 

@@ -36,7 +36,7 @@ NEEDED_SETTINGS = ("method", "backbone", "image_size", "dataset", "data_root", "
 # What may differ when a run goes on:
 FREE_SETTINGS = (
     "categories", "device", "workers", "eval_every", "started", "command", "code", "environment", "processes",
-)  # fmt: skip
+)
 # Flags of train.py that config.json does not keep, because they change no result:
 NOT_SETTINGS = ("output", "resume", "fg_root", "seeds", "cache", "cache_dir", "cache_features", "skip_bad")
 RATED_BY = ("image_auroc", "aupro")  # metrics that rate an epoch, in the log with the prefix SYNTHETIC
@@ -44,7 +44,7 @@ RATED_BY = ("image_auroc", "aupro")  # metrics that rate an epoch, in the log wi
 EARLIER = {
     "recipe": "published", "select": "last", "holdout": 0.1, "calibration": 0.0, "far": 0.01, "skipped": {},
     "deterministic": False, "sync_norms": False, "processes": 1, "white_level": None,
-}  # fmt: skip
+}
 SEED_FOLDERS = "seed[0-9]*"
 OFFICIAL = "official checkpoint"  # "weights" of a run that was made of the public code's
 WRITTEN = ("log.txt", "metrics.jsonl", "checkpoints")  # after CONFIG
@@ -108,7 +108,7 @@ def keep_view(run: Path, category: str, view: View) -> None:
         same_levels = before.levels == view.levels or (before.levels == EARLIER_LEVELS and view.levels == Levels())
         if not same_levels or replace(before, levels=view.levels) != view:
             raise RunError(f"{path}: the training images are not those that the run was started with; choose another "
-                           "--output")  # fmt: skip
+                           "--output")
     else:
         write_text(path, json.dumps(asdict(view), indent=2) + "\n")
 

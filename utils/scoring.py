@@ -210,7 +210,7 @@ def refuse_other_files(
 def score_category(
     category: str, folder: Path, samples: Sequence[Sample], test_set: TestSet, settings: Mapping[str, Any],
     scores: Scores, how: Scoring, run: Path,
-) -> Prediction:  # fmt: skip
+) -> Prediction:
     """Evaluate one trained category of one seed, and write its maps."""
     started = time.perf_counter()
     model, training_seconds = load_model(folder, category, settings)

@@ -133,7 +133,7 @@ class Thresholds:
     def from_scores(
         cls, scores: Sequence[float] | np.ndarray, pixels: LargestPixels, far: float, source: str,
         model: str | None = None,
-    ) -> Thresholds:  # fmt: skip
+    ) -> Thresholds:
         """From the scores (N,) of good images and the pixels of their maps."""
         allowed = _pixels_allowed(len(scores), pixels.pixels, far)
         ordered = tuple(sorted(float(score) for score in scores))

@@ -77,7 +77,7 @@ def files_to_train(
 def train_category(
     category: str, data: TrainingSet, pretrained: PretrainedTeacher, args: argparse.Namespace,
     settings: dict[str, Any], execution: Execution, log: RunLog, made_with: MadeWith,
-) -> None:  # fmt: skip
+) -> None:
     """Train the stages of a category that have no checkpoint yet, from where an earlier process left them; every
     category starts from the same seed.
 
@@ -130,7 +130,7 @@ def set_thresholds(
 def train_stage(
     category: str, stage: int, model: AAND, data: TrainingSet, args: argparse.Namespace, execution: Execution,
     log: RunLog, progress: Progress,
-) -> None:  # fmt: skip
+) -> None:
     """Train one stage from where `progress` is; the log forgets what it knows of what comes now."""
     log.rewind(category, stage, progress.epoch)
     if progress.resumed:
@@ -158,7 +158,7 @@ def digest(paths: Sequence[Path]) -> str:
 def amplify(
     category: str, model: AAND, data: TrainingSet, args: argparse.Namespace, execution: Execution, log: RunLog,
     progress: Progress,
-) -> None:  # fmt: skip
+) -> None:
     """Stage I: train the amplification on synthetic anomalies."""
     if data.made:
         where = ["--data_path", args.data_root, "--dataset", args.dataset, "--output", args.fg_root]
@@ -168,18 +168,18 @@ def amplify(
     anomalies = SyntheticAnomalies(
         near(data.images, device), near(data.textures, device), batch_size=args.batch_size, seed=args.seed,
         device=device, one_by_one=execution.one_by_one, share=execution.world.share,
-    )  # fmt: skip
+    )
     with log.stage(category, 1, args.epochs_stage1, progress.epoch) as on_epoch:
         train_stage1(
             model.teacher, anomalies, epochs=args.epochs_stage1, lr=args.lr, seed=args.seed, execution=execution,
             on_epoch=on_epoch, progress=progress,
-        )  # fmt: skip
+        )
 
 
 def distil(
     category: str, model: AAND, data: TrainingSet, args: argparse.Namespace, execution: Execution, log: RunLog,
     progress: Progress,
-) -> None:  # fmt: skip
+) -> None:
     """Stage II: train the student on good images; with --eval_every the test metrics are logged, and nothing more.
 
     With a validation set the student of the epoch that is best there is the result.
@@ -210,7 +210,7 @@ def distil(
         train_stage2(
             model, features, epochs=epochs, lr=args.lr, execution=execution, on_epoch=on_epoch, recipe=recipe,
             progress=progress,
-        )  # fmt: skip
+        )
     if best.epoch:
         best.restore()
         log.say(f"{category}: epoch {best.epoch} of {epochs} is the best on synthetic anomalies")

@@ -138,7 +138,7 @@ def read_data(
         data = TrainingSet(
             images, paths, view=view, test_set=test_set, validation=validation, calibration=calibration,
             calibration_paths=paths_of(split.calibration),
-        )  # fmt: skip
+        )
         if args.method != "aand":
             return data
         made = len(paths) - len(stored_foregrounds(paths, source.name, category, args.fg_root))

@@ -39,7 +39,7 @@ CATEGORIES = ("bottle", "tile")
 FLAGS = [
     *TINY, "--eval_every", "1", "--aux_path", "builtin", "--epochs_stage1", "3", "--epochs_stage2", "4", "--batch_size",
     "4",
-]  # fmt: skip
+]
 CALLS = ("fsync", "replace", "replaced", "half a save")
 MOST_KILLS = 3
 PATIENCE = 120  # seconds that an undisturbed process may take

@@ -35,7 +35,7 @@ POLICY = (
 HEADERS = [
     (b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
-]  # fmt: skip
+]
 FOREIGN = re.compile(rb"<script\b[^>]*\bsrc=\"https?://[^>]*>\s*</script>|<link\b[^>]*\bhref=\"https?://[^>]*>")
 UPLOADED = b'data: {"msg": "done"}\n\n'  # all that is said of an upload's progress
 DROPPED = (b"x-forwarded-host", b"x-gradio-server", b"range")  # the first two would set the addresses in a page

@@ -82,7 +82,7 @@ class Page:
         with gr.Blocks(
             title=title, analytics_enabled=False,
             delete_cache=(LOOKED_AT_EVERY, KEPT_SECONDS),
-        ) as blocks:  # fmt: skip
+        ) as blocks:
             blocks.state_session_capacity = MOST_SESSIONS
             self.shown = gr.State(Shown())
             gr.HTML(f"<h1>{escape(title)}</h1>")
@@ -103,7 +103,7 @@ class Page:
 
     def _build_sources(self) -> None:
         gr.HTML(f'<p class="soft">At most {self.limits.megabytes:g} MB and {self.limits.pixels / 1e6:.3g} megapixels '
-                f"an image, {MOST_IMAGES} images at a time.</p>")  # fmt: skip
+                f"an image, {MOST_IMAGES} images at a time.</p>")
         with gr.Tabs():
             with gr.Tab("Files"):
                 self.files = gr.File(file_count="multiple", label="Drop one image or several", height=190)
@@ -111,7 +111,7 @@ class Page:
                 self.camera = gr.Image(
                     sources=["webcam"], type="filepath", image_mode=None, label="Camera", height=320, buttons=[],
                     webcam_options=gr.WebcamOptions(mirror=False),  # a mirrored part is another one
-                )  # fmt: skip
+                )
             # Gradio makes an empty file for each upload, and opens photographs with any of Pillow's readers
             self.files.preprocess = lambda files: [file.path for file in files or []]
             self.camera.preprocess = lambda photograph: photograph and photograph.path
@@ -123,7 +123,7 @@ class Page:
             self.table = gr.Dataframe(
                 headers=list(HEADINGS), datatype="str", interactive=False, label="Images: choose a row to look at one",
                 column_widths=COLUMN_WIDTHS, buttons=[], max_height=320,
-            )  # fmt: skip
+            )
             self.download = gr.HTML()
 
     def _build_threshold(self) -> None:
@@ -134,11 +134,11 @@ class Page:
         self.percent = gr.Slider(
             lowest, highest, start.percent, step=PERCENT[0], label="Good images that may be called anomalous, %",
             visible=start.kind == FALSE_ALARMS, elem_id="percent", buttons=[],
-        )  # fmt: skip
+        )
         self.score = gr.Slider(
             low, high, start.score, step=step, label="Score above which an image is anomalous",
             visible=start.kind != FALSE_ALARMS, elem_id="score", buttons=[],
-        )  # fmt: skip
+        )
         self.explanation = gr.HTML()
 
     def _connect(self, blocks: gr.Blocks) -> None:
@@ -149,7 +149,7 @@ class Page:
         model = {
             "outputs": [*views, *table, self.score], "show_progress_on": self.verdict, "concurrency_id": MODEL,
             "api_visibility": "private",
-        }  # fmt: skip
+        }
         light = {"show_progress": "hidden", "api_visibility": "private"}
         self.files.upload(self.score_files, [self.files, *setting], **model)
         self.files.clear(self.reset, setting, **model)
@@ -160,7 +160,7 @@ class Page:
         gr.on(
             [self.percent.input, self.score.input], self.judge, [self.shown, *setting], [*views, *table],
             trigger_mode="always_last", **light,
-        )  # fmt: skip
+        )
         self.kind.input(self.change_kind, setting, [self.percent, self.score], **light).then(
             self.judge, [self.shown, *setting], [*views, *table], **light
         )

@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 QUIET = {
     "GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_SHARE": "False", "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9),  # its own statistics
-}  # fmt: skip
+}
 NO_DOCS = {"docs_url": None, "redoc_url": None, "openapi_url": None}
 OUTWARD = {  # audit events by what they are of: a socket's address, or a host's name
     "socket.connect": "address", "socket.sendto": "address", "socket.sendmsg": "address",
     "socket.getaddrinfo": "name", "socket.gethostbyname": "name",
-}  # fmt: skip
+}
 GRACE_SECONDS, END_SECONDS = 0.4, 0.8  # after a signal: until open connections are cut off, and the process is ended
 
 
@@ -155,7 +155,7 @@ def _is_here(event: str, arguments: tuple) -> bool:
 def make_server(
     page: gradio.Blocks, port: Port, limits: Limits, folder: Path, stopping: Stopping,
     allowed_hosts: Iterable[str] = (), **looks: Any,
-):  # fmt: skip
+):
     """A uvicorn server of the page, whose uploads go to the folder; `looks` are Gradio's: theme, css, ... It says where
     it is once it can be stopped."""
     import uvicorn
@@ -176,7 +176,7 @@ def make_server(
     mount_gradio_app(
         app, page, path="", app_kwargs=dict(NO_DOCS), footer_links=[], max_file_size=round(limits.megabytes * 2**20),
         show_error=False, ssr_mode=False, pwa=False, run_history=False, **looks,
-    )  # fmt: skip
+    )
     page.has_launched = True  # or Gradio's own look at paths is left out, which is the second one here
     page._queue.pending_messages_per_session = Unread()
     uploads = Uploads(folder, page.upload_file_set, round(limits.megabytes * 2**20))
@@ -184,7 +184,7 @@ def make_server(
     return Server(uvicorn.Config(
         guard, loop="asyncio", ws="none", log_level="warning", access_log=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
-    ))  # fmt: skip
+    ))
 
 
 @contextmanager

@@ -72,7 +72,7 @@ class _Form:
         self.field = self.value = self.disposition = b""
         self.header_bytes, self.size, self.ended = 0, 0, False
         events = ("header_field", "header_value", "header_end", "headers_finished", "part_begin", "part_data",
-                  "part_end", "end")  # fmt: skip
+                  "part_end", "end")
         try:
             self.parser = MultipartParser(options[b"boundary"], {f"on_{one}": getattr(self, one) for one in events})
         except ValueError:  # too long a boundary

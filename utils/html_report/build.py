@@ -62,7 +62,7 @@ def write_report(
 def look_at(
     folder: Path, category: str, samples: Sequence[Sample], test_set: TestSet, settings: Mapping[str, Any],
     how: Scoring, most_images: int,
-) -> CategoryReport:  # fmt: skip
+) -> CategoryReport:
     """Predict a category's test set once more, and gather what its section shows."""
     model, _ = load_model(folder, category, settings)
     model = model.to(how.device).optimize_for_inference()

@@ -29,7 +29,7 @@ from utils.visualize import map_limits
 HERE = Path(__file__).parent
 STAGE1_CAPTIONS = (
     "synthetic anomaly", "gate, level 1", "gate, level 2", "gate, level 3", "similarity before", "similarity after",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class CategoryReport:
 def build_page(
     title: str, facts: Mapping[str, str], runs: Sequence[Rows], gains: Mapping[str, Statistic],
     sections: Sequence[str], commands: Sequence[str],
-) -> str:  # fmt: skip
+) -> str:
     """The whole page.
 
     facts: what the run is, by name; runs: results, one for each seed; gains: by how much the best test epoch is above
@@ -132,7 +132,7 @@ def gallery_data(category: CategoryReport) -> dict[str, Any]:
     return {
         "low": low, "high": high, "cold": cold, "hot": hot,
         "scores": [float(score) for score in scores], "labels": [int(label) for label in labels], "images": images,
-    }  # fmt: skip
+    }
 
 
 def worst_images(labels: np.ndarray, scores: np.ndarray, most: int) -> list[int]:

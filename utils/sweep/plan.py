@@ -64,7 +64,7 @@ class Plan:
 def make_plan(
     parser: argparse.ArgumentParser, flags: Sequence[str], data_roots: Sequence[Path],
     categories: Sequence[str] | None, methods: Sequence[str], seeds: Sequence[int],
-) -> Plan:  # fmt: skip
+) -> Plan:
     """Every combination of what is given; categories: None for all.
 
     parser: of train.py, by which `flags` are checked; it ends the program where they are wrong. Raises UsageError for a
@@ -191,5 +191,5 @@ def format_plan(plan: Plan, finished: Mapping[str, Content], estimate: Estimate,
     limit = "the longest task" if remaining and bound == remaining[0].seconds else "the work itself"
     lines.append(f"an image-epoch: {shown}")
     lines.append(f"one after the other {duration(work)}; on {slots} slots {duration(makespan)}, of which {limit} makes "
-                 f"{duration(bound)} inevitable")  # fmt: skip
+                 f"{duration(bound)} inevitable")
     return "\n".join(lines)

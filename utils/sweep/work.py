@@ -100,7 +100,7 @@ def run_program(command: list[str], folder: Path, place: Workplace, push: Callab
         process = subprocess.Popen(
             [sys.executable, str(ROOT / program), *flags], cwd=place.here, env=environment, stdin=subprocess.DEVNULL,
             stdout=output, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-        )  # fmt: skip
+        )
     try:
         while True:
             with suppress(subprocess.TimeoutExpired):
