@@ -25,7 +25,7 @@ BLOCKS = [
 ]
 DEFAULTS = {
     "method": "aand", "recipe": "published", "image_size": "256", "precision": "bf16", "aux_path": "data/dtd/images",
-}  # fmt: skip  (bf16: what `auto` was on that machine)
+}  # bf16: what `auto` was on that machine
 CHANGE_NOTHING = ("output", "workers", "fg_root", "run", "batch_size")  # places, speed
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
