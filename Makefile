@@ -39,7 +39,7 @@ lint: .venv/installed-dev
 	$(VENV_PYTHON) -m ruff check .
 
 fuzz: .venv/installed-dev
-	FUZZ_FACTOR=10 $(VENV_PYTHON) -m pytest tests/test_fuzzing.py
+	FUZZ_FACTOR=10 $(VENV_PYTHON) -m pytest tests/programs/test_fuzzing.py
 
 chaos: .venv/installed-dev
 	$(VENV_PYTHON) tests/chaos/kill.py --trials 50

@@ -22,9 +22,10 @@ import argparse
 import sys
 from pathlib import Path
 
-import utils.missing  # noqa: F401
+import utils.system.missing  # noqa: F401
 from datasets import DATASETS, check_root
 from models import BACKBONES, METHODS
+from models.recipes import RECIPES
 from utils.cli import (
     MAX_IMAGE_SIZE,
     MAX_SEED,
@@ -37,12 +38,11 @@ from utils.cli import (
     first_alone_heard,
     image_size,
     positive,
-    run_model_command,
+    run_command,
     share,
     share_or_none,
     user_path,
 )
-from utils.recipes import RECIPES
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,8 +52,8 @@ def parse_args() -> argparse.Namespace:
     given, others = resumed.parse_known_args()
     if given.resume is None:
         return parser.parse_args()
-    from utils.resuming import started_with
-    from utils.runs import RunError
+    from utils.runs.resuming import started_with
+    from utils.system.errors import RunError
 
     try:
         flags = started_with(given.resume)
@@ -127,7 +127,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     check_root(args.data_root)  # torch takes seconds to import, a wrong path is told at once
-    from utils.launch import train
+    from utils.training.run import train
 
     train(args)
 
@@ -135,4 +135,4 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     with first_alone_heard():
         given = parse_args()
-    run_model_command(main, given)
+    run_command(lambda: main(given))

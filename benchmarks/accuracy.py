@@ -33,9 +33,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from scipy.stats import spearmanr
 
 from utils.cli import run_command, user_path
-from utils.comparison import Run, Values, read_runs, result_folders
-from utils.report import ABSENT, COLUMNS, HEADINGS, Statistic
-from utils.runs import RATED_BY, SYNTHETIC, RunError, read_metrics
+from utils.metrics.tables import ABSENT, COLUMNS, HEADINGS, Statistic
+from utils.results.comparison import Run, Values, read_runs, result_folders
+from utils.runs.folder import RATED_BY, SYNTHETIC, read_metrics
+from utils.system.errors import RunError
 
 LAST_FIFTH = 0.8  # share of the epochs before it
 BASELINE = "rd4ad"
@@ -256,4 +257,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, RunError)
+    run_command(main)

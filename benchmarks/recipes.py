@@ -30,25 +30,30 @@ import torch
 from torch import Tensor
 
 from datasets import open_dataset
+from datasets.anomalies.textures import find_aux_path, list_textures
 from datasets.base import Sample
 from datasets.loading import Files, SyntheticAnomalies, hold_out, paths_of, texture_files, training_files
-from datasets.textures import find_aux_path, list_textures
 from datasets.view import WHOLE, View
-from models import WeightsError
 from models.aand import AAND
+from models.recipes import BASELINE, PUBLISHED, RECIPES, Recipe
 from models.teacher import build_teacher
-from utils.checkpoint import build_model
-from utils.cli import at_least, image_size, pick_device, run_command, user_path
-from utils.engine import calibrate, train_stage1, train_stage2
-from utils.environment import environment
-from utils.evaluation import Prediction, TestSet
-from utils.execution import Execution, resolve_precision
-from utils.features import TeacherFeatures
-from utils.image_store import FileStack
-from utils.memory import keep_freed_memory
-from utils.recipes import BASELINE, PUBLISHED, RECIPES, Recipe
-from utils.report import Statistic
+from utils.cli import (
+    at_least,
+    image_size,
+    run_command,
+    user_path,
+)
+from utils.data.image_store import FileStack
+from utils.detection.prediction import Prediction, TestSet
+from utils.metrics.tables import Statistic
+from utils.runs.checkpoint import build_model
 from utils.selection import synthetic_test_set
+from utils.system.device import pick_device, resolve_precision
+from utils.system.environment import environment
+from utils.system.memory import keep_freed_memory
+from utils.training.execution import Execution
+from utils.training.features import TeacherFeatures
+from utils.training.stages import calibrate, train_stage1, train_stage2
 
 HOLDOUT = 0.2
 FINER = 1.5  # how much larger than the model's images are those that anomalies are painted on
@@ -206,4 +211,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, WeightsError)
+    run_command(main)

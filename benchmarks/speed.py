@@ -34,12 +34,13 @@ from benchmarks.steps import Trainer, add_step_flags, make_images, median, time_
 from models import BACKBONES
 from models.aand import AAND
 from models.teacher import build_teacher
-from utils.checkpoint import build_model
-from utils.cli import at_least, pick_device, user_path
-from utils.engine import predict_maps
-from utils.environment import environment
-from utils.execution import PLAIN, Execution, resolve_precision
-from utils.memory import keep_freed_memory, process_peak
+from utils.cli import at_least, user_path
+from utils.detection.prediction import predict_maps
+from utils.runs.checkpoint import build_model
+from utils.system.device import pick_device, resolve_precision
+from utils.system.environment import environment
+from utils.system.memory import keep_freed_memory, process_peak
+from utils.training.execution import PLAIN, Execution
 
 DEFAULT_BACKBONES = ("wide_resnet50_2", "resnet18", "efficientnet_lite0")
 LIMIT_BACKBONE = "wide_resnet50_2"

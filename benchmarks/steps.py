@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from datasets.loading import SyntheticAnomalies
 from models.teacher import build_teacher
-from utils.checkpoint import build_model
 from utils.cli import at_least, image_size
-from utils.engine import ADAM_BETAS, AMPLIFY_WEIGHT, stage1_losses, stage2_loss
-from utils.execution import Execution, Optimizer
-from utils.features import TeacherFeatures
+from utils.runs.checkpoint import build_model
+from utils.training.execution import Execution, Optimizer
+from utils.training.features import TeacherFeatures
+from utils.training.stages import ADAM_BETAS, AMPLIFY_WEIGHT, stage1_losses, stage2_loss
 
 LR = 0.005
 

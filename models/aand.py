@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.amplification import AmplifiedTeacher
-from models.calibration import Calibration
 from models.folding import fold_batch_norms
 from models.similarity import compare_features
+from models.standardisation import Calibration
 from models.student import OneClassBottleneck, ReverseDecoder
 from models.teacher import PretrainedTeacher
 

@@ -5,7 +5,7 @@
     best.offer(epoch, figures_on_synthetic_anomalies(...))
     best.restore()
 
-The anomalies are of kinds that training does not use (datasets/unseen_anomalies.py); an epoch is rated by the mean of
+The anomalies are of kinds that training does not use (datasets/anomalies/unseen.py); an epoch is rated by the mean of
 its image AUROC and PRO on them.
 """
 
@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.anomalies.unseen import make_unseen_anomalies
 from datasets.base import DataError
-from datasets.unseen_anomalies import make_unseen_anomalies
 from models.aand import AAND
-from utils.distributed import ALONE, World
-from utils.evaluation import Prediction, TestSet
-from utils.image_store import Stack
-from utils.runs import RATED_BY, SYNTHETIC
+from utils.data.image_store import Stack
+from utils.detection.prediction import Prediction, TestSet
+from utils.runs.folder import RATED_BY, SYNTHETIC
+from utils.system.processes import ALONE, World
 
 RATINGS = 10  # epochs of Stage II that are rated, evenly spaced, the last among them
 VALIDATION_SEED = 0  # the same anomalies for every seed of training

@@ -12,11 +12,11 @@ from typing import Any
 from datasets import DataSource, open_dataset
 from datasets.base import DataError
 from datasets.names import misfit_of, printable
-from utils.cli import UsageError
-from utils.remote_runs import Content
-from utils.runs import FREE_SETTINGS, NOT_SETTINGS
-from utils.schedule import Job, duration, list_schedule, lower_bound
-from utils.store import Store
+from utils.runs.folder import FREE_SETTINGS, NOT_SETTINGS
+from utils.sweep.attempts import Content
+from utils.sweep.schedule import Job, duration, list_schedule, lower_bound
+from utils.sweep.store import Store
+from utils.system.errors import UsageError
 
 OF_A_TASK = ("data_root", "categories", "method", "seed")  # flags of train.py that the sweep sets for each task
 REFUSED = ("seeds", "output", "resume", "help")  # those that it has no use for
