@@ -24,8 +24,8 @@ from pathlib import Path
 
 import utils.system.missing  # noqa: F401
 from datasets import DATASETS, check_root
-from models import BACKBONES, METHODS
-from models.recipes import RECIPES
+from models import BACKBONES
+from models.recipes import METHODS, RECIPES
 from utils.cli import (
     MAX_IMAGE_SIZE,
     MAX_SEED,

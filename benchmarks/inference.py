@@ -112,11 +112,11 @@ def untrained(backbone: str):
     """A model with random weights."""
     import torch
 
+    from models.aand import build_model
     from models.teacher import build_teacher
-    from utils.runs.checkpoint import build_model
 
     torch.manual_seed(0)
-    return build_model(build_teacher(backbone, "random"), "aand").eval()
+    return build_model(build_teacher(backbone, "random")).eval()
 
 
 def open_row(backbone: str, row: str, path: Path, args: argparse.Namespace) -> Run:

@@ -34,8 +34,8 @@ from datasets.anomalies.textures import find_aux_path, list_textures
 from datasets.base import Sample
 from datasets.loading import Files, SyntheticAnomalies, hold_out, paths_of, texture_files, training_files
 from datasets.view import WHOLE, View
-from models.aand import AAND
-from models.recipes import BASELINE, PUBLISHED, RECIPES, Recipe
+from models.aand import AAND, build_model
+from models.recipes import BASELINE, PUBLISHED, ROBUST, Recipe
 from models.teacher import build_teacher
 from utils.cli import (
     at_least,
@@ -46,32 +46,30 @@ from utils.cli import (
 from utils.data.image_store import FileStack
 from utils.detection.prediction import Prediction, TestSet
 from utils.metrics.tables import Statistic
-from utils.runs.checkpoint import build_model
 from utils.selection import synthetic_test_set
 from utils.system.device import pick_device, resolve_precision
 from utils.system.environment import environment
 from utils.system.memory import keep_freed_memory
 from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
-from utils.training.stages import calibrate, train_stage1, train_stage2
+from utils.training.stages import standardise, train_stage1, train_stage2
 
 HOLDOUT = 0.2
 FINER = 1.5  # how much larger than the model's images are those that anomalies are painted on
 LAST_FIFTH = 0.8  # share of the epochs before it
 BATCH_SIZE, LR, WORKERS = 16, 0.005, 2  # the first two as train.py has them
 TIMED_IMAGES, TIMED_PASSES = 64, 5
-ROBUST = RECIPES["robust"]
-ROWS: dict[str, tuple[str, Recipe]] = {
-    "rd4ad": ("rd4ad", BASELINE),
-    "published": ("aand", PUBLISHED),
-    "published, cropped": ("aand", replace(PUBLISHED, crop=True)),
-    "published, stretched": ("aand", replace(PUBLISHED, stretch=True)),
-    "published, calibrated": ("aand", replace(PUBLISHED, calibrated=True)),
-    "robust": ("aand", ROBUST),
-    "robust, not cropped": ("aand", replace(ROBUST, crop=False)),
-    "robust, not stretched": ("aand", replace(ROBUST, stretch=False)),
-    "robust, not calibrated": ("aand", replace(ROBUST, calibrated=False)),
-    "robust, no hard positions": ("aand", replace(ROBUST, hard_positions=False)),
+ROWS: dict[str, Recipe] = {
+    "rd4ad": BASELINE,
+    "published": PUBLISHED,
+    "published, cropped": replace(PUBLISHED, crop=True),
+    "published, stretched": replace(PUBLISHED, stretch=True),
+    "published, standardised": replace(PUBLISHED, standardised=True),
+    "robust": ROBUST,
+    "robust, not cropped": replace(ROBUST, crop=False),
+    "robust, not stretched": replace(ROBUST, stretch=False),
+    "robust, not standardised": replace(ROBUST, standardised=False),
+    "robust, no hard positions": replace(ROBUST, hard_positions=False),
 }
 
 
@@ -136,7 +134,7 @@ class Category:
             passes.append(time.perf_counter() - started)
         return min(passes) / len(images)
 
-    def train(self, method: str, recipe: Recipe, seed: int) -> Outcome:
+    def train(self, recipe: Recipe, seed: int) -> Outcome:
         """Both stages, the first only where no row before had the same one."""
         options, execution = self.options, self.execution
         view = View.of(self.whole, crop=recipe.crop, stretch=recipe.stretch)
@@ -144,10 +142,10 @@ class Category:
         teacher = build_teacher(options.backbone, options.weights).to(self.device)
         execution.prepare_teacher(teacher)
         torch.manual_seed(seed)
-        model = build_model(teacher, method, recipe.calibrated).to(self.device)
+        model = build_model(teacher, recipe).to(self.device)
         execution.prepare(model)
         started = time.perf_counter()
-        if method == "aand":
+        if recipe.amplified:
             self._amplify(model, images, view, seed)
         features = TeacherFeatures(model, images[..., :3], batch_size=BATCH_SIZE, seed=seed, execution=execution)
         features.keep("auto", "ram", Path())
@@ -158,8 +156,8 @@ class Category:
             nonlocal rating
             if epoch > LAST_FIFTH * options.epochs:
                 before = time.perf_counter()
-                if recipe.calibrated:
-                    calibrate(model, features, execution)
+                if recipe.standardised:
+                    standardise(model, features, execution)
                 metrics[epoch] = Prediction.of(model, validation, BATCH_SIZE).evaluate(validation)
                 rating += time.perf_counter() - before
 
@@ -200,7 +198,7 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in environment().items()))
     print("| | I-AUROC | PRO | swing | training, s | inference, ms an image |\n|---|---|---|---|---|---|")
     for name in options.only:
-        outcomes = [category.train(*ROWS[name], seed) for seed in options.seeds]
+        outcomes = [category.train(ROWS[name], seed) for seed in options.seeds]
         figures = [
             *(Statistic.over([o.metrics[metric] for o in outcomes]).percent() for metric in ("image_auroc", "aupro")),
             f"{100 * fmean(o.swing for o in outcomes):.2f}",

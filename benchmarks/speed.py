@@ -32,11 +32,10 @@ import torch
 from benchmarks.limits import ConvolutionLimit, count_flops
 from benchmarks.steps import Trainer, add_step_flags, make_images, median, time_in_turns
 from models import BACKBONES
-from models.aand import AAND
+from models.aand import AAND, build_model
 from models.teacher import build_teacher
 from utils.cli import at_least, user_path
 from utils.detection.prediction import predict_maps
-from utils.runs.checkpoint import build_model
 from utils.system.device import pick_device, resolve_precision
 from utils.system.environment import environment
 from utils.system.memory import keep_freed_memory, process_peak
@@ -140,7 +139,7 @@ def report_synthesis(options: argparse.Namespace, device: torch.device) -> dict[
 
 def untrained_model(backbone: str, device: torch.device) -> AAND:
     torch.manual_seed(0)
-    return build_model(build_teacher(backbone, "random"), "aand").to(device).eval()
+    return build_model(build_teacher(backbone, "random")).to(device).eval()
 
 
 def compare_evaluation(backbone: str, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from datasets.loading import SyntheticAnomalies
+from models.aand import build_model
 from models.teacher import build_teacher
 from utils.cli import at_least, image_size
-from utils.runs.checkpoint import build_model
 from utils.training.execution import Execution, Optimizer
 from utils.training.features import TeacherFeatures
 from utils.training.stages import ADAM_BETAS, AMPLIFY_WEIGHT, stage1_losses, stage2_loss
@@ -46,7 +46,7 @@ class Trainer:
         self.execution, self.batch, self.device = execution, batch, device
         teacher = build_teacher(backbone, "random").to(device)
         execution.prepare_teacher(teacher)
-        self.model = build_model(teacher, "aand").to(device)
+        self.model = build_model(teacher).to(device)
         execution.prepare(self.model)
         images = make_images(batch, size)
         textures = make_images(16, size, seed=1)[..., :3].permute(0, 3, 1, 2).contiguous()

@@ -1,8 +1,10 @@
-"""What a model is shown, how Stage II trains its student, and from where discrepancies are measured: the published
-recipe, the baseline's, and a robust one.
+"""Methods and their recipes: which stages a model is trained in, what it is shown, and how its maps are made.
 
-The robust recipe was chosen on synthetic anomalies of unseen kinds on held-out good images alone (--select synthetic
-rates by the same); no test image had a part in it.
+    METHODS["aand"]["robust"].standardised
+
+A new method is one row in METHODS and, where its model is another, a module in models/ with a class that can stand for
+`models.aand.AAND`. The robust recipe was chosen on synthetic anomalies of kinds not trained on, on good images held
+out, alone; no test image had a part in it (docs/accuracy_robust.md).
 """
 
 from __future__ import annotations
@@ -17,15 +19,17 @@ LR_FACTOR = 0.2
 class Recipe:
     """The defaults are AAND's published ones."""
 
-    crop: bool = False  # whether images are cropped to where the training set's objects are
-    stretch: bool = False  # whether the grey levels in use are stretched to all there are
-    falling_rate: bool = True  # whether the learning rate falls near the end
-    hard_positions: bool = True  # whether the worst positions have a loss of their own
-    calibrated: bool = False  # whether discrepancies are measured from those of the training images
+    model: str = "models.aand.AAND"  # class of the model, whose `of` gets the teacher and the recipe
+    amplified: bool = True  # Stage I trains an amplification of the teacher's features on synthetic anomalies
+    crop: bool = False  # images are cropped to where the training set's objects are
+    stretch: bool = False  # the grey levels in use are stretched to all there are
+    falling_rate: bool = True  # the learning rate falls near the end
+    hard_positions: bool = True  # the worst positions have a loss of their own
+    standardised: bool = False  # distances are relative to those of the training images
 
     @property
     def own_view(self) -> bool:
-        """Whether each category has a view of its own (datasets/view.py)."""
+        """Each category has a view of its own (datasets/view.py)."""
         return self.crop or self.stretch
 
     def milestones(self, epochs: int) -> list[int]:
@@ -34,13 +38,10 @@ class Recipe:
 
 
 PUBLISHED = Recipe()
-RECIPES = {
-    "published": PUBLISHED,
-    "robust": Recipe(crop=True, stretch=True, calibrated=True),
+ROBUST = Recipe(crop=True, stretch=True, standardised=True)
+BASELINE = Recipe(amplified=False, falling_rate=False, hard_positions=False)  # plain reverse distillation
+METHODS = {
+    "aand": {"published": PUBLISHED, "robust": ROBUST},
+    "rd4ad": {"published": BASELINE},
 }
-BASELINE = Recipe(falling_rate=False, hard_positions=False)  # plain reverse distillation
-
-
-def recipe_of(method: str, recipe: str) -> Recipe:
-    """The recipe of a run; "rd4ad" has its own alone."""
-    return RECIPES[recipe] if method == "aand" else BASELINE
+RECIPES = tuple(dict.fromkeys(name for recipes in METHODS.values() for name in recipes))

@@ -1,7 +1,7 @@
-"""What the student gets wrong even on good images: discrepancies are measured from there.
+"""Distances relative to good training images: zero mean, unit deviation per level.
 
-    calibration = Calibration(channels=(64, 128, 256))      # utils/training/stages.py fits it to training images
-    distances = calibration(teacher_features, student_features)       # three levels, (N, H, W) each
+    standardise = Standardisation(channels=(64, 128, 256))      # utils/training/stages.py fits it to training images
+    distances = standardise(teacher_features, student_features)       # three levels, (N, H, W) each
 
 A residual is the difference of the unit vectors of teacher and student at one position; half of its square is
 1 - cosine similarity, the discrepancy of reverse distillation.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from models.similarity import EPSILON
 
 
-class Calibration(nn.Module):
+class Standardisation(nn.Module):
     """The mean residual of each channel, and mean and deviation of each level's distances, on good images.
 
     As made, its distances are 1 - cosine similarity.
@@ -32,18 +32,18 @@ class Calibration(nn.Module):
 
     @property
     def offsets(self) -> list[Tensor]:
-        """Of each level, (C_l,)."""
+        """Mean residuals of each level, (C_l,)."""
         return [getattr(self, f"offset{level}") for level in range(1, len(self.mean) + 1)]
 
     def reset(self) -> None:
-        """Back to how it was made."""
+        """Return to the state as made."""
         for offset in self.offsets:
             offset.zero_()
         self.mean.zero_()
         self.deviation.fill_(1)
 
     def set_scale(self, mean: Tensor, deviation: Tensor) -> None:
-        """Both (levels,); a level without deviation, all of whose distances are equal, is only shifted."""
+        """Set mean and deviation, both (levels,); a level whose distances are all equal is only shifted."""
         self.mean.copy_(mean)
         self.deviation.copy_(torch.where(deviation > 0, deviation, 1))
 

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils.system.missing  # noqa: F401
 from datasets.names import printable
-from models import METHODS
+from models.recipes import METHODS
 from train import make_parser as train_parser
 from utils.cli import (
     MAX_SEED,

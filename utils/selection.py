@@ -63,7 +63,7 @@ class BestStudent:
     """The student of the epoch rated best so far; of equal ones the first."""
 
     def __init__(self, model: AAND):
-        self.parts = [part for part in (model.bottleneck, model.decoder, model.calibration) if part]
+        self.parts = [part for part in (model.bottleneck, model.decoder, model.standardisation) if part]
         self.epoch, self.rating = 0, -math.inf
         self.states: list[dict[str, Tensor]] = []
 

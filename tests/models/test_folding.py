@@ -9,10 +9,11 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from models.aand import build_model
 from models.folding import fold_batch_norms
+from models.recipes import METHODS
 from models.teacher import build_teacher
 from tests.support.norms import count_norms, noise, randomise_norms
-from utils.runs.checkpoint import build_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EXAMPLE = torch.zeros(1, 3, 64, 64)
@@ -186,7 +187,7 @@ def test_folded_trunks_give_the_same_features(backbone, norms):
 def test_models_optimised_for_inference_score_alike(backbone, method):
     for seed in range(2):
         torch.manual_seed(seed)
-        model = randomise_norms(build_model(build_teacher(backbone, "random"), method), seed)
+        model = randomise_norms(build_model(build_teacher(backbone, "random"), METHODS[method]["published"]), seed)
         images = model.normalise(torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8))
         maps, scores = model(images)
         assert scores.min() > 1  # of 6: there is something to compare
@@ -206,7 +207,7 @@ def test_models_optimised_for_inference_score_alike(backbone, method):
 
 @pytest.mark.parametrize("method", ["aand", "rd4ad"])
 def test_optimised_models_are_frozen_and_laid_out(method):
-    model = build_model(build_teacher("resnet18", "random"), method).train()
+    model = build_model(build_teacher("resnet18", "random"), METHODS[method]["published"]).train()
     assert model.optimize_for_inference(torch.bfloat16) is model
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())

@@ -11,20 +11,20 @@ import torch
 import torch.nn.functional as F
 
 from datasets.loading import image_files
-from models import WeightsError
-from models.aand import gaussian_smooth
+from models import WeightsError, recipes
+from models.aand import build_model, gaussian_smooth
 from models.official import official_name
-from models.recipes import PUBLISHED, RECIPES, Recipe
+from models.recipes import METHODS, PUBLISHED, Recipe
 from models.similarity import compare_features
-from models.standardisation import Calibration, residuals
+from models.standardisation import Standardisation, residuals
 from models.teacher import build_teacher
 from tests.support.commands import TINY, run_test, run_train, same_weights
 from utils.data.image_store import FileStack
-from utils.runs.checkpoint import build_model, load_model, stage_parts
+from utils.runs.checkpoint import load_model
 from utils.runs.folder import read_config, read_view
 from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
-from utils.training.stages import calibrate
+from utils.training.stages import standardise
 
 SIZE, FP32 = 64, Execution()
 ROBUST = ("--recipe", "robust", "--categories", "bottle", "--aux_path", "builtin")
@@ -41,7 +41,7 @@ def images() -> torch.Tensor:
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return build_model(build_teacher("efficientnet_lite0", "random"), "aand", calibrated=True).eval()
+    return build_model(build_teacher("efficientnet_lite0", "random"), recipes.ROBUST).eval()
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_as_made_its_distances_are_one_minus_the_cosine():
     torch.manual_seed(0)
     first = [torch.randn(2, channels, 4, 4) for channels in (8, 12)]
     second = [torch.randn(2, channels, 4, 4) for channels in (8, 12)]
-    for distance, one, other in zip(Calibration((8, 12))(first, second), first, second, strict=True):
+    for distance, one, other in zip(Standardisation((8, 12))(first, second), first, second, strict=True):
         assert torch.allclose(distance, compare_features(one, other).distance(), atol=1e-6)
 
 
@@ -69,7 +69,7 @@ def test_a_residual_is_the_difference_of_unit_vectors():
 
 def test_residuals_are_centred_and_distances_scaled():
     one, other = torch.tensor([1.0, 0.0])[None, :, None, None], torch.tensor([0.0, 1.0])[None, :, None, None]
-    calibration = Calibration((2, 2))
+    calibration = Standardisation((2, 2))
     calibration.offset1.copy_(torch.tensor([0.4, -0.2]))
     calibration.set_scale(torch.tensor([0.5, 0.2]), torch.tensor([0.25, 0.1]))
     first, second = calibration([one, one], [other, one])
@@ -82,15 +82,15 @@ def test_residuals_are_centred_and_distances_scaled():
 
 def test_a_level_without_deviation_is_only_shifted():
     one, other = torch.tensor([1.0, 0.0])[None, :, None, None], torch.tensor([0.0, 1.0])[None, :, None, None]
-    calibration = Calibration((2,))
+    calibration = Standardisation((2,))
     calibration.set_scale(torch.tensor([0.3]), torch.tensor([0.0]))
     assert calibration([one], [other])[0].item() == pytest.approx(0.7)
 
 
 def test_it_is_fitted_to_all_positions_of_the_training_images(model, features, images):
     """Against all at once: means over five images in batches of two."""
-    calibrate(model, features, FP32)
-    calibrate(model, features, FP32)  # from where it is as from the start
+    standardise(model, features, FP32)
+    standardise(model, features, FP32)  # from where it is as from the start
     with torch.no_grad():
         teacher = model.teacher(model.normalise(images[..., :3].permute(0, 3, 1, 2)))
         student = model.student(teacher)
@@ -98,19 +98,19 @@ def test_it_is_fitted_to_all_positions_of_the_training_images(model, features, i
         residual = one / one.norm(dim=1, keepdim=True) - other / other.norm(dim=1, keepdim=True)
         offset = residual.mean(dim=(0, 2, 3), keepdim=True)
         distance = (residual - offset).square().sum(dim=1) / 2
-        calibration = model.calibration
+        calibration = model.standardisation
         assert torch.allclose(calibration.offsets[level], offset.flatten(), atol=1e-6)
         assert calibration.mean[level].item() == pytest.approx(distance.mean().item(), rel=1e-4)
         assert calibration.deviation[level].item() == pytest.approx(distance.std(correction=0).item(), rel=1e-3)
 
 
-def test_a_models_map_is_that_of_calibrated_distances(model, features, images):
+def test_a_models_map_is_that_of_standardised_distances(model, features, images):
     inputs = model.normalise(images[..., :3].permute(0, 3, 1, 2))
-    calibrate(model, features, FP32)
+    standardise(model, features, FP32)
     with torch.no_grad():
         anomaly_map, score = model(inputs)
         teacher = model.teacher(inputs)
-        distances = model.calibration(teacher, model.student(teacher))
+        distances = model.standardisation(teacher, model.student(teacher))
     levels = [F.interpolate(d[:, None], SIZE, mode="bilinear", align_corners=True) for d in distances]
     assert torch.allclose(anomaly_map, gaussian_smooth(sum(levels), 4.0), atol=1e-5)
     assert torch.equal(score, anomaly_map.amax(dim=(1, 2, 3)))
@@ -120,8 +120,8 @@ def test_a_models_map_is_that_of_calibrated_distances(model, features, images):
 
 def test_only_a_recipe_that_calibrates_saves_a_calibration():
     teacher = build_teacher("efficientnet_lite0", "random")
-    assert "calibration" in stage_parts(build_model(teacher, "aand", calibrated=True))[2]
-    assert "calibration" not in stage_parts(build_model(teacher, "aand"))[2]
+    assert "calibration" in build_model(teacher, recipes.ROBUST).stage_parts()[2]
+    assert "calibration" not in build_model(teacher).stage_parts()[2]
     with pytest.raises(WeightsError, match="calibration.mean has no place in the official checkpoint format"):
         official_name("calibration.mean")
 
@@ -139,21 +139,21 @@ def test_a_robust_run_from_training_to_results(trained, tmp_path):
     scored = results["categories"]["bottle"]
     assert scored == pytest.approx({name: records[-1][name] for name in scored}, abs=1e-5)  # scale saved and loaded
     model, _ = load_model(tmp_path / "run", "bottle", read_config(tmp_path / "run"))
-    saved = model.calibration.mean.clone()
+    saved = model.standardisation.mean.clone()
     paths = sorted((trained.data / "bottle/train/good").iterdir())
     good = FileStack(image_files(paths, read_view(tmp_path / "run", "bottle")), 32, workers=1)[:]
-    calibrate(model, TeacherFeatures(model, good, batch_size=2, seed=0, execution=FP32), FP32)
-    assert saved.tolist() == pytest.approx(model.calibration.mean.tolist(), rel=1e-3)  # that of the last epoch
+    standardise(model, TeacherFeatures(model, good, batch_size=2, seed=0, execution=FP32), FP32)
+    assert saved.tolist() == pytest.approx(model.standardisation.mean.tolist(), rel=1e-3)  # that of the last epoch
 
 
 @pytest.mark.parametrize(
     ("options", "times"),
     [((), 1), (("--eval_every", 1), 4), (("--eval_every", 3), 2), (("--select", "synthetic", "--holdout", 0.5), 4)],
 )
-def test_it_is_calibrated_whenever_it_is_looked_at(options, times, trained, tmp_path, monkeypatch):
+def test_it_is_standardised_whenever_it_is_looked_at(options, times, trained, tmp_path, monkeypatch):
     """At the last epoch, and at those that are tested or rated; of four."""
     seen = []
-    monkeypatch.setattr("utils.training.category.calibrate", lambda *a: seen.append(1) or calibrate(*a))
+    monkeypatch.setattr("utils.training.category.standardise", lambda *a: seen.append(1) or standardise(*a))
     arguments = (*TINY, *ROBUST, "--epochs_stage1", 1, "--epochs_stage2", 4, *options)
     assert run_train(tmp_path, "--data_root", trained.data, *arguments, "--output", "run").status == 0
     assert len(seen) == times
@@ -183,9 +183,9 @@ def test_a_run_from_before_there_were_recipes_is_published_and_goes_on(trained, 
 def test_the_baseline_has_no_recipes(trained, tmp_path):
     result = run_train(tmp_path, "--data_root", trained.data, *TINY, "--method", "rd4ad", "--recipe", "robust")
     assert result.status == 2
-    assert result.errors == ["error: --recipe robust is one of --method aand, not of rd4ad"]
+    assert result.errors == ["error: --recipe robust: --method rd4ad has published alone"]
 
 
 def test_published_is_the_default_and_has_nothing_new():
-    assert RECIPES["published"] == Recipe() == PUBLISHED
-    assert not PUBLISHED.own_view and not PUBLISHED.calibrated and PUBLISHED.hard_positions
+    assert METHODS["aand"]["published"] == Recipe() == PUBLISHED
+    assert not PUBLISHED.own_view and not PUBLISHED.standardised and PUBLISHED.hard_positions

@@ -15,6 +15,7 @@ import skimage.data
 import torch
 
 from datasets.base import Sample
+from models.aand import build_model
 from models.amplification import AmplifiedTeacher
 from models.teacher import build_teacher
 from tests.support.commands import run_process, run_report
@@ -23,7 +24,6 @@ from utils.drawing.charts import score_histogram, score_range, ticks
 from utils.metrics.tables import Statistic
 from utils.report.page import CategoryReport, best_threshold, build_page, build_section, gallery_data, worst_images
 from utils.report.stage1 import color_table, picture_stage1, quantise, stage1_images
-from utils.runs.checkpoint import build_model
 
 EVIL = 'a"b<script>alert(1)</script><!--\'&'
 
@@ -137,7 +137,7 @@ def test_gallery_holds_the_test_images_their_maps_and_masks():
 
 def test_stage1_pictures_are_of_the_gate_and_the_similarities(one_thread):
     torch.manual_seed(0)
-    model = build_model(build_teacher("efficientnet_lite0", "random"), "aand").eval()
+    model = build_model(build_teacher("efficientnet_lite0", "random")).eval()
     assert isinstance(model.teacher, AmplifiedTeacher)
     image = skimage.data.astronaut()[100:164, 200:264].copy()
     images, foregrounds = torch.from_numpy(image)[None], torch.ones(1, 64, 64, dtype=torch.uint8)

@@ -240,7 +240,7 @@ def test_recipes(monkeypatch, capsys, tmp_path):
     amplified = []
     train_stage1 = recipes.train_stage1
     monkeypatch.setattr(recipes, "train_stage1", lambda *a, **k: amplified.append(k["seed"]) or train_stage1(*a, **k))
-    rows = ["rd4ad", "published", "published, calibrated", "robust"]
+    rows = ["rd4ad", "published", "published, standardised", "robust"]
     options = ("--category", "bottle", "--aux_path", "builtin", "--weights", "random", "--image_size", 64)
     data = make_folder(tmp_path, ["bottle"], train=6, size=96)
     printed = call(
@@ -250,7 +250,7 @@ def test_recipes(monkeypatch, capsys, tmp_path):
     assert [row[0] for row in table] == rows
     assert all(re.fullmatch(r"[\d.]+ ± [\d.]+", cell) for row in table for cell in row[1:3])
     assert "seeds 0 1, 8 validation images" in printed  # one is held out; seven of eight kinds can be seen on it
-    assert amplified == [0, 1, 0, 1]  # the calibrated row has the Stage I of the one before, robust its own view
+    assert amplified == [0, 1, 0, 1]  # the standardised row has the Stage I of the one before, robust its own view
 
 
 def test_recipes_are_validated_on_the_same_anomalies_whatever_they_show(tmp_path):

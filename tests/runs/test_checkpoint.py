@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import nn
 
+from models.aand import build_model
+from models.recipes import METHODS
 from models.teacher import build_teacher
 from tests.support.commands import decode, maps_of, run_test
 from utils.detection.prediction import predict_maps
 from utils.runs.checkpoint import (
-    build_model,
     load_checkpoint,
     load_model,
     save_checkpoint,
-    stage_parts,
     stage_path,
     teacher_path,
 )
@@ -54,13 +54,13 @@ def refused(path: Path, reason: str = ""):
 def test_maps_are_bitwise_the_same_after_save_and_load(tmp_path, trained, method):
     settings = SETTINGS | {"method": method}
     torch.manual_seed(3)
-    model = build_model(build_teacher(settings["backbone"], "random"), method)
+    model = build_model(build_teacher(settings["backbone"], "random"), METHODS[method]["published"])
     for module in model.modules():  # running statistics as training leaves them, not 0 and 1
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.uniform_(-0.1, 0.1)
             module.running_var.uniform_(0.5, 1.5)
     save_checkpoint(teacher_path(tmp_path), {"trunk": model.pretrained.trunk}, settings, seconds=0.0)
-    for stage, parts in stage_parts(model).items():
+    for stage, parts in model.stage_parts().items():
         save_checkpoint(stage_path(tmp_path, "tile", stage), parts, settings, float(stage), "tile")
     loaded, seconds = load_model(tmp_path, "tile", settings)
     assert seconds == {"aand": 3.0, "rd4ad": 2.0}[method]

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from datasets.view import View
-from models.recipes import recipe_of
+from models.aand import build_model
+from models.recipes import METHODS
 from models.teacher import build_teacher
 from tests.support.trees import good_image
-from utils.runs.checkpoint import build_model, save_checkpoint, stage_parts
+from utils.runs.checkpoint import save_checkpoint
 from utils.runs.folder import CONFIG, stage_path, teacher_path, view_path
 
 CROPPED = View(top=0.1, bottom=0.93, left=0.2137, right=0.81, black=12, white=201)
@@ -28,12 +29,12 @@ def make_run(run: Path, method: str = "aand", recipe: str = "published", data_ro
         "data_root": data_root, "command": "train.py", "started": "2024-01-01T00:00:00", "recipe": recipe,
     }
     torch.manual_seed(0)
-    model = build_model(build_teacher("efficientnet_lite0", "random"), method, recipe_of(method, recipe).calibrated)
+    model = build_model(build_teacher("efficientnet_lite0", "random"), METHODS[method][recipe])
     _fill(model)
     run.mkdir(parents=True)
     (run / CONFIG).write_text(json.dumps(settings))
     save_checkpoint(teacher_path(run), {"trunk": model.pretrained.trunk}, settings, 0.0)
-    for stage, parts in stage_parts(model).items():
+    for stage, parts in model.stage_parts().items():
         save_checkpoint(stage_path(run, category, stage), parts, settings, 0.0, category)
     if recipe == "robust":
         view_path(run, category).write_text(json.dumps(asdict(CROPPED)))
@@ -53,7 +54,7 @@ def _fill(model: nn.Module) -> None:
         if isinstance(part, nn.BatchNorm2d):
             part.running_mean.normal_(0, 0.1)
             part.bias.normal_(0, 0.1)
-    if model.calibration:
-        for offset in model.calibration.offsets:
+    if model.standardisation:
+        for offset in model.standardisation.offsets:
             offset.normal_(0, 0.02)
-        model.calibration.set_scale(torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.5, 0.7, 0.9]))
+        model.standardisation.set_scale(torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.5, 0.7, 0.9]))

@@ -76,7 +76,7 @@ def test_the_costliest_task_comes_first(data):
     (["--method", "aand"], "--method of train.py cannot be passed on"),
     (["--output=x"], "--output of train.py cannot be passed on"),
     (["--categories", "bottle", "no-such"], "none of the data sets has no-such"),
-    (["--methods", "aand", "rd4ad", "--recipe", "robust"], "--recipe robust is one of --methods aand alone"),
+    (["--methods", "aand", "rd4ad", "--recipe", "robust"], "--recipe robust: there is none for --methods rd4ad"),
     (["--gpus", "1.5"], "neither a whole number nor a share"),
     (["--task", "99"], "there are 3 tasks, numbered from 0"),
     (["--data_root", "mvtec", "other/mvtec"], "whose names must differ"),

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from datasets.loading import SyntheticAnomalies
+from models.aand import build_model
 from models.teacher import build_teacher
 from tests.support.processes import Processes
 from tests.support.untrained import photographs
 from utils.detection import prediction as evaluation
 from utils.detection.prediction import predict_maps
-from utils.runs.checkpoint import build_model
 from utils.system.processes import ALONE, World, join
 from utils.training.execution import Execution, Optimizer
 from utils.training.features import TeacherFeatures
@@ -203,7 +203,7 @@ def test_processes_see_the_same_features_as_one(monkeypatch):
 
 def evaluate(world: World, count: int) -> Found:
     """Maps, scores and metrics of so many images in batches of two, and what calibration finds."""
-    model = make_model(calibrated=True).eval()
+    model = make_model(standardised=True).eval()
     images = torch.from_numpy(photographs(count, SIZE, SIZE))
     features = TeacherFeatures(model, images, batch_size=3, seed=0, execution=Execution(world=world))
     maps, scores = predict_maps(model, images, 2, world)
@@ -212,7 +212,7 @@ def evaluate(world: World, count: int) -> Found:
     test_set = evaluation.TestSet(images, masks.any(axis=(1, 2)).astype(int), masks)
     metrics = evaluation.Prediction.metrics(model, test_set, 2, world)
     calibrate(model, features, Execution(world=world))
-    return {"maps": maps, "scores": scores, "metrics": metrics, "calibration": model.calibration.state_dict()}
+    return {"maps": maps, "scores": scores, "metrics": metrics, "calibration": model.standardisation.state_dict()}
 
 
 @pytest.mark.parametrize(("processes", "count"), [(2, 5), (3, 3)])

@@ -8,12 +8,12 @@ import torch
 
 from datasets.loading import SyntheticAnomalies
 from models import losses
+from models.aand import build_model
 from models.losses import gate_focal_loss, level_mask
 from models.recipes import BASELINE, PUBLISHED
 from models.teacher import build_teacher
 from tests.support.stages import amplify_maps
 from utils.detection.prediction import predict_maps
-from utils.runs.checkpoint import build_model
 from utils.system.signals import Interrupted
 from utils.training import execution
 from utils.training.execution import PLAIN, Execution
@@ -40,7 +40,7 @@ def images():
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return build_model(build_teacher("efficientnet_lite0", "random"), "aand")
+    return build_model(build_teacher("efficientnet_lite0", "random"))
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_stage1_goes_on_with_the_same_draws_and_schedule(images, tmp_path, monke
 
     def train(progress=None):
         torch.manual_seed(0)
-        model = build_model(build_teacher("efficientnet_lite0", "random"), "aand")
+        model = build_model(build_teacher("efficientnet_lite0", "random"))
         if progress:
             path, check = progress
             progress = Progress(path, {"amplification": model.teacher.amplification}, check=check)

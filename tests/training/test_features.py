@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from models.aand import build_model
 from models.teacher import build_teacher
-from utils.runs.checkpoint import build_model
 from utils.training import features as features_module
 from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
@@ -25,7 +25,7 @@ PIXELS = sum(channels * height * width for channels, height, width in LEVELS)
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return build_model(build_teacher("efficientnet_lite0", "random"), "aand")
+    return build_model(build_teacher("efficientnet_lite0", "random"))
 
 
 def make_features(model, count=8, batch_size=4, precision="fp32"):
@@ -74,7 +74,7 @@ def test_keeping_changes_a_batch_of_another_size_by_rounding_alone(model, tmp_pa
 
 def losses(count, keep, tmp_path, precision="fp32"):
     torch.manual_seed(0)
-    model = build_model(build_teacher("efficientnet_lite0", "random"), "aand")
+    model = build_model(build_teacher("efficientnet_lite0", "random"))
     found = make_features(model, count, precision=precision)
     if keep:
         found.keep("on", "ram", tmp_path)

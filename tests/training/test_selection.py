@@ -11,10 +11,11 @@ import torch
 
 from datasets.base import DataError, Sample
 from datasets.loading import hold_out
+from models.aand import build_model
+from models.recipes import ROBUST
 from models.teacher import build_teacher
 from tests.support.commands import TINY, run_report, run_test, run_train, same_weights
 from tests.support.trees import good_image, make_mvtec, write_image
-from utils.runs.checkpoint import build_model
 from utils.runs.folder import published_protocol, rating, selected_epochs
 from utils.selection import BestStudent, rated_epochs, synthetic_test_set
 
@@ -123,8 +124,8 @@ def test_an_error_where_no_anomaly_can_be_seen(monkeypatch):
 
 
 def test_the_best_student_comes_back_with_its_levels_scale():
-    model = build_model(build_teacher("efficientnet_lite0", "random"), "aand", calibrated=True)
-    parts = {"bottleneck": model.bottleneck, "decoder": model.decoder, "calibration": model.calibration}
+    model = build_model(build_teacher("efficientnet_lite0", "random"), ROBUST)
+    parts = {"bottleneck": model.bottleneck, "decoder": model.decoder, "calibration": model.standardisation}
     best, states = BestStudent(model), {}
     for epoch, figure in enumerate([0.4, 0.8, 0.8, 0.6], 1):
         for part in parts.values():

@@ -15,6 +15,7 @@ from datasets.loading import texture_files, training_files
 from datasets.problems import count
 from datasets.view import View
 from models.aand import AAND
+from models.recipes import METHODS
 from utils.data.image_store import FileStack
 from utils.detection.prediction import TestSet, find_lost_regions
 from utils.metrics.tables import Statistic
@@ -83,7 +84,7 @@ def show_stage1(
 ) -> list[Stage1Picture]:
     """What Stage I does to synthetic anomalies on good test images; nothing where the method has no Stage I."""
     paths = [sample.image_path for sample in samples if not sample.label][:STAGE1_EXAMPLES]
-    if settings["method"] != "aand" or not paths:
+    if not METHODS[settings["method"]][settings["recipe"]].amplified or not paths:
         return []
     size = settings["image_size"]
     files = training_files(paths, settings["dataset"], category, None, view)
@@ -128,9 +129,10 @@ def facts_of(settings: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, 
     names = {"method": "Method", "backbone": "Teacher", "dataset": "Data set", "image_size": "Image size"}
     facts = {name: str(settings[key]) for key, name in names.items()}
     if "epochs_stage2" in settings:
-        stages = [settings["epochs_stage1"]] if settings["method"] == "aand" else []
+        amplified = METHODS[settings["method"]][settings["recipe"]].amplified
+        stages = [settings["epochs_stage1"]] if amplified else []
         facts["Epochs"] = " + ".join(map(str, [*stages, settings["epochs_stage2"]]))
-    if settings["method"] == "aand":
+    if len(METHODS[settings["method"]]) > 1:
         facts["Recipe"] = settings["recipe"]
     facts["Result"] = EPOCHS[which_epoch(settings)]
     facts["Seeds" if len(folders) > 1 else "Seed"] = seeds

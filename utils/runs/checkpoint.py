@@ -23,9 +23,8 @@ from torch import Tensor, nn
 
 from datasets.view import View
 from models import WeightsError
-from models.aand import AAND
-from models.amplification import AmplifiedTeacher
-from models.recipes import recipe_of
+from models.aand import AAND, build_model
+from models.recipes import METHODS
 from models.teacher import PretrainedTeacher, build_teacher
 from models.tensor_files import describe_misfit, fingerprint, read_file
 from utils.runs.folder import (
@@ -47,12 +46,6 @@ NOT_TRAINED_BY = (
 PROBE_SIZE = 256  # pixels at most: numbers that make NaN do so at any size
 
 MadeWith = Mapping[str, Any]  # "seed" and other settings -> their values, names of files -> what is in them
-
-
-def build_model(pretrained: PretrainedTeacher, method: str, calibrated: bool = False) -> AAND:
-    """An untrained model: "aand" with amplification, "rd4ad" (reverse distillation) without."""
-    teacher = AmplifiedTeacher(pretrained) if method == "aand" else pretrained
-    return AAND(teacher, calibrated)
 
 
 def save_checkpoint(
@@ -112,16 +105,6 @@ def load_checkpoint(
     return seconds
 
 
-def stage_parts(model: AAND) -> dict[int, dict[str, nn.Module]]:
-    """What each stage trains and saves; plain reverse distillation has no Stage I."""
-    parts = {2: {"bottleneck": model.bottleneck, "decoder": model.decoder}}
-    if model.calibration:
-        parts[2]["calibration"] = model.calibration
-    if isinstance(model.teacher, AmplifiedTeacher):
-        parts[1] = {"amplification": model.teacher.amplification}
-    return dict(sorted(parts.items()))
-
-
 def keep_teacher(run: Path, pretrained: PretrainedTeacher, settings: Mapping[str, Any]) -> MadeWith:
     """Save the teacher of a run that begins; one that goes on keeps its own. Returns what all stages are made with."""
     if teacher_path(run).is_file():
@@ -150,9 +133,9 @@ def load_model(run: Path, category: str, settings: Mapping[str, Any]) -> tuple[A
     beside = {**training_settings(settings), teacher_path(run).name: state_of({"trunk": pretrained.trunk})}
     shown = view_path(run, category)
     beside[shown.name] = read_view(run, category).word if shown.is_file() else ""
-    model = build_model(pretrained, settings["method"], recipe_of(settings["method"], settings["recipe"]).calibrated)
+    model = build_model(pretrained, settings["method"], METHODS[settings["method"]][settings["recipe"]].calibrated)
     seconds = 0.0
-    for stage, parts in stage_parts(model).items():
+    for stage, parts in model.stage_parts().items():
         path = stage_path(run, category, stage)
         seconds += load_checkpoint(path, parts, settings, category, beside)
         beside[path.name] = state_of(parts)
@@ -168,7 +151,7 @@ def state_of(parts: Mapping[str, nn.Module]) -> str:
 def model_word(model: AAND, view: View) -> str:
     """What a model as `load_model` gives it is, and what it is shown, as one word: what was measured with a model says
     by it with which."""
-    parts = {name: part for stage in stage_parts(model).values() for name, part in stage.items()}
+    parts = {name: part for stage in model.stage_parts().values() for name, part in stage.items()}
     text = f"{state_of(parts | {'trunk': model.pretrained.trunk})} {view.word}"
     return hashlib.sha256(text.encode()).hexdigest()
 

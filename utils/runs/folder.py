@@ -24,7 +24,7 @@ from typing import Any
 from datasets.levels import EARLIER_LEVELS, Levels
 from datasets.plain_json import parse_json, read_json, read_text
 from datasets.view import View
-from models.recipes import recipe_of
+from models.recipes import METHODS
 from utils.metrics import METRICS
 from utils.runs.settings import SYNTHETIC, check_record, check_values
 from utils.system.errors import RunError
@@ -101,7 +101,7 @@ def read_view(run: Path, category: str) -> View:
     """What the model of a category is shown; RunError naming the file if it cannot be read. Runs of the published
     recipe had no such file before there were levels."""
     config, path = read_config(run), view_path(run, category)
-    if not path.exists() and not recipe_of(config["method"], config["recipe"]).own_view:
+    if not path.exists() and not METHODS[config["method"]][config["recipe"]].own_view:
         return View(levels=EARLIER_LEVELS)
     try:
         return View.from_dict(read_json(path))

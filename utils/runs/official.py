@@ -28,7 +28,7 @@ from datasets.names import printable
 from datasets.plain_json import read_json
 from models import WeightsError
 from models.official import build_official, load_ours, read_official, split_official
-from utils.runs.checkpoint import load_checkpoint, save_checkpoint, stage_parts, state_of
+from utils.runs.checkpoint import load_checkpoint, save_checkpoint, state_of
 from utils.runs.folder import (
     CONFIG,
     OFFICIAL,
@@ -173,7 +173,7 @@ def convert(files: Files, run: Path, category: str, settings: Mapping[str, Any])
     if not (path.is_file() and path == teacher_path(run)):
         save_checkpoint(path, {"trunk": trunk}, settings, seconds=0.0)
     made_with = {teacher_path(run).name: state_of({"trunk": trunk})}
-    for stage, parts in stage_parts(model).items():
+    for stage, parts in model.stage_parts().items():
         stored = stage_path(run, category, stage)
         save_checkpoint(stored, parts, settings, 0.0, category, made_with)
         made_with = {**made_with, stored.name: state_of(parts)}

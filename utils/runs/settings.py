@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from datasets import DATASETS
-from models import MAX_IMAGE_SIZE, METHODS
-from models.recipes import RECIPES
+from models import MAX_IMAGE_SIZE
+from models.recipes import METHODS, RECIPES
 from utils.cli import SELECTIONS
 from utils.metrics import METRICS
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from datasets.names import misfit_of, printable
 from datasets.plain_json import read_json, read_text
-from models import METHODS
+from models.recipes import METHODS
 from utils.metrics.tables import COLUMNS, Rows, format_table, write_csv, write_json
 from utils.results.comparison import compare, read_results, read_runs
 from utils.results.comparison_report import format_text, write_markdown

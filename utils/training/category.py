@@ -14,8 +14,8 @@ import torch
 from datasets.base import Sample
 from datasets.loading import Files, SyntheticAnomalies, epoch_batches, image_files, paths_of, training_files
 from datasets.view import WHOLE, View
-from models.aand import AAND
-from models.recipes import recipe_of
+from models.aand import AAND, build_model
+from models.recipes import METHODS
 from models.teacher import PretrainedTeacher
 from utils.data.image_store import Stack
 from utils.detection.detector import calibrate_detector, load_detector
@@ -23,10 +23,8 @@ from utils.detection.prediction import Prediction, TestSet
 from utils.detection.thresholds import HELD_OUT, write_thresholds
 from utils.runs.checkpoint import (
     MadeWith,
-    build_model,
     load_checkpoint,
     save_checkpoint,
-    stage_parts,
     stage_path,
     state_of,
 )
@@ -41,7 +39,7 @@ from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
 from utils.training.norms import synchronise_norms
 from utils.training.resumable import MADE_WITH, Progress
-from utils.training.stages import calibrate, train_stage1, train_stage2
+from utils.training.stages import standardise, train_stage1, train_stage2
 from utils.training.steps import NonFiniteLoss
 
 
@@ -82,16 +80,16 @@ def train_category(
     TrainingError where a loss is no number.
     """
     torch.manual_seed(args.seed)
-    recipe, world = recipe_of(args.method, args.recipe), execution.world
+    recipe, world = METHODS[args.method][args.recipe], execution.world
     world.from_first(lambda: keep_view(log.folder, category, data.view))
     view = world.together(lambda: read_view(log.folder, category))
     made_with = {**made_with, view_path(log.folder, category).name: view.word}
-    model = build_model(pretrained, args.method, recipe.calibrated).to(pretrained.mean.device)
+    model = build_model(pretrained, recipe).to(pretrained.mean.device)
     if args.sync_norms:
         synchronise_norms(model.bottleneck, world)
         synchronise_norms(model.decoder, world)
     execution.prepare(model)
-    for stage, parts in stage_parts(model).items():
+    for stage, parts in model.stage_parts().items():
         path = stage_path(log.folder, category, stage)
         if path.is_file():
             load_checkpoint(path, parts, settings, category, made_with)
@@ -181,7 +179,7 @@ def distil(
 
     With a validation set the student of the epoch that is best there is the result.
     """
-    epochs, recipe = args.epochs_stage2, recipe_of(args.method, args.recipe)
+    epochs, recipe = args.epochs_stage2, METHODS[args.method][args.recipe]
     batch_size = 1 if execution.one_by_one else args.batch_size
     features = TeacherFeatures(model, data.images, batch_size=args.batch_size, seed=args.seed, execution=execution)
     keep = args.cache_features
@@ -195,8 +193,8 @@ def distil(
 
         def on_epoch(epoch: int, figures: dict[str, float]) -> None:
             tested = bool(data.test_set) and (epoch % args.eval_every == 0 or epoch == epochs)
-            if recipe.calibrated and (tested or epoch in rated or epoch == epochs):
-                calibrate(model, features, execution)
+            if recipe.standardised and (tested or epoch in rated or epoch == epochs):
+                standardise(model, features, execution)
             if tested:
                 figures = figures | Prediction.metrics(model, data.test_set, batch_size, execution.world)
             if epoch in rated:

@@ -24,7 +24,7 @@ from datasets.loading import (
 from datasets.names import printable
 from datasets.problems import count
 from datasets.view import View
-from models.recipes import recipe_of
+from models.recipes import METHODS
 from utils.data.check import KnownLevels, Splits
 from utils.data.image_store import ImageStore
 from utils.detection.prediction import TestSet, find_lost_regions, warn_of_lost_regions
@@ -151,7 +151,7 @@ def find_views(
     store: ImageStore, source: DataSource, samples: Samples, levels: KnownLevels, args: argparse.Namespace
 ) -> dict[str, View]:
     """What the models are shown of each category, by its training images."""
-    recipe = recipe_of(args.method, args.recipe)
+    recipe = METHODS[args.method][args.recipe]
     whole = {category: View(levels=levels[category]) for category in samples}
     if not recipe.own_view:
         return whole

@@ -22,6 +22,7 @@ from datasets.anomalies.textures import find_aux_path, list_textures
 from datasets.base import DataError
 from datasets.names import printable
 from datasets.pairing import SPLITS
+from models.recipes import METHODS
 from models.teacher import build_teacher
 from utils.data.check import KnownLevels, levels_given
 from utils.data.preflight import Skipped, usable_samples
@@ -112,8 +113,8 @@ def train(args: argparse.Namespace) -> None:
 
 def make_plan(args: argparse.Namespace, world: World) -> Plan:
     """Look at the flags and the data; nothing is written."""
-    if args.method != "aand" and args.recipe != "published":
-        raise UsageError(f"--recipe {args.recipe} is one of --method aand, not of {args.method}")
+    if args.recipe not in METHODS[args.method]:
+        raise UsageError(f"`recipe` {args.recipe}: `method` {args.method} has {', '.join(METHODS[args.method])} alone")
     device = pick_device(own_device(args.device, world))
     execution = replace(plan_execution(args, device), world=world)
     source = open_dataset(args.data_root, args.dataset, args.categories)

@@ -166,9 +166,9 @@ def stage2_loss(
 
 
 @torch.no_grad()
-def calibrate(model: AAND, features: TeacherFeatures, execution: Execution) -> None:
-    """Set the model's calibration to what its residuals and then their distances are on the training images."""
-    calibration = model.calibration
+def standardise(model: AAND, features: TeacherFeatures, execution: Execution) -> None:
+    """Set the model's standardisation by its residuals, then its distances, on the training images."""
+    standardisation = model.standardisation
     model.eval()
 
     def student_features() -> Iterator[tuple[list[Tensor], list[Tensor]]]:
@@ -187,12 +187,12 @@ def calibrate(model: AAND, features: TeacherFeatures, execution: Execution) -> N
         count = execution.world.total(count)
         return [total / count for total in sums]
 
-    calibration.reset()
+    standardisation.reset()
     offsets = mean([residuals(*pair) for pair in zip(*both, strict=True)] for both in student_features())
-    for offset, found in zip(calibration.offsets, offsets, strict=True):
+    for offset, found in zip(standardisation.offsets, offsets, strict=True):
         offset.copy_(found)
     moments = mean(
-        [torch.stack([d, d.square()], dim=1) for d in calibration(*both)] for both in student_features()
+        [torch.stack([d, d.square()], dim=1) for d in standardisation(*both)] for both in student_features()
     )  # (2,) each
     first, second = torch.stack(moments).unbind(1)  # (levels,) each
-    calibration.set_scale(first, (second - first**2).clamp_min(0).sqrt())
+    standardisation.set_scale(first, (second - first**2).clamp_min(0).sqrt())
