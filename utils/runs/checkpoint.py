@@ -133,7 +133,7 @@ def load_model(run: Path, category: str, settings: Mapping[str, Any]) -> tuple[A
     beside = {**training_settings(settings), teacher_path(run).name: state_of({"trunk": pretrained.trunk})}
     shown = view_path(run, category)
     beside[shown.name] = read_view(run, category).word if shown.is_file() else ""
-    model = build_model(pretrained, settings["method"], METHODS[settings["method"]][settings["recipe"]].calibrated)
+    model = build_model(pretrained, METHODS[settings["method"]][settings["recipe"]])
     seconds = 0.0
     for stage, parts in model.stage_parts().items():
         path = stage_path(run, category, stage)
