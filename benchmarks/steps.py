@@ -15,7 +15,8 @@ from datasets.loading import SyntheticAnomalies
 from models.aand import build_model
 from models.teacher import build_teacher
 from utils.cli import at_least, image_size
-from utils.training.execution import Execution, Optimizer
+from utils.training.execution import Execution
+from utils.training.steps import Optimizer
 from utils.training.features import TeacherFeatures
 from utils.training.stages import ADAM_BETAS, AMPLIFY_WEIGHT, stage1_losses, stage2_loss
 

@@ -18,7 +18,8 @@ from utils.system.device import available_memory, cpu_has_bf16, near, resolve_pr
 from utils.system.errors import UsageError
 from utils.system.memory import glibc
 from utils.training import execution
-from utils.training.execution import PLAIN, Execution, Optimizer
+from utils.training.execution import PLAIN, Execution
+from utils.training.steps import Optimizer
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 ADAM = {"lr": 0.01, "betas": (0.5, 0.999)}
