@@ -100,7 +100,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--deterministic", action="store_true", help="on CUDA the same bits every time, more slowly; on a CPU it is "
         "so anyway")
     add("--plain", action="store_true", help="for benchmarks: nothing of what makes training fast (--precision fp32, "
-        "--cache none, --cache_features off, images one by one, two passes of the trunk, ...)")
+        "--cache none, --cache_features off, no folded norms, plain memory layout and optimiser)")
     add("--select", choices=SELECTIONS, default="last", help="which epoch of Stage II is the result: the last, or the "
         "one that is best on synthetic anomalies of kinds not trained on, painted on training images held out "
         "(default last)")

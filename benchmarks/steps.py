@@ -50,9 +50,7 @@ class Trainer:
         execution.prepare(self.model)
         images = make_images(batch, size)
         textures = make_images(16, size, seed=1)[..., :3].permute(0, 3, 1, 2).contiguous()
-        self.anomalies = SyntheticAnomalies(
-            images, textures, batch_size=batch, seed=0, device=device, one_by_one=execution.one_by_one
-        )
+        self.anomalies = SyntheticAnomalies(images, textures, batch_size=batch, seed=0, device=device)
         self.features = TeacherFeatures(self.model, images, batch_size=batch, seed=0, execution=execution)
         if keep:
             self.features.keep("on", "ram", Path())

@@ -80,10 +80,10 @@ def test_speed(monkeypatch, capsys, tmp_path):
     assert f"torch {content['environment']['torch']}" in printed
     assert "threads 1" in printed
     assert [row[:2] for row in training[1:]] == [["efficientnet_lite0", "I"], ["efficientnet_lite0", "II"]]
-    assert [row[0] for row in synthesis[1:]] == ["in batches (2)", "one by one (2)"]
+    assert [row[0] for row in synthesis[1:]] == ["in batches (2)"]
     assert [row[0] for row in evaluation[1:]] == ["efficientnet_lite0"]
     assert all(first_number(cell) > 0 for cell in evaluation[1][1:])
-    assert [len(content[name]) for name in ("training", "synthesis", "evaluation")] == [2, 2, 1]
+    assert [len(content[name]) for name in ("training", "synthesis", "evaluation")] == [2, 1, 1]
     for cells, row in zip(training[1:], content["training"], strict=True):
         assert first_number(cells[2]) == pytest.approx(row["plain"]["median"], abs=0.006)
         assert row["ratio"] == pytest.approx(row["default"]["median"] / row["plain"]["median"])

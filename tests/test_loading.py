@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from datasets import loading, open_dataset
+from datasets import open_dataset
 from datasets.base import DataError, Sample, load_image, load_mask
 from datasets.foreground import fg_mask_path, foreground_mask, rule_for
 from datasets.loading import (
@@ -22,7 +22,6 @@ from datasets.loading import (
     texture_files,
     training_files,
 )
-from datasets.synthesis import synthesise_anomalies
 from tests.trees import make_mvtec, write_image
 
 SIZE = 32
@@ -105,20 +104,12 @@ def test_the_same_epoch_gives_the_same_anomalies():
         assert not torch.equal(first[0][1], other[1])  # it is not just the images that come in another order
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 6}, {"batch_size": 16}, {"one_by_one": True}])
-def test_how_many_are_made_at_once_changes_no_bit(options):
+@pytest.mark.parametrize("batch_size", [1, 6, 16])
+def test_how_many_are_made_at_once_changes_no_bit(batch_size):
     expected = list(make_anomalies().epoch(3))
     assert [len(batch[0]) for batch in expected] == [4, 2]
-    found = make_anomalies(**options)
+    found = make_anomalies(batch_size=batch_size)
     assert same(whole_epoch(found, 3), tuple(torch.cat(parts) for parts in zip(*expected, strict=True)))
-
-
-@pytest.mark.parametrize(("one_by_one", "sizes"), [(False, [4, 2]), (True, [1] * 6)])
-def test_one_by_one_is_what_it_says(monkeypatch, one_by_one, sizes):
-    made = []
-    monkeypatch.setattr(loading, "synthesise_anomalies", lambda *i: made.append(i[0]) or synthesise_anomalies(*i))
-    assert [len(images) for images, _, _ in make_anomalies(one_by_one=one_by_one).epoch(1)] == [4, 2]
-    assert [len(images) for images in made] == sizes
 
 
 def test_anomalies_stay_inside_the_foreground():

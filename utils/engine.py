@@ -98,8 +98,7 @@ def stage1_losses(
     """
     inputs = teacher.pretrained.normalise(images).contiguous(memory_format=execution.memory_format)
     with execution.autocast(inputs.device):
-        for _ in range(execution.trunk_passes):
-            features = teacher.pretrained(inputs)
+        features = teacher.pretrained(inputs)
     focal = amplify = inputs.new_zeros(())
     counts = []
     for level, amplification in zip(features, teacher.amplification, strict=True):

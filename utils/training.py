@@ -167,7 +167,7 @@ def amplify(
     device = model.pretrained.mean.device
     anomalies = SyntheticAnomalies(
         near(data.images, device), near(data.textures, device), batch_size=args.batch_size, seed=args.seed,
-        device=device, one_by_one=execution.one_by_one, share=execution.world.share,
+        device=device, share=execution.world.share,
     )
     with log.stage(category, 1, args.epochs_stage1, progress.epoch) as on_epoch:
         train_stage1(
@@ -185,7 +185,6 @@ def distil(
     With a validation set the student of the epoch that is best there is the result.
     """
     epochs, recipe = args.epochs_stage2, recipe_of(args.method, args.recipe)
-    batch_size = 1 if execution.one_by_one else args.batch_size
     features = TeacherFeatures(model, data.images, batch_size=args.batch_size, seed=args.seed, execution=execution)
     keep = args.cache_features
     if progress.resumed:  # the same as before, whatever fits now: a batch's size changes how its features are rounded
@@ -201,9 +200,9 @@ def distil(
             if recipe.calibrated and (tested or epoch in rated or epoch == epochs):
                 calibrate(model, features, execution)
             if tested:
-                figures = figures | Prediction.metrics(model, data.test_set, batch_size, execution.world)
+                figures = figures | Prediction.metrics(model, data.test_set, args.batch_size, execution.world)
             if epoch in rated:
-                figures = figures | rate(model, data.validation, batch_size, execution.world)
+                figures = figures | rate(model, data.validation, args.batch_size, execution.world)
                 best.offer(epoch, rating(figures))
             log_epoch(epoch, figures)
 
