@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from datasets.loading import (
     epoch_batches,
     epoch_seed,
     evaluation_files,
+    hold_out,
     image_files,
     spread_masks,
     stored_foregrounds,
@@ -85,6 +88,34 @@ def test_epochs_and_seeds_have_seeds_of_their_own():
     assert epoch_seed(1, 2) != epoch_seed(2, 1)
     np.random.seed(1)
     assert [epoch_seed(seed, epoch) for seed in range(4) for epoch in range(50)] == seeds
+
+
+# What is held out
+
+
+def numbered(count: int) -> list[Sample]:
+    return [Sample(Path(f"{number:03d}.png"), 0, "good") for number in range(count)]
+
+
+@pytest.mark.parametrize(("count", "share", "held"), [(20, 0.1, 2), (26, 0.1, 3), (3, 0.1, 1), (2, 0.5, 1)])
+def test_a_share_is_held_out_and_at_least_one(count, share, held):
+    everything = numbered(count)
+    train, held_out = hold_out(everything, share)
+    assert len(held_out) == held
+    assert sorted(train + held_out, key=everything.index) == everything
+    assert train == sorted(train, key=everything.index) and held_out == sorted(held_out, key=everything.index)
+
+
+def test_the_choice_is_drawn_and_always_the_same():
+    held_out = hold_out(numbered(100), 0.1)[1]
+    assert held_out == hold_out(numbered(100), 0.1)[1]
+    assert held_out not in (numbered(100)[:10], numbered(100)[-10:], numbered(100)[::10])
+
+
+@pytest.mark.parametrize(("count", "share"), [(1, 0.1), (2, 0.9)])
+def test_some_must_be_left_to_train_on(count, share):
+    with pytest.raises(DataError, match=f"{count} training images are too few"):
+        hold_out(numbered(count), share)
 
 
 # Synthetic anomalies

@@ -23,7 +23,6 @@ DEFAULT_WORKERS = min(8, os.cpu_count() or 1)  # threads; more wait for the disk
 CACHES = ("ram", "disk", "none")
 MAX_IMAGE_SIZE = 4096  # pixels
 MAX_SEED = 2**63 - 1  # of torch's generators
-SELECTIONS = ("last", "synthetic")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 

@@ -71,9 +71,8 @@ class Plan:
     execution: Execution
 
     def seen(self, category: str) -> list[str]:
-        """The digests of the images that a category is trained on, and its epoch chosen by."""
-        split = self.samples[category]
-        return [self.digests[sample.image_path] for sample in (*split.train, *split.held_out)]
+        """The digests of the images that a category is trained on."""
+        return [self.digests[sample.image_path] for sample in self.samples[category].train]
 
     def settings(self, seed: int) -> dict[str, Any]:
         """All that config.json keeps: the flags, what they were resolved to, and when."""
@@ -119,18 +118,13 @@ def make_plan(args: argparse.Namespace, world: World) -> Plan:
     device = pick_device(own_device(args.device, world))
     execution = replace(plan_execution(args, device), world=world)
     source = open_dataset(args.data_root, args.dataset, args.categories)
-    if needs_textures(args) and not args.aux_path:
+    if args.method == "aand" and not args.aux_path:
         args.aux_path = str(find_aux_path(args.data_root))
     test_needed = bool(args.eval_every or args.seeds)  # several seeds are scored at the end
     usable = usable_samples(source, SPLITS, args, levels_given(args.white_level, source.categories), test_needed)
     digests = {path: facts.digest for path, facts in usable.images.items()}
     samples = {category: split_samples(parts, category, args, digests) for category, parts in usable.samples.items()}
     return Plan(args, source, samples, usable.skipped, usable.levels, usable.test_errors, digests, device, execution)
-
-
-def needs_textures(args: argparse.Namespace) -> bool:
-    """Whether synthetic anomalies are made."""
-    return args.method == "aand" or args.select == "synthetic"
 
 
 def prepare(run: Path, plan: Plan, locks: ExitStack) -> tuple[dict[Path, int], Callable[[str], TrainingSet]]:
@@ -141,7 +135,7 @@ def prepare(run: Path, plan: Plan, locks: ExitStack) -> tuple[dict[Path, int], C
         locks.enter_context(lock_run(folder))
     for folder, seed in seeds.items():
         check_settings(folder, plan.settings(seed), other_seeds(folder, args))
-    textures = list_textures(args.aux_path) if needs_textures(args) else []
+    textures = list_textures(args.aux_path) if args.method == "aand" else []
     build_teacher(args.backbone, args.weights)  # fails early if it cannot
     check_batches(plan.samples, args, plan.execution.world)
     warn_of_shortage(plan.samples, args)

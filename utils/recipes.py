@@ -1,8 +1,8 @@
 """What a model is shown, how Stage II trains its student, and from where discrepancies are measured: the published
 recipe, the baseline's, and a robust one.
 
-The robust recipe was chosen on synthetic anomalies of unseen kinds on held-out good images alone (--select synthetic
-rates by the same); no test image had a part in it.
+The robust recipe was chosen on synthetic anomalies of unseen kinds on held-out good images alone, as
+benchmarks/recipes.py does it; no test image had a part in it.
 """
 
 from __future__ import annotations

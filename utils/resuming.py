@@ -12,19 +12,38 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from utils.misc import EARLIER_TEMPORARY, TEMPORARY
-from utils.runs import CONFIG, RunError, read_config, seed_folders, setting_differences, stage_path, thresholds_path
+from utils.runs import (
+    CONFIG,
+    RunError,
+    read_config,
+    refuse_rated,
+    seed_folders,
+    setting_differences,
+    stage_path,
+    thresholds_path,
+)
 
 LOCK = ".lock"
+GONE = ("--select", "--holdout")  # flags of earlier versions, with a value each
 PLACES = ("checkpoints", "maps", "exported")  # folders of a run that are written to
 
 
 def started_with(run: Path) -> list[str]:
-    """The flags that a run of train.py was started with; RunError if `run` is none."""
+    """The flags that a run of train.py was started with, without those that are gone and changed nothing; RunError if
+    `run` is none, or cannot be resumed."""
     config = read_config(seed_folders(run)[0])
+    refuse_rated(run, config)
     try:
-        return shlex.split(config["command"])[2:]  # after python and train.py
+        flags = iter(shlex.split(config["command"])[2:])  # after python and train.py
     except ValueError as error:
         raise RunError(f"{run / CONFIG} has no command that can be run again ({error})") from error
+    kept = []
+    for flag in flags:
+        if flag in GONE:
+            next(flags, None)
+        elif flag.split("=")[0] not in GONE:
+            kept.append(flag)
+    return kept
 
 
 @contextmanager

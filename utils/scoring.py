@@ -35,6 +35,7 @@ from utils.own_files import RESULTS_CSV, RESULTS_JSON, SCORES_CSV, bears, begins
 from utils.predictions import PredictionError
 from utils.preflight import Skipped, usable_samples
 from utils.report import format_published_protocol, format_table, to_json, write_csv, write_json
+from utils.run_rules import LAST_EPOCH, RATED_EPOCH
 from utils.runs import (
     OFFICIAL,
     RESULTS,
@@ -43,7 +44,6 @@ from utils.runs import (
     read_config,
     read_view,
     seed_folders,
-    selected_epochs,
     trained_categories,
     view_path,
 )
@@ -57,9 +57,9 @@ from utils.scored_maps import (
 )
 from utils.thresholds import read_thresholds
 
-EPOCHS = {  # of --select, or of converted checkpoints
-    "last": "last epoch",
-    "synthetic": "epoch chosen on synthetic anomalies",
+EPOCHS = {  # of earlier versions' runs, or of converted checkpoints, it may be another than the last
+    LAST_EPOCH: "last epoch",
+    RATED_EPOCH: "epoch chosen on synthetic anomalies",
     OFFICIAL: "epoch that the public code kept",
 }
 NATIVE_CSV = "results_native.csv"
@@ -245,13 +245,13 @@ def run_info(
     folder: Path, settings: Mapping[str, Any], scores: Scores, test_files: Mapping[str, Any], how: Scoring
 ) -> dict[str, Any]:
     """All that results.json says beside the figures."""
-    flags = {name: value for name, value in settings.items() if name not in (*TRAINING, *LOCAL_SETTINGS)}
+    gone = ("select", "holdout") if settings["select"] == LAST_EPOCH else ()
+    flags = {name: value for name, value in settings.items() if name not in (*TRAINING, *LOCAL_SETTINGS, *gone)}
     training = {name: settings[name] for name in TRAINING if name in settings}
-    protocols, selected = published_protocol(folder), selected_epochs(folder)
+    protocols = published_protocol(folder)
     return {
         "seed": settings.get("seed"),
         "protocol": {"epoch": which_epoch(settings), **PROTOCOL},
-        "selected_epochs": {category: selected[category] for category in scores.rows if category in selected},
         "settings": flags,
         "published_protocol": {category: protocols[category] for category in scores.rows if category in protocols},
         "training": training,

@@ -39,8 +39,7 @@ from utils.norms import synchronise_norms
 from utils.progress import MADE_WITH, Progress
 from utils.recipes import recipe_of
 from utils.run_log import RunLog
-from utils.runs import keep_view, progress_path, rating, read_view, view_path
-from utils.selection import BestStudent, rate, rated_epochs
+from utils.runs import keep_view, progress_path, read_view, view_path
 from utils.thresholds import HELD_OUT, write_thresholds
 
 
@@ -59,7 +58,6 @@ class TrainingSet:
     made: int = 0  # foregrounds that had to be made on the fly
     view: View = WHOLE  # of what the images show
     test_set: TestSet | None = None
-    validation: TestSet | None = None  # of synthetic anomalies, where the epoch is chosen by them
     calibration: Stack | None = None  # good images (M, S, S, 3) kept out of training, as the view shows them
     calibration_paths: Sequence[Path] = ()
 
@@ -180,10 +178,7 @@ def distil(
     category: str, model: AAND, data: TrainingSet, args: argparse.Namespace, execution: Execution, log: RunLog,
     progress: Progress,
 ) -> None:
-    """Stage II: train the student on good images; with --eval_every the test metrics are logged, and nothing more.
-
-    With a validation set the student of the epoch that is best there is the result.
-    """
+    """Stage II: train the student on good images; with --eval_every the test metrics are logged, and nothing more."""
     epochs, recipe = args.epochs_stage2, recipe_of(args.method, args.recipe)
     features = TeacherFeatures(model, data.images, batch_size=args.batch_size, seed=args.seed, execution=execution)
     keep = args.cache_features
@@ -191,25 +186,17 @@ def distil(
         keep = "on" if progress.notes.get("features kept") else "off"
     log.say(f"{category}: {features.keep(keep, args.cache, args.cache_dir)}")
     progress.notes["features kept"] = features.kept is not None
-    best, rated = BestStudent(model), rated_epochs(epochs) if data.validation else ()
-    progress.track(best=best)
     with log.stage(category, 2, epochs, progress.epoch) as log_epoch:
 
         def on_epoch(epoch: int, figures: dict[str, float]) -> None:
             tested = bool(data.test_set) and (epoch % args.eval_every == 0 or epoch == epochs)
-            if recipe.calibrated and (tested or epoch in rated or epoch == epochs):
+            if recipe.calibrated and (tested or epoch == epochs):
                 calibrate(model, features, execution)
             if tested:
                 figures = figures | Prediction.metrics(model, data.test_set, args.batch_size, execution.world)
-            if epoch in rated:
-                figures = figures | rate(model, data.validation, args.batch_size, execution.world)
-                best.offer(epoch, rating(figures))
             log_epoch(epoch, figures)
 
         train_stage2(
             model, features, epochs=epochs, lr=args.lr, execution=execution, on_epoch=on_epoch, recipe=recipe,
             progress=progress,
         )
-    if best.epoch:
-        best.restore()
-        log.say(f"{category}: epoch {best.epoch} of {epochs} is the best on synthetic anomalies")

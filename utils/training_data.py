@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,6 @@ from datasets.loading import (
     paths_of,
     stored_foregrounds,
     texture_files,
-    training_files,
 )
 from datasets.names import printable
 from datasets.problems import count
@@ -30,7 +29,6 @@ from utils.distributed import World
 from utils.evaluation import TestSet, find_lost_regions, warn_of_lost_regions
 from utils.image_store import ImageStore
 from utils.recipes import recipe_of
-from utils.selection import synthetic_test_set
 from utils.thresholds import shortage
 from utils.training import TrainingSet, files_to_train
 
@@ -39,40 +37,32 @@ class Split(NamedTuple):
     """The samples of a category."""
 
     train: list[Sample]
-    held_out: list[Sample]  # of the training samples, where the epoch is chosen by them
     calibration: list[Sample]  # of the training samples, where thresholds are set by them
     test: list[Sample]
 
 
 Samples = dict[str, Split]  # of each category
-TEXTURES, HELD_OUT, CALIBRATION = ("textures",), "held out", "calibration"  # groups of files; no category is a tuple
+TEXTURES, CALIBRATION = ("textures",), "calibration"  # groups of files; no category is a tuple
 
 
 def split_samples(
     parts: Splits, category: str, args: argparse.Namespace, digests: Mapping[Path, str] | None = None
 ) -> Split:
-    """A category's samples, shares of the training samples held out where --calibration and --select ask for it.
+    """A category's samples, a share of the training samples held out where --calibration asks for it.
 
     digests: of the training images. Copies of an image that is held out are left out, which stderr says.
     """
-
-    def words(samples: Sequence[Sample]) -> list[str]:
-        paths = paths_of(samples)
-        return [(digests or {}).get(path) or str(path) for path in paths]
-
-    train, held_out, calibration = parts["train"], [], []
-    flags = f"--calibration {args.calibration}"
+    train, test = parts["train"], parts["test"]
+    if not args.calibration:
+        return Split(train, [], test)
+    words = [(digests or {}).get(path) or str(path) for path in paths_of(train)]
     try:
-        if args.calibration:  # first: of all training images, and the same whatever --select does
-            train, calibration = hold_out(train, args.calibration, CALIBRATION_SEED, words(train))
-        flags = f"--select synthetic --holdout {args.holdout}"
-        if args.select == "synthetic":
-            train, held_out = hold_out(train, args.holdout, same=words(train))
+        kept, calibration = hold_out(train, args.calibration, CALIBRATION_SEED, words)
     except DataError as error:
-        raise UsageError(f"{flags}: {category}: {error}") from error
-    if copies := len(parts["train"]) - len(train) - len(held_out) - len(calibration):
+        raise UsageError(f"--calibration {args.calibration}: {category}: {error}") from error
+    if copies := len(train) - len(kept) - len(calibration):
         print(f"{category}: {count(copies, 'image')} left out, being copies of held out ones", file=sys.stderr)
-    return Split(train, held_out, calibration, parts["test"])
+    return Split(kept, calibration, test)
 
 
 def warn_of_shortage(samples: Samples, args: argparse.Namespace) -> None:
@@ -110,10 +100,6 @@ def read_data(
     groups = {TEXTURES: [texture_files(textures)]}
     groups |= {c: [files_to_train(split.train, source.name, c, args, views[c])] for c, split in samples.items()}
     groups |= {
-        (HELD_OUT, c): [training_files(paths_of(split.held_out), source.name, c, args.fg_root, views[c])]
-        for c, split in samples.items()
-    }
-    groups |= {
         (CALIBRATION, c): [image_files(paths_of(split.calibration), views[c])] for c, split in samples.items()
     }
     tests = {("test", c): evaluation_files(split.test, views[c]) for c, split in samples.items()}
@@ -129,14 +115,12 @@ def read_data(
     def training_set(category: str) -> TrainingSet:
         split, view = samples[category], views[category]
         paths = paths_of(split.train)
-        names = (category, (HELD_OUT, category), (CALIBRATION, category))
-        [images], [held_out], [calibration] = map(stacks, names)
+        [images], [calibration] = map(stacks, (category, (CALIBRATION, category)))
         test_set = None
         if args.eval_every and split.test:
             test_set = TestSet.of(split.test, stacks(("test", category)), view)
-        validation = synthetic_test_set(held_out, *textures_read) if split.held_out else None
         data = TrainingSet(
-            images, paths, view=view, test_set=test_set, validation=validation, calibration=calibration,
+            images, paths, view=view, test_set=test_set, calibration=calibration,
             calibration_paths=paths_of(split.calibration),
         )
         if args.method != "aand":

@@ -14,7 +14,7 @@ from datasets.base import DataError
 from datasets.names import misfit_of, printable
 from utils.cli import UsageError
 from utils.remote_runs import Content
-from utils.runs import FREE_SETTINGS, NOT_SETTINGS
+from utils.runs import EARLIER, FREE_SETTINGS, NOT_SETTINGS, setting_differences
 from utils.schedule import Job, duration, list_schedule, lower_bound
 from utils.store import Store
 
@@ -128,7 +128,7 @@ def check_settings(store: Store, plan: Plan, keep: bool = True) -> None:
     if foreign or not all(isinstance(before.get(part), dict) for part in ("settings", "data_roots")):
         raise UsageError(f"{store.shown(SETTINGS)} is not of a sweep; choose another --store")
     roots = {**plan.data_roots, **before["data_roots"]}
-    differences = _differences(before["settings"], plan.settings)
+    differences = setting_differences(EARLIER | before["settings"], plan.settings)
     differences += _differences(roots, {**roots, **plan.data_roots})
     if differences:
         raise UsageError(
