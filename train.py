@@ -6,8 +6,8 @@
     python train.py --data_root data/mvtec --seeds 0 1 2            # three runs, scored: mean and standard deviation
     python train.py --data_root data/mine --backbone efficientnet_lite0 --aux_path builtin    # without any download
 
-The result of a run is its last epoch, or with --select synthetic the one that is best on synthetic anomalies: test
-images influence nothing here. Score it with test.py. A run that was stopped, killed or failed goes on where it was:
+The result of a run is its last epoch: test images influence nothing here. Score it with test.py. A run that was
+stopped, killed or failed goes on where it was:
 
     python train.py --resume runs/NAME                              # or the same command again
 
@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING
 
 import utils.system.missing  # noqa: F401
 from datasets import DATASETS, check_root
+from datasets.names import printable
 from models import BACKBONES
 from models.recipes import METHODS, RECIPES
 from utils.cli import (
     MAX_IMAGE_SIZE,
     MAX_SEED,
     PRECISIONS,
-    SELECTIONS,
     CommandParser,
     add_level_flag,
     add_reading_flags,
@@ -45,6 +45,7 @@ from utils.cli import (
     share_or_none,
     user_path,
 )
+from utils.system.commands import command
 
 if TYPE_CHECKING:
     from utils.training.run import Training
@@ -112,12 +113,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--deterministic", action="store_true", help="on CUDA the same bits every time, more slowly; on a CPU it is "
         "so anyway")
     add("--plain", action="store_true", help="for benchmarks: nothing of what makes training fast (--precision fp32, "
-        "--cache none, --cache_features off, images one by one, two passes of the trunk, ...)")
-    add("--select", choices=SELECTIONS, default="last", help="which epoch of Stage II is the result: the last, or the "
-        "one that is best on synthetic anomalies of kinds not trained on, painted on training images held out "
-        "(default last)")
-    add("--holdout", type=share, default=0.1, metavar="X", help="share of the training images held out for --select "
-        "synthetic (default 0.1)")
+        "--cache none, --cache_features off, no folded norms, plain memory layout and optimiser)")
     add("--calibration", type=share_or_none, default=0.0, metavar="X", help="share of the training images kept out of "
         "training, by which the thresholds of scripts/predict.py are set (default 0: none)")
     add("--far", type=share, default=0.01, metavar="X", help="share of good images that may be called anomalous with "

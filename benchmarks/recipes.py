@@ -31,7 +31,8 @@ from torch import Tensor
 
 from datasets import open_dataset
 from datasets.anomalies.textures import find_aux_path, list_textures
-from datasets.base import Sample
+from datasets.anomalies.unseen import make_unseen_anomalies
+from datasets.base import DataError, Sample
 from datasets.loading import Files, SyntheticAnomalies, hold_out, paths_of, texture_files, training_files
 from datasets.view import WHOLE, View
 from models.aand import AAND, build_model
@@ -43,10 +44,9 @@ from utils.cli import (
     run_command,
     user_path,
 )
-from utils.data.image_store import FileStack
+from utils.data.image_store import FileStack, Stack
 from utils.detection.prediction import Prediction, TestSet
 from utils.metrics.tables import Statistic
-from utils.selection import synthetic_test_set
 from utils.system.device import pick_device, resolve_precision
 from utils.system.environment import environment
 from utils.system.memory import keep_freed_memory
@@ -55,6 +55,7 @@ from utils.training.features import TeacherFeatures
 from utils.training.stages import standardise, train_stage1, train_stage2
 
 HOLDOUT = 0.2
+VALIDATION_SEED = 0  # the same anomalies for every seed of training
 FINER = 1.5  # how much larger than the model's images are those that anomalies are painted on
 LAST_FIFTH = 0.8  # share of the epochs before it
 BATCH_SIZE, LR, WORKERS = 16, 0.005, 2  # the first two as train.py has them
@@ -186,6 +187,22 @@ class Category:
 
     def _files(self, samples: list[Sample], view: View) -> Files:
         return training_files(paths_of(samples), self.source.name, self.options.category, None, view)
+
+
+def synthetic_test_set(held_out: Stack, textures: Stack) -> TestSet:
+    """Held-out good images and anomalies of every unseen kind on each of them.
+
+    held_out: uint8 (N, S, S, 4), RGB and foreground of 0 and 1; textures: uint8 (T, 3, S, S). Raises DataError if no
+    anomaly can be seen.
+    """
+    content: Tensor = held_out[:]
+    images, foregrounds = content[..., :3].numpy(), content[..., 3].numpy()
+    anomalies, found, _ = make_unseen_anomalies(images, foregrounds, textures, VALIDATION_SEED)
+    if len(anomalies) == 0:
+        raise DataError("no synthetic anomaly can be seen on the images held out")
+    labels = np.repeat([0, 1], [len(images), len(anomalies)])
+    masks = np.concatenate([np.zeros_like(foregrounds), found])
+    return TestSet(torch.from_numpy(np.concatenate([images, anomalies])), labels, masks)
 
 
 def main() -> None:

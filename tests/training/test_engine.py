@@ -220,9 +220,7 @@ def test_the_plain_mode_trains_the_same_model(model, images):
         model.load_state_dict(start)
         how.prepare(model)
         common = {"epochs": 1, "lr": 1e-4, "execution": how, "on_epoch": lambda epoch, figures: None}
-        anomalies = make_anomalies(images)
-        anomalies.one_by_one = how.one_by_one
-        train_stage1(model.teacher, anomalies, seed=0, **common)
+        train_stage1(model.teacher, make_anomalies(images), seed=0, **common)
         train_stage2(model, make_features(model, images, how), **common)
         trained.append(snapshot(model))
     for name, tensor in trained[0].items():

@@ -85,11 +85,10 @@ def test_autocast_is_for_the_short_formats_alone(precision, dtype):
 
 def test_plain_has_nothing_that_makes_it_fast():
     assert Execution(
-        precision="fp32", channels_last=False, fold_norms=False, fused_optimizer=False, compile=False, trunk_passes=2,
-        one_by_one=True,
+        precision="fp32", channels_last=False, fold_norms=False, fused_optimizer=False, compile=False
     ) == PLAIN
     assert (PLAIN.memory_format, Execution().memory_format) == (torch.contiguous_format, torch.channels_last)
-    assert (Execution().trunk_passes, Execution().one_by_one, Execution().compile) == (1, False, False)
+    assert not Execution().compile
 
 
 # Memory

@@ -23,6 +23,7 @@ from utils.detection.thresholds import HELD_OUT, write_thresholds
 from utils.runs.checkpoint import MadeWith, load_checkpoint, save_checkpoint, state_of
 from utils.runs.folder import keep_view, progress_path, read_view, stage_path, view_path
 from utils.runs.history import RunLog
+from utils.system.commands import command
 from utils.system.errors import TrainingError
 from utils.system.signals import stop_between_steps
 from utils.training.config import TrainConfig
@@ -105,9 +106,18 @@ class Category:
             if stage.resumed:
                 log.say(f"{self.name}: stage {number} goes on in epoch {stage.epoch}, step {stage.step + 1}")
             stage.say = lambda text: log.say(f"{self.name}: {text}")
+            if number == 1:
+                self._say_made()
             with log.stage(self.name, number, epochs, stage.epoch) as stage.log:
                 yield stage
             world.wait()  # a process may not yet have looked for the files that are about to change
+
+    def _say_made(self) -> None:
+        if self.data.made:
+            where = ["--data_path", self.config.data_root, "--dataset", self.config.dataset]
+            keep = f"{command('scripts/fore_extractor.py', *where, '--output', self.config.fg_root)} keeps them"
+            made = f"{self.data.made} of {len(self.data.images)} foreground masks made on the fly"
+            self.log.say(f"{self.name}: {made} ({keep})")
 
     def describe(self, error: NonFiniteLoss) -> TrainingError:
         """The error of a loss that is no number, with the images of its step."""
