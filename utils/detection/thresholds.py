@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from datasets.plain_json import read_json
-from utils.runs.folder import stage_path, thresholds_path
+from utils.runs.folder import Run
 from utils.runs.settings import describe
 from utils.system.errors import RunError
 from utils.system.files import write_text
@@ -216,7 +216,8 @@ def read_thresholds(run: Path, category: str, model: str | None = None) -> Thres
 
     Raises RunError naming the file if it cannot be read, or was made with another model.
     """
-    path = thresholds_path(run, category)
+    files = Run(run).category(category)
+    path = files.thresholds
     if not path.exists():
         return None
     try:
@@ -225,14 +226,14 @@ def read_thresholds(run: Path, category: str, model: str | None = None) -> Thres
         raise RunError(f"{path} cannot be read ({error}); make it anew with scripts/calibrate.py --images") from error
     if model and thresholds.model not in (None, model):
         raise RunError(
-            f"{path} was set by another model than {stage_path(run, category, 2)} and what is beside it; restore the "
+            f"{path} was set by another model than {files.stage(2)} and what is beside it; restore the "
             "one that was exchanged, or set thresholds anew with scripts/calibrate.py --images"
         )
     return thresholds
 
 
 def write_thresholds(run: Path, category: str, thresholds: Thresholds) -> None:
-    write_text(thresholds_path(run, category), json.dumps(thresholds.to_dict()) + "\n")
+    write_text(Run(run).category(category).thresholds, json.dumps(thresholds.to_dict()) + "\n")
 
 
 def _pixels_allowed(images: int, pixels: int, far: float) -> int:
