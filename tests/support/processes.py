@@ -23,6 +23,7 @@ import torch
 
 from models import losses
 from tests.support.commands import ROOT
+from utils.training.resumable import ResumableStage
 
 PRELOADED = ["tests.support.processes", "utils.training.run", "utils.results.scoring"]
 PATIENCE = 300  # seconds without anything ending
