@@ -12,7 +12,7 @@ import torch
 
 from datasets.anomalies.textures import find_aux_path
 from models.recipes import METHODS, Recipe
-from utils.runs.folder import NOT_SETTINGS
+from utils.runs.settings import NOT_SETTINGS
 from utils.system.device import pick_device, resolve_precision
 from utils.system.errors import UsageError
 from utils.system.memory import keep_freed_memory
