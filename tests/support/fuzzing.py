@@ -132,6 +132,7 @@ def fuzz_checkpoints(folder: Path) -> int:
 
     from models import WeightsError
     from models.tensor_files import read_file
+    from utils.runs.checkpoint import load_checkpoint, save_checkpoint
     from utils.system.errors import CheckpointError
 
     run, path = folder / "run", folder / "run" / "part.pt"

@@ -23,7 +23,7 @@ from datasets.view import View
 from utils.detection.answers import check_shapes, require_finite
 from utils.detection.sealing import SEAL_KEY, seal_is_broken
 from utils.detection.thresholds import Thresholds
-from utils.runs.checkpoint import probe_image
+from utils.runs.probe import probe_image
 from utils.system.errors import ModelFileError
 from utils.system.files import sha256_of
 from utils.system.packages import require

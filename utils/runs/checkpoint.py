@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +26,7 @@ from models.aand import AAND, build_model
 from models.recipes import METHODS
 from models.teacher import PretrainedTeacher, build_teacher
 from models.tensor_files import describe_misfit, fingerprint, read_file
+from utils.runs.probe import probe_image
 from utils.runs.settings import FREE_SETTINGS, TEACHER, VIEW, describe
 from utils.system.errors import CheckpointError
 from utils.system.files import atomic_write
@@ -178,10 +178,3 @@ def _probe(model: AAND, teacher: Path, stage: Callable[[int], Path], size: int) 
 
 def _are_finite(tensors: Iterable[Tensor]) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in tensors)
-
-
-def probe_image(size: int) -> np.ndarray:
-    """A plain image uint8 (size, size, 3) of every grey level in each colour: numbers that a model cannot put up with
-    show on it."""
-    ramp = np.linspace(0, 255, size).astype(np.uint8)
-    return np.stack(np.broadcast_arrays(ramp, ramp[:, None], ramp[::-1]), axis=2)
