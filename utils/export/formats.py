@@ -31,10 +31,10 @@ from utils.export.model import DeployedModel
 from utils.export.quantization import quantize
 from utils.runs.checkpoint import model_word
 from utils.runs.folder import Run
-from utils.system.device import DTYPES
 from utils.system.errors import UsageError
 from utils.system.files import atomic_write, sha256_of
 from utils.system.packages import require
+from utils.system.precision import DTYPES
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "pt2": ".pt2"}
 FORMAT_PRECISIONS = {  # onnxruntime has no bfloat16 convolution, OpenVINO computes on a CPU in float32 or bfloat16
