@@ -20,8 +20,8 @@ from utils.detection.prediction import TestSet, find_lost_regions
 from utils.metrics.tables import Statistic
 from utils.report.page import CategoryReport, build_page, build_section
 from utils.report.stage1 import Stage1Picture, picture_stage1
-from utils.results.comparison import read_results
 from utils.results.scoring import EPOCHS, Scoring, predict_category, read_test_sets, score_run, which_epoch
+from utils.results.stored import read_results
 from utils.runs.checkpoint import model_word
 from utils.runs.folder import RESULTS, Run, RunCategory, open_runs
 from utils.runs.history import published_protocol, read_metrics
