@@ -1,4 +1,4 @@
-"""How a model is computed: number format, memory layout, optimiser, processes. Speed depends on it, results by
+"""Number format, memory layout, optimiser and processes of a computation. Speed depends on it, results by
 rounding alone (with several processes also by what docs/scaling.md says).
 
     execution = Execution(precision=resolve_precision("auto", device))
@@ -20,7 +20,7 @@ from utils.system.processes import ALONE, World
 
 @dataclass(frozen=True)
 class Execution:
-    """What makes training fast; `PLAIN` has none of it."""
+    """Everything that makes training fast; `PLAIN` has none of it."""
 
     precision: str = "fp32"  # of convolutions in training; losses, cosines and softmax are always float32
     channels_last: bool = True
