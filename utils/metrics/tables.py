@@ -39,7 +39,7 @@ class Statistic(NamedTuple):
         return cls(fmean(values), stdev(values) if len(values) > 1 else None)
 
     def percent(self) -> str:
-        """In percent with two decimals, "69.33" or "69.33 ± 0.71"."""
+        """The figure in percent with two decimals, "69.33" or "69.33 ± 0.71"."""
         return f"{100 * self.mean:.2f}" + ("" if self.std is None else f" ± {100 * self.std:.2f}")
 
 
@@ -97,9 +97,9 @@ def format_published_protocol(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -
     """
     cells = [["Category", "epoch", *COLUMNS.values(), *(f"{heading} gained" for heading in COLUMNS.values())]]
     for category in runs[0]:
-        found = [run[category] for run in runs]
-        best, gain = _over_seeds([f["metrics"] for f in found]), _over_seeds([f["gain"] for f in found])
-        epochs = ", ".join(str(f["epoch"]) for f in found)
+        chosen = [run[category] for run in runs]
+        best, gain = (_over_seeds([one[part] for one in chosen]) for part in ("metrics", "gain"))
+        epochs = ", ".join(str(one["epoch"]) for one in chosen)
         cells.append([category, epochs, *(show(part.get(m)) for part in (best, gain) for m in COLUMNS)])
     head = "Published protocol: the epoch with the best I-AUROC on the test set. Not a result."
     return "\n".join([head, *align_columns(cells)])
