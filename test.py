@@ -15,8 +15,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-import utils.missing  # noqa: F401
-from utils.cli import CommandParser, add_inference_flags, image_size, pick_device, run_model_command, user_path
+import utils.system.missing  # noqa: F401
+from utils.cli import (
+    CommandParser,
+    add_inference_flags,
+    image_size,
+    run_command,
+    user_path,
+)
+from utils.system.device import pick_device
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,12 +53,12 @@ def make_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     from datasets import check_root
     from datasets.problems import first_of
-    from utils.given_runs import run_to_score
-    from utils.memory import keep_freed_memory
+    from utils.runs.given import run_to_score
+    from utils.system.memory import keep_freed_memory
 
     check_root(args.data_root)  # torch takes seconds to import, a wrong path is told at once
     run, args.categories = run_to_score(args.run, args.data_root, args.categories, args.image_size)
-    from utils.scoring import Scoring, open_test_data, score_run
+    from utils.results.scoring import Scoring, open_test_data, score_run
 
     keep_freed_memory()
     device = pick_device(args.device)
@@ -67,4 +74,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_model_command(main, parse_args())
+    run_command(lambda: main(parse_args()))

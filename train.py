@@ -19,12 +19,16 @@ Several processes train one model, each a share of every batch (docs/scaling.md)
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import utils.missing  # noqa: F401
+import utils.system.missing  # noqa: F401
 from datasets import DATASETS, check_root
-from models import BACKBONES, METHODS
+from datasets.names import printable
+from models import BACKBONES
+from models.recipes import METHODS, RECIPES
 from utils.cli import (
     MAX_IMAGE_SIZE,
     MAX_SEED,
@@ -36,12 +40,15 @@ from utils.cli import (
     first_alone_heard,
     image_size,
     positive,
-    run_model_command,
+    run_command,
     share,
     share_or_none,
     user_path,
 )
-from utils.recipes import RECIPES
+from utils.system.commands import command
+
+if TYPE_CHECKING:
+    from utils.training.run import Training
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,16 +57,23 @@ def parse_args() -> argparse.Namespace:
     resumed.add_argument("--resume", type=user_path)
     given, others = resumed.parse_known_args()
     if given.resume is None:
-        return parser.parse_args()
-    from utils.resuming import started_with
-    from utils.runs import RunError
+        return without_resume(parser)
+    from utils.runs.resuming import started_with
+    from utils.system.errors import RunError
 
     try:
         flags = started_with(given.resume)
     except (RunError, OSError) as error:
         parser.error(f"--resume: {error}")
     sys.argv[1:] = [*flags, *others, "--output", str(given.resume)]  # as if it had been called so
-    return parser.parse_args()
+    return without_resume(parser)
+
+
+def without_resume(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The flags that TrainConfig has."""
+    flags = parser.parse_args()
+    del flags.resume
+    return flags
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -119,14 +133,53 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(args: argparse.Namespace) -> None:
-    check_root(args.data_root)  # torch takes seconds to import, a wrong path is told at once
-    from utils.launch import train
+def main(flags: argparse.Namespace) -> None:
+    check_root(flags.data_root)  # torch takes seconds to import, a wrong path is told at once
+    from utils.system.processes import join
+    from utils.training.config import TrainConfig
+    from utils.training.run import open_training
+    from utils.training.stages import train_stage1, train_stage2
 
-    train(args)
+    config = TrainConfig(**vars(flags), command=shlex.join(["python", *sys.argv]))
+    with join() as world, open_training(config, world) as training:  # checks every file: errors now, not in hours
+        for run in training.seeds:
+            for name in run.categories():  # those not trained yet
+                with run.category(name) as category:  # one that fails costs no other
+                    for stage in category.stages:  # from where an earlier process left them
+                        if stage.number == 1:  # amplification, on synthetic anomalies
+                            train_stage1(category.model, category.data, run.config, stage)
+                        else:  # student, on good images
+                            train_stage2(category.model, category.data, run.config, stage)
+        if config.seeds:
+            world.from_first(lambda: score_seeds(training))
+        training.finish()
+
+
+def score_seeds(training: Training) -> None:
+    """Score all seeds as test.py does, those of earlier calls included."""
+    from utils.results.scoring import Scoring, score_run
+    from utils.runs.folder import trained_categories
+
+    config, samples, folder = training.plan.config, training.plan.samples, training.folder
+    trained = trained_categories(folder)
+    test_samples = {name: split.test for name, split in samples.items() if split.test and name in trained}
+    left_out = [name for name in samples if name not in test_samples]
+    if left_out:
+        why = f"no test images, or not trained yet for every seed in {folder}"
+        print(printable(f"not scored: {', '.join(left_out)} ({why})"))
+    if not test_samples:
+        print(training.what_next())
+        return
+    how = Scoring(
+        config.torch_device, config.batch_size, config.workers, config.cache, config.cache_dir,
+        skipped=training.plan.usable.skipped,
+    )
+    print(score_run(folder, test_samples, training.plan.source.root, how))
+    report = command("scripts/report.py", folder)
+    print(f"results.csv and results.json are in {printable(folder)}; look at it with: {report}")
 
 
 if __name__ == "__main__":
     with first_alone_heard():
         given = parse_args()
-    run_model_command(main, given)
+    run_command(lambda: main(given))

@@ -20,10 +20,11 @@ import torch
 
 from benchmarks.steps import Trainer, add_step_flags, median, time_in_turns
 from models import BACKBONES
-from utils.cli import at_least, pick_device
-from utils.environment import environment
-from utils.execution import PLAIN, Execution, resolve_precision
-from utils.memory import keep_freed_memory
+from utils.cli import at_least
+from utils.system.device import pick_device, resolve_precision
+from utils.system.environment import environment
+from utils.system.memory import keep_freed_memory
+from utils.training.execution import PLAIN, Execution
 
 
 def main() -> None:

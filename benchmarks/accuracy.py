@@ -33,10 +33,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from scipy.stats import spearmanr
 
 from utils.cli import run_command, user_path
-from utils.comparison import Run, Values, read_runs, result_folders
-from utils.report import ABSENT, COLUMNS, HEADINGS, Statistic
-from utils.run_rules import SYNTHETIC
-from utils.runs import RunError, read_metrics
+from utils.metrics.tables import ABSENT, COLUMNS, HEADINGS, Statistic
+from utils.results.comparison import Run, Values, read_runs, result_folders
+from utils.runs.folder import read_metrics
+from utils.runs.settings import SYNTHETIC
+from utils.system.errors import RunError
 
 LAST_FIFTH = 0.8  # share of the epochs before it
 BASELINE = "rd4ad"
@@ -258,4 +259,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, RunError)
+    run_command(main)

@@ -28,11 +28,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from PIL import Image
 
 from datasets import open_dataset
+from datasets.anomalies.textures import find_aux_path, list_textures
 from datasets.base import Sample, load_mask
-from datasets.textures import find_aux_path, list_textures
-from utils.cli import UsageError, at_least, image_size, run_command, user_path
-from utils.environment import code_version, environment
-from utils.report import ABSENT, COLUMNS
+from utils.cli import (
+    at_least,
+    image_size,
+    run_command,
+    user_path,
+)
+from utils.metrics.tables import ABSENT, COLUMNS
+from utils.system.environment import code_version, environment
+from utils.system.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
 MODES: dict[str, tuple[list[str], list[str]]] = {  # flags of train.py and of test.py

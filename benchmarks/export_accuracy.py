@@ -23,13 +23,12 @@ import torch
 
 from datasets import open_dataset
 from datasets.base import load_image
-from models import WeightsError
 from utils.cli import at_least, run_command, user_path
-from utils.engine import predict_maps
-from utils.export import FORMAT_PRECISIONS, SUFFIXES, ExportSource, export, load_torch_file
-from utils.exported import RUNNABLE, ExportedModel
+from utils.detection.model_file import RUNNABLE, ExportedModel
+from utils.detection.prediction import predict_maps
+from utils.export.formats import FORMAT_PRECISIONS, SUFFIXES, ExportSource, export, load_torch_file
 from utils.metrics import evaluate
-from utils.runs import CheckpointError, RunError, read_config
+from utils.runs.folder import read_config
 
 VARIANTS = [f"{kind}-{precision}" for kind, precisions in FORMAT_PRECISIONS.items() for precision in precisions]
 MEASURED_ON = 32  # training images that int8 is measured on, as in scripts/export.py
@@ -111,4 +110,4 @@ def auroc(labels: np.ndarray, scores: np.ndarray, maps: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    run_command(main, WeightsError, CheckpointError, RunError)
+    run_command(main)

@@ -26,10 +26,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from models import BACKBONES
-from utils.cli import UsageError, at_least, image_size, run_command, user_path
-from utils.environment import environment
-from utils.exported import RUNNABLE, ExportedModel
-from utils.memory import process_peak
+from utils.cli import (
+    at_least,
+    image_size,
+    run_command,
+    user_path,
+)
+from utils.detection.model_file import RUNNABLE, ExportedModel
+from utils.system.environment import environment
+from utils.system.errors import UsageError
+from utils.system.memory import process_peak
 
 Run = Callable[[np.ndarray], object]
 
@@ -92,8 +98,8 @@ def write_file(backbone: str, row: str, folder: Path, args: argparse.Namespace) 
     if row in TORCH_ROWS:
         return folder
     from datasets.view import WHOLE
-    from utils.export import SUFFIXES, ExportSource, export
-    from utils.exported import Facts
+    from utils.detection.model_file import Facts
+    from utils.export.formats import SUFFIXES, ExportSource, export
 
     kind, precision = row.split("-")
     path = folder / f"model{SUFFIXES[kind]}"
@@ -106,11 +112,11 @@ def untrained(backbone: str):
     """A model with random weights."""
     import torch
 
+    from models.aand import build_model
     from models.teacher import build_teacher
-    from utils.checkpoint import build_model
 
     torch.manual_seed(0)
-    return build_model(build_teacher(backbone, "random"), "aand").eval()
+    return build_model(build_teacher(backbone, "random")).eval()
 
 
 def open_row(backbone: str, row: str, path: Path, args: argparse.Namespace) -> Run:
@@ -120,7 +126,7 @@ def open_row(backbone: str, row: str, path: Path, args: argparse.Namespace) -> R
     import torch
 
     from datasets.view import WHOLE
-    from utils.deployed import DeployedModel
+    from utils.export.model import DeployedModel
 
     torch.set_num_threads(args.threads)
     model = untrained(backbone)

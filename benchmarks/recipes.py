@@ -18,7 +18,7 @@ import argparse
 import copy
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -30,25 +30,32 @@ import torch
 from torch import Tensor
 
 from datasets import open_dataset
+from datasets.anomalies.textures import find_aux_path, list_textures
+from datasets.anomalies.unseen import make_unseen_anomalies
 from datasets.base import DataError, Sample
-from datasets.loading import Files, SyntheticAnomalies, hold_out, paths_of, texture_files, training_files
-from datasets.textures import find_aux_path, list_textures
-from datasets.unseen_anomalies import make_unseen_anomalies
+from datasets.loading import Files, hold_out, paths_of, texture_files, training_files
 from datasets.view import WHOLE, View
-from models import WeightsError
-from models.aand import AAND
+from models.aand import AAND, build_model
+from models.recipes import BASELINE, PUBLISHED, ROBUST, Recipe
 from models.teacher import build_teacher
-from utils.checkpoint import build_model
-from utils.cli import at_least, image_size, pick_device, run_command, user_path
-from utils.engine import calibrate, train_stage1, train_stage2
-from utils.environment import environment
-from utils.evaluation import Prediction, TestSet
-from utils.execution import Execution, resolve_precision
-from utils.features import TeacherFeatures
-from utils.image_store import FileStack, Stack
-from utils.memory import keep_freed_memory
-from utils.recipes import BASELINE, PUBLISHED, RECIPES, Recipe
-from utils.report import Statistic
+from utils.cli import (
+    at_least,
+    image_size,
+    run_command,
+    user_path,
+)
+from utils.data.image_store import FileStack, Stack
+from utils.detection.prediction import Prediction, TestSet
+from utils.metrics.tables import Statistic
+from utils.system.device import pick_device, resolve_precision
+from utils.system.environment import environment
+from utils.system.memory import keep_freed_memory
+from utils.training.category import TrainingSet
+from utils.training.config import TrainConfig
+from utils.training.execution import Execution
+from utils.training.features import TeacherFeatures
+from utils.training.resumable import ResumableStage
+from utils.training.stages import standardise, train_stage1, train_stage2
 
 HOLDOUT = 0.2
 VALIDATION_SEED = 0  # the same anomalies for every seed of training
@@ -56,19 +63,29 @@ FINER = 1.5  # how much larger than the model's images are those that anomalies 
 LAST_FIFTH = 0.8  # share of the epochs before it
 BATCH_SIZE, LR, WORKERS = 16, 0.005, 2  # the first two as train.py has them
 TIMED_IMAGES, TIMED_PASSES = 64, 5
-ROBUST = RECIPES["robust"]
-ROWS: dict[str, tuple[str, Recipe]] = {
-    "rd4ad": ("rd4ad", BASELINE),
-    "published": ("aand", PUBLISHED),
-    "published, cropped": ("aand", replace(PUBLISHED, crop=True)),
-    "published, stretched": ("aand", replace(PUBLISHED, stretch=True)),
-    "published, calibrated": ("aand", replace(PUBLISHED, calibrated=True)),
-    "robust": ("aand", ROBUST),
-    "robust, not cropped": ("aand", replace(ROBUST, crop=False)),
-    "robust, not stretched": ("aand", replace(ROBUST, stretch=False)),
-    "robust, not calibrated": ("aand", replace(ROBUST, calibrated=False)),
-    "robust, no hard positions": ("aand", replace(ROBUST, hard_positions=False)),
+ROWS: dict[str, Recipe] = {
+    "rd4ad": BASELINE,
+    "published": PUBLISHED,
+    "published, cropped": replace(PUBLISHED, crop=True),
+    "published, stretched": replace(PUBLISHED, stretch=True),
+    "published, standardised": replace(PUBLISHED, standardised=True),
+    "robust": ROBUST,
+    "robust, not cropped": replace(ROBUST, crop=False),
+    "robust, not stretched": replace(ROBUST, stretch=False),
+    "robust, not standardised": replace(ROBUST, standardised=False),
+    "robust, no hard positions": replace(ROBUST, hard_positions=False),
 }
+
+
+@dataclass(frozen=True)
+class RecipeConfig(TrainConfig):
+    """Settings with a recipe that no method has."""
+
+    chosen: Recipe = PUBLISHED
+
+    @property
+    def traits(self) -> Recipe:
+        return self.chosen
 
 
 class Outcome(NamedTuple):
@@ -132,7 +149,7 @@ class Category:
             passes.append(time.perf_counter() - started)
         return min(passes) / len(images)
 
-    def train(self, method: str, recipe: Recipe, seed: int) -> Outcome:
+    def train(self, recipe: Recipe, seed: int) -> Outcome:
         """Both stages, the first only where no row before had the same one."""
         options, execution = self.options, self.execution
         view = View.of(self.whole, crop=recipe.crop, stretch=recipe.stretch)
@@ -140,44 +157,48 @@ class Category:
         teacher = build_teacher(options.backbone, options.weights).to(self.device)
         execution.prepare_teacher(teacher)
         torch.manual_seed(seed)
-        model = build_model(teacher, method, recipe.calibrated).to(self.device)
+        model = build_model(teacher, recipe).to(self.device)
         execution.prepare(model)
         started = time.perf_counter()
-        if method == "aand":
-            self._amplify(model, images, view, seed)
+        if recipe.amplified:
+            self._amplify(model, images, view, self.config(recipe, seed))
         features = TeacherFeatures(model, images[..., :3], batch_size=BATCH_SIZE, seed=seed, execution=execution)
         features.keep("auto", "ram", Path())
         metrics: dict[int, dict[str, float]] = {}
         rating = 0.0  # seconds
 
-        def on_epoch(epoch: int, figures: dict[str, float]) -> None:
+        def log(epoch: int, figures: dict[str, float]) -> None:
             nonlocal rating
             if epoch > LAST_FIFTH * options.epochs:
                 before = time.perf_counter()
-                if recipe.calibrated:
-                    calibrate(model, features, execution)
+                if recipe.standardised:
+                    standardise(model, features, execution)
                 metrics[epoch] = Prediction.of(model, validation, BATCH_SIZE).evaluate(validation)
                 rating += time.perf_counter() - before
 
-        train_stage2(
-            model, features, epochs=options.epochs, lr=LR, execution=execution, on_epoch=on_epoch, recipe=recipe
-        )
+        stage = ResumableStage()
+        stage.log = log
+        train_stage2(model, TrainingSet(images[..., :3], []), self.config(recipe, seed), stage)
         aurocs = [figures["image_auroc"] for figures in metrics.values()]
         seconds = time.perf_counter() - started - rating
         inference = self.inference_seconds(model, view)
         return Outcome(metrics[options.epochs], max(aurocs) - min(aurocs), seconds, inference)
 
-    def _amplify(self, model: AAND, images: Tensor, view: View, seed: int) -> None:
-        amplification = model.teacher.amplification
-        if (view, seed) in self.amplifications:
-            amplification.load_state_dict(self.amplifications[view, seed])
-            return
-        anomalies = SyntheticAnomalies(images, self.textures, batch_size=BATCH_SIZE, seed=seed, device=self.device)
-        train_stage1(
-            model.teacher, anomalies, epochs=self.options.epochs, lr=LR, seed=seed, execution=self.execution,
-            on_epoch=lambda epoch, figures: None,
+    def config(self, recipe: Recipe, seed: int) -> RecipeConfig:
+        """The settings of a row with one seed."""
+        epochs = self.options.epochs
+        return RecipeConfig(
+            Path(), batch_size=BATCH_SIZE, epochs_stage1=epochs, epochs_stage2=epochs, lr=LR, seed=seed,
+            precision=self.execution.precision, chosen=recipe,
         )
-        self.amplifications[view, seed] = copy.deepcopy(amplification.state_dict())
+
+    def _amplify(self, model: AAND, images: Tensor, view: View, config: RecipeConfig) -> None:
+        amplification, key = model.teacher.amplification, (view, config.seed)
+        if key in self.amplifications:
+            amplification.load_state_dict(self.amplifications[key])
+            return
+        train_stage1(model, TrainingSet(images, [], self.textures), config, ResumableStage())
+        self.amplifications[key] = copy.deepcopy(amplification.state_dict())
 
     def _shown(self, images: Tensor, view: View) -> Tensor:
         return torch.from_numpy(np.stack([view.show(image.numpy(), self.options.image_size) for image in images]))
@@ -212,7 +233,7 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in environment().items()))
     print("| | I-AUROC | PRO | swing | training, s | inference, ms an image |\n|---|---|---|---|---|---|")
     for name in options.only:
-        outcomes = [category.train(*ROWS[name], seed) for seed in options.seeds]
+        outcomes = [category.train(ROWS[name], seed) for seed in options.seeds]
         figures = [
             *(Statistic.over([o.metrics[metric] for o in outcomes]).percent() for metric in ("image_auroc", "aupro")),
             f"{100 * fmean(o.swing for o in outcomes):.2f}",
@@ -223,4 +244,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, WeightsError)
+    run_command(main)

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.steps import Trainer, add_step_flags
 from models import BACKBONES
 from utils.cli import positive
-from utils.execution import Execution
+from utils.training.execution import Execution
 
 VIEWS = ("view", "t", "transpose", "permute", "expand", "detach", "alias", "unsqueeze", "squeeze", "slice", "select",
          "split", "unbind", "as_strided", "empty", "lift_fresh", "_unsafe_view")

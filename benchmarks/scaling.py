@@ -28,12 +28,13 @@ from torch import Tensor
 from benchmarks.steps import Trainer, make_images, median
 from datasets.loading import SyntheticAnomalies
 from models import BACKBONES
-from utils.cli import at_least, image_size, pick_device, user_path
-from utils.engine import AMPLIFY_WEIGHT, stage1_losses, stage2_loss
-from utils.environment import environment
-from utils.execution import Execution, resolve_precision
-from utils.features import TeacherFeatures
-from utils.memory import keep_freed_memory
+from utils.cli import at_least, image_size, user_path
+from utils.system.device import pick_device, resolve_precision
+from utils.system.environment import environment
+from utils.system.memory import keep_freed_memory
+from utils.training.execution import Execution
+from utils.training.features import TeacherFeatures
+from utils.training.stages import AMPLIFY_WEIGHT, stage1_losses, stage2_loss
 
 PARTS = ("data", "teacher", "forward", "backward")
 STAGES = ("I", "II")

@@ -32,14 +32,14 @@ import torch
 from benchmarks.limits import ConvolutionLimit, count_flops
 from benchmarks.steps import Trainer, add_step_flags, make_images, median, time_in_turns
 from models import BACKBONES
-from models.aand import AAND
+from models.aand import AAND, build_model
 from models.teacher import build_teacher
-from utils.checkpoint import build_model
-from utils.cli import at_least, pick_device, user_path
-from utils.engine import predict_maps
-from utils.environment import environment
-from utils.execution import PLAIN, Execution, resolve_precision
-from utils.memory import keep_freed_memory, process_peak
+from utils.cli import at_least, user_path
+from utils.detection.prediction import predict_maps
+from utils.system.device import pick_device, resolve_precision
+from utils.system.environment import environment
+from utils.system.memory import keep_freed_memory, process_peak
+from utils.training.execution import PLAIN, Execution
 
 DEFAULT_BACKBONES = ("wide_resnet50_2", "resnet18", "efficientnet_lite0")
 LIMIT_BACKBONE = "wide_resnet50_2"
@@ -136,7 +136,7 @@ def report_synthesis(options: argparse.Namespace, device: torch.device) -> dict[
 
 def untrained_model(backbone: str, device: torch.device) -> AAND:
     torch.manual_seed(0)
-    return build_model(build_teacher(backbone, "random"), "aand").to(device).eval()
+    return build_model(build_teacher(backbone, "random")).to(device).eval()
 
 
 def compare_evaluation(backbone: str, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from datasets.loading import SyntheticAnomalies
+from models.aand import build_model
 from models.teacher import build_teacher
-from utils.checkpoint import build_model
 from utils.cli import at_least, image_size
-from utils.engine import ADAM_BETAS, AMPLIFY_WEIGHT, stage1_losses, stage2_loss
-from utils.execution import Execution, Optimizer
-from utils.features import TeacherFeatures
+from utils.training.execution import Execution
+from utils.training.features import TeacherFeatures
+from utils.training.stages import AMPLIFY_WEIGHT, stage1_losses, stage2_loss
+from utils.training.steps import ADAM_BETAS, Optimizer
 
 LR = 0.005
 
@@ -46,7 +47,7 @@ class Trainer:
         self.execution, self.batch, self.device = execution, batch, device
         teacher = build_teacher(backbone, "random").to(device)
         execution.prepare_teacher(teacher)
-        self.model = build_model(teacher, "aand").to(device)
+        self.model = build_model(teacher).to(device)
         execution.prepare(self.model)
         images = make_images(batch, size)
         textures = make_images(16, size, seed=1)[..., :3].permute(0, 3, 1, 2).contiguous()

@@ -27,9 +27,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.dataset_sizes import TRAINING_IMAGES
-from utils.cli import UsageError, at_least, number, positive, run_command, share, user_path
-from utils.run_log import LOG
-from utils.schedule import Job, Schedule, list_schedule, longest_first, lower_bound
+from utils.cli import (
+    at_least,
+    number,
+    positive,
+    run_command,
+    share,
+    user_path,
+)
+from utils.runs.history import LOG
+from utils.sweep.schedule import Job, Schedule, list_schedule, longest_first, lower_bound
+from utils.system.errors import UsageError
 
 EPOCH_LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (.+) stage ([12]) epoch (\d+)/\d+ ")
 GPUS = [2**power for power in range(10)]

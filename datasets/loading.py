@@ -1,6 +1,6 @@
 """What is decoded from which files, in which order images come, and the synthetic anomalies made of them.
 
-    files = training_files(paths, "mvtec", "bottle", Path("fg_mask"))      # utils/image_store.py reads them, once
+    files = training_files(paths, "mvtec", "bottle", Path("fg_mask"))      # utils/data/image_store.py reads them, once
     anomalies = SyntheticAnomalies(images, textures, batch_size=16, seed=0)      # images with their foregrounds
     for images, masks, foregrounds in anomalies.epoch(3): ...
 """
@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.anomalies.synthesis import draw_anomalies, select_rows, synthesise_anomalies
 from datasets.base import DataError, Sample, load_image, load_mask
 from datasets.foreground import foreground_of, mask_folder, mask_name, rule_for
-from datasets.synthesis import draw_anomalies, select_rows, synthesise_anomalies
 from datasets.view import WHOLE, View
 
 HOLD_OUT_SEED = 0

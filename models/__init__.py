@@ -1,6 +1,6 @@
 """The model: frozen teacher, amplification, student. The names here can be had without waiting for torch."""
 
-METHODS = ("aand", "rd4ad")
+MAX_IMAGE_SIZE = 4096  # pixels
 BACKBONES = ("wide_resnet50_2", "resnet18", "resnet34", "resnet50", "efficientnet_lite0")
 
 

@@ -6,14 +6,17 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.amplification import AmplifiedTeacher
-from models.calibration import Calibration
 from models.folding import fold_batch_norms
+from models.recipes import PUBLISHED, Recipe
 from models.similarity import compare_features
+from models.standardisation import Standardisation
 from models.student import OneClassBottleneck, ReverseDecoder
 from models.teacher import PretrainedTeacher
 
@@ -24,19 +27,36 @@ class AAND(nn.Module):
     """A teacher (amplified: AAND; plain: reverse distillation) with its student.
 
     Called with normalised images (N, 3, H, W), H and W multiples of 32, it returns the anomaly map (N, 1, H, W), each
-    pixel in 0..6 (calibrated: around 0 on good images), and the anomaly score (N,), the map's maximum.
+    pixel in 0..6 (standardised: around 0 on good images), and the anomaly score (N,), the map's maximum.
     """
 
-    def __init__(self, teacher: AmplifiedTeacher | PretrainedTeacher, calibrated: bool = False):
+    def __init__(self, teacher: AmplifiedTeacher | PretrainedTeacher, standardised: bool = False):
         super().__init__()
         self.teacher = teacher
         self.bottleneck = OneClassBottleneck(self.pretrained.plan)
         self.decoder = ReverseDecoder(self.pretrained.plan)
-        self.calibration = Calibration(self.pretrained.plan.channels) if calibrated else None
+        self.standardisation = Standardisation(self.pretrained.plan.channels) if standardised else None
+
+    @classmethod
+    def of(cls, pretrained: PretrainedTeacher, recipe: Recipe) -> AAND:
+        """An untrained model of a recipe."""
+        return cls(AmplifiedTeacher(pretrained) if recipe.amplified else pretrained, recipe.standardised)
 
     @property
     def pretrained(self) -> PretrainedTeacher:
         return self.teacher.pretrained if isinstance(self.teacher, AmplifiedTeacher) else self.teacher
+
+    @property
+    def device(self) -> torch.device:
+        return self.pretrained.device
+
+    def stage_parts(self) -> dict[int, dict[str, nn.Module]]:
+        """The parts that each stage trains and its checkpoint holds; plain reverse distillation has no Stage I."""
+        parts = {"bottleneck": self.bottleneck, "decoder": self.decoder}
+        if self.standardisation:
+            parts["calibration"] = self.standardisation  # the name that it has in files
+        first = {1: {"amplification": self.teacher.amplification}} if isinstance(self.teacher, AmplifiedTeacher) else {}
+        return {**first, 2: parts}
 
     def normalise(self, images: Tensor) -> Tensor:
         """RGB images (N, 3, H, W), uint8 of 0..255, as the teacher wants them."""
@@ -54,7 +74,7 @@ class AAND(nn.Module):
         Returns the model itself.
         """
         self.eval().requires_grad_(False)
-        example = torch.zeros(1, 3, 64, 64, device=self.pretrained.mean.device)
+        example = torch.zeros(1, 3, 64, 64, device=self.device)
         fold_batch_norms(self, example)
         parts = [self.pretrained.trunk, self.bottleneck, self.decoder]
         if isinstance(self.teacher, AmplifiedTeacher):
@@ -68,18 +88,24 @@ class AAND(nn.Module):
             raise ValueError(f"images are {tuple(images.shape[-2:])}; height and width must be multiples of 32")
         teacher_features = self.teacher(images)
         student_features = self.student(teacher_features)
-        raw = discrepancy_map(teacher_features, student_features, images.shape[-2:], self.calibration)
+        raw = discrepancy_map(teacher_features, student_features, images.shape[-2:], self.standardisation)
         anomaly_map = gaussian_smooth(raw, MAP_SIGMA)
         return anomaly_map, anomaly_map.amax(dim=(1, 2, 3))
 
 
+def build_model(pretrained: PretrainedTeacher, recipe: Recipe = PUBLISHED) -> AAND:
+    """An untrained model of the class that the recipe names."""
+    module, _, name = recipe.model.rpartition(".")
+    return getattr(import_module(module), name).of(pretrained, recipe)
+
+
 def discrepancy_map(
-    first: list[Tensor], second: list[Tensor], size: tuple[int, int], calibration: Calibration | None = None
+    first: list[Tensor], second: list[Tensor], size: tuple[int, int], standardisation: Standardisation | None = None
 ) -> Tensor:
-    """Sum over levels of 1 - cosine similarity, or of the calibration's distance, each enlarged bilinearly
+    """Sum over levels of 1 - cosine similarity, or of the standardised distances, each enlarged bilinearly
     (align_corners) to `size`: (N, 1, H, W)."""
-    if calibration:
-        distances = calibration(first, second)
+    if standardisation:
+        distances = standardisation(first, second)
     else:
         distances = [compare_features(a, b).distance() for a, b in zip(first, second, strict=True)]
     levels = [F.interpolate(d[:, None], size, mode="bilinear", align_corners=True) for d in distances]

@@ -16,22 +16,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils.missing  # noqa: F401
+import utils.system.missing  # noqa: F401
 from datasets.base import MAX_PIXELS
 from utils.app.hosts import host_name
 from utils.cli import (
     MAX_SEED,
     CommandParser,
-    UsageError,
     add_computing_flags,
     add_workers_flag,
     at_least,
     number,
     positive,
-    run_model_command,
+    run_command,
     share,
     user_path,
 )
+from utils.system.errors import UsageError
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -75,9 +75,9 @@ def main(args: argparse.Namespace) -> None:
         open_port,
         private_folder,
     )
-    from utils.detector import load_detector
-    from utils.given_runs import run_of_category
-    from utils.packages import require
+    from utils.detection.detector import load_detector
+    from utils.runs.given import run_of_category
+    from utils.system.packages import require
 
     if args.folder and not args.folder.is_dir():
         raise UsageError(f"--folder {args.folder}: there is no such folder")
@@ -102,4 +102,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_model_command(main, make_parser().parse_args())
+    run_command(lambda: main(make_parser().parse_args()))

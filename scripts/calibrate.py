@@ -15,9 +15,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils.missing  # noqa: F401
+import utils.system.missing  # noqa: F401
 from datasets.names import printable
-from utils.cli import CommandParser, add_computing_flags, add_workers_flag, run_model_command, share, user_path
+from utils.cli import CommandParser, add_computing_flags, add_workers_flag, run_command, share, user_path
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -38,11 +38,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    from utils.calibrating import calibrate_run, move_thresholds
+    from utils.detection.calibration import calibrate_run, move_thresholds
 
     for folder, category, thresholds in calibrate_run(args) if args.images else move_thresholds(args):
         print(printable(f"{category} in {folder}: {thresholds}"))
 
 
 if __name__ == "__main__":
-    run_model_command(main, make_parser().parse_args())
+    run_command(lambda: main(make_parser().parse_args()))

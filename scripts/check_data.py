@@ -25,12 +25,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils.missing  # noqa: F401
+import utils.system.missing  # noqa: F401
 from datasets import DATASETS, open_dataset
 from datasets.names import printable
 from datasets.problems import ERROR, WARNING, count, warning
 from utils.cli import CommandParser, add_file_flags, add_level_flag, run_command, user_path
-from utils.data_check import check_source, describe_depths, levels_given
+from utils.data.check import check_source, describe_depths, levels_given
 
 
 def make_parser() -> argparse.ArgumentParser:

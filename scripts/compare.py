@@ -16,14 +16,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils.missing  # noqa: F401
-from utils.cli import CommandParser, UsageError, run_command, user_path
-from utils.comparison import compare, read_runs
-from utils.comparison_report import format_text, writer_for
+import utils.system.missing  # noqa: F401
+from utils.cli import CommandParser, run_command, user_path
 from utils.metrics import METRICS
-from utils.own_files import COMPARISON, begins_as, refuse_foreign
-from utils.report import COLUMNS
-from utils.runs import RunError
+from utils.metrics.tables import COLUMNS
+from utils.results.comparison import compare, read_runs
+from utils.results.comparison_report import format_text, writer_for
+from utils.system.errors import UsageError
+from utils.system.own_files import COMPARISON, begins_as, refuse_foreign
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -53,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, RunError)
+    run_command(main)

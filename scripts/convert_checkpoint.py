@@ -19,12 +19,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils.missing  # noqa: F401
+import utils.system.missing  # noqa: F401
 from datasets import DATASETS, detect_layout
 from datasets.names import misfit_of, printable
-from utils.cli import CommandParser, UsageError, image_size, run_model_command, user_path
-from utils.own_files import refuse_foreign
-from utils.runs import check_settings, read_config, stage_path
+from utils.cli import (
+    CommandParser,
+    image_size,
+    run_command,
+    user_path,
+)
+from utils.runs.folder import check_settings, read_config, stage_path
+from utils.system.errors import UsageError
+from utils.system.own_files import refuse_foreign
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -57,9 +63,9 @@ def main(args: argparse.Namespace) -> None:
 
 
 def from_official(args: argparse.Namespace) -> None:
-    from utils.checkpoint import save_tensors
-    from utils.given_runs import official_folder
-    from utils.official_runs import convert, find_checkpoints, official_settings
+    from utils.runs.checkpoint import save_tensors
+    from utils.runs.official import convert, find_checkpoints, official_settings
+    from utils.runs.official_files import official_folder
 
     if args.category is not None and (reason := misfit_of(args.category)):
         raise UsageError(f"--category {printable(args.category)}: {reason}")
@@ -82,7 +88,7 @@ def from_official(args: argparse.Namespace) -> None:
 
 def write_official(args: argparse.Namespace) -> None:
     from models.official import read_official, to_official
-    from utils.checkpoint import load_model, save_tensors
+    from utils.runs.checkpoint import load_model, save_tensors
 
     paths = [args.output / name for name in ("stage1.pth", "stage2.pth")]
     refuse_foreign(paths, lambda _: False, "their format has no place for a mark: give another --output")
@@ -99,4 +105,4 @@ def unused_path(run: Path, category: str) -> Path:
 
 
 if __name__ == "__main__":
-    run_model_command(main, make_parser().parse_args())
+    run_command(lambda: main(make_parser().parse_args()))

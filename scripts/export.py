@@ -16,10 +16,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils.missing  # noqa: F401
+import utils.system.missing  # noqa: F401
 from datasets.names import printable
-from utils.cli import MAX_SEED, CommandParser, UsageError, at_least, run_model_command, user_path
-from utils.exported import PRECISIONS
+from utils.cli import (
+    MAX_SEED,
+    CommandParser,
+    at_least,
+    run_command,
+    user_path,
+)
+from utils.detection.model_file import PRECISIONS
+from utils.system.errors import UsageError
 
 FORMATS = ("onnx", "openvino", "torchscript", "pt2")
 
@@ -45,10 +52,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    from utils.detector import pick_category, pick_seed
-    from utils.export import SUFFIXES, ExportSource, export
-    from utils.given_runs import run_of_category
-    from utils.own_files import is_export, refuse_foreign
+    from utils.detection.detector import pick_category, pick_seed
+    from utils.export.formats import SUFFIXES, ExportSource, export
+    from utils.runs.given import run_of_category
+    from utils.system.own_files import is_export, refuse_foreign
 
     args.run, args.category = run_of_category(args.run, args.category, None)
     args.category = pick_category(args.run, args.category)
@@ -71,7 +78,7 @@ def _good_images(args: argparse.Namespace) -> list:
     from datasets import open_dataset
     from datasets.folders import look_into
     from datasets.unused import NESTED, find_unused
-    from utils.runs import read_config, read_view
+    from utils.runs.folder import read_config, read_view
 
     if args.images:
         paths = look_into(args.images).images
@@ -89,4 +96,4 @@ def _good_images(args: argparse.Namespace) -> list:
 
 
 if __name__ == "__main__":
-    run_model_command(main, make_parser().parse_args())
+    run_command(lambda: main(make_parser().parse_args()))

@@ -17,13 +17,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils.missing  # noqa: F401
+import utils.system.missing  # noqa: F401
 from datasets.names import printable
 from utils.cli import CommandParser, run_command, user_path
-from utils.remote_runs import completed_keys
-from utils.runs import RunError
-from utils.store import Store, StoreError
-from utils.sweep.results import gather
+from utils.sweep.attempts import completed_keys
+from utils.sweep.gather import gather
+from utils.sweep.store import Store
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -51,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, RunError, StoreError)
+    run_command(main)

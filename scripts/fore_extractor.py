@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils.missing  # noqa: F401
+import utils.system.missing  # noqa: F401
 
 # isort: split
 import cv2
@@ -32,8 +32,8 @@ from datasets.levels import Levels
 from datasets.marks import FOREGROUND, mark_of, png_bytes
 from datasets.names import printable
 from utils.cli import CommandParser, add_level_flag, at_least, run_command, user_path
-from utils.misc import atomic_write, in_parallel
-from utils.own_files import holds, refuse_foreign
+from utils.system.files import atomic_write, in_parallel
+from utils.system.own_files import holds, refuse_foreign
 
 Job = tuple[Path, Path, Rule, Levels]  # of an image, and of its mask
 

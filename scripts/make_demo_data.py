@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils.missing  # noqa: F401
+import utils.system.missing  # noqa: F401
 
 # isort: split
 import cv2
@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from datasets.marks import DEMO, mark_of, png_bytes
 from datasets.names import printable
 from utils.cli import CommandParser, at_least, run_command, user_path
-from utils.misc import atomic_write
-from utils.own_files import holds, refuse_foreign
+from utils.system.files import atomic_write
+from utils.system.own_files import holds, refuse_foreign
 
 PHOTOGRAPHS = ("brick", "grass", "gravel")  # grey, 512x512
 TRAIN_COLUMNS = 336  # of the photograph; the other 176 are for the test

@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils.missing  # noqa: F401
+import utils.system.missing  # noqa: F401
 from utils.cli import (
     MAX_SEED,
     CommandParser,
@@ -29,7 +29,7 @@ from utils.cli import (
     at_least,
     image_size,
     number,
-    run_model_command,
+    run_command,
     share,
     user_path,
 )
@@ -63,13 +63,13 @@ def main(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from datasets.problems import count
-    from utils.advice import command
-    from utils.detector import load_detector
-    from utils.finding import find_images
-    from utils.given_runs import run_of_category
-    from utils.memory import keep_freed_memory
-    from utils.predicting import predict_files
-    from utils.prediction_files import leave_out_own, map_targets, refuse_other_targets, writer_for
+    from utils.data.finding import find_images
+    from utils.detection.detector import load_detector
+    from utils.detection.files import predict_files
+    from utils.detection.output import leave_out_own, map_targets, refuse_other_targets, writer_for
+    from utils.runs.given import run_of_category
+    from utils.system.commands import command
+    from utils.system.memory import keep_freed_memory
 
     keep_freed_memory()
     found = find_images(args.images)
@@ -100,4 +100,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_model_command(main, make_parser().parse_args())
+    run_command(lambda: main(make_parser().parse_args()))

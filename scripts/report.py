@@ -15,9 +15,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils.missing  # noqa: F401
+import utils.system.missing  # noqa: F401
 from datasets.names import printable
-from utils.cli import CommandParser, add_inference_flags, at_least, pick_device, run_model_command, user_path
+from utils.cli import (
+    CommandParser,
+    add_inference_flags,
+    at_least,
+    run_command,
+    user_path,
+)
+from utils.system.device import pick_device
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -36,11 +43,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    from utils.html_report.build import write_report
-    from utils.memory import keep_freed_memory
-    from utils.own_files import REPORT, begins_as, refuse_foreign
-    from utils.runs import read_config, seed_folders
-    from utils.scoring import Scoring, open_test_data
+    from utils.report.build import write_report
+    from utils.results.scoring import Scoring, open_test_data
+    from utils.runs.folder import read_config, seed_folders
+    from utils.system.memory import keep_freed_memory
+    from utils.system.own_files import REPORT, begins_as, refuse_foreign
 
     keep_freed_memory()
     output = args.output or args.run / "report.html"
@@ -55,4 +62,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_model_command(main, make_parser().parse_args())
+    run_command(lambda: main(make_parser().parse_args()))

@@ -23,19 +23,27 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils.missing  # noqa: F401
+import utils.system.missing  # noqa: F401
 from datasets.names import printable
-from models import METHODS
+from models.recipes import METHODS
 from train import make_parser as train_parser
-from utils.cli import MAX_SEED, CommandParser, UsageError, at_least, number, positive, run_command, user_path
-from utils.remote_runs import Superseded, completed, completed_keys
-from utils.runs import RunError
-from utils.store import Store, StoreError
+from utils.cli import (
+    MAX_SEED,
+    CommandParser,
+    at_least,
+    number,
+    positive,
+    run_command,
+    user_path,
+)
+from utils.sweep.attempts import completed, completed_keys
 from utils.sweep.driver import Sweep
+from utils.sweep.gather import tabulate
 from utils.sweep.plan import Estimate, Plan, check_settings, format_plan, make_plan
 from utils.sweep.ray_cluster import RayCluster
-from utils.sweep.results import tabulate
-from utils.sweep.work import TaskFailed, TaskLost, Workplace, work
+from utils.sweep.store import Store
+from utils.sweep.work import Workplace, work
+from utils.system.errors import Superseded, TaskFailed, TaskLost, UsageError
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -143,4 +151,4 @@ def do_all(
 
 if __name__ == "__main__":
     flags, flags_of_train = make_parser().parse_known_args()
-    run_command(lambda: main(flags, flags_of_train), StoreError, RunError)
+    run_command(lambda: main(flags, flags_of_train))

@@ -14,13 +14,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import utils.missing  # noqa: F401
+import utils.system.missing  # noqa: F401
 from datasets import visa
 from datasets.names import printable
 from datasets.plain_json import read_json
 from utils.cli import CommandParser, run_command, user_path
-from utils.misc import write_text
-from utils.own_files import refuse_foreign
+from utils.system.files import write_text
+from utils.system.own_files import refuse_foreign
 
 
 def make_parser() -> argparse.ArgumentParser:

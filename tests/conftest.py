@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.commands import ASIDE, OWN, TINY, run_export, run_train
-from tests.trees import make_mvtec
+from tests.support.commands import ASIDE, OWN, TINY, run_export, run_train
+from tests.support.trees import make_mvtec
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def models(own) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium with a camera that shows a test pattern."""
-    from tests.browsing import CHROMIUM, playwright  # skips, or fails, where there is none
+    from tests.support.browsing import CHROMIUM, playwright  # skips, or fails, where there is none
 
     camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with playwright.sync_playwright() as p:

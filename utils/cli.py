@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from datasets.base import DataError
 from datasets.names import PrintableError, is_utf8, printable
-from utils.interruption import Interrupted, exit_on_signals
-from utils.streams import READER_GONE, ReaderGone, standard_streams
-
-if TYPE_CHECKING:
-    import torch  # only where a device is picked: the scripts that need none start quickly
+from models import MAX_IMAGE_SIZE, WeightsError
+from utils.system.errors import UsageError, UserError
+from utils.system.signals import Interrupted, exit_on_signals
+from utils.system.streams import READER_GONE, ReaderGone, silenced, standard_streams
 
 DEFAULT_WORKERS = min(8, os.cpu_count() or 1)  # threads; more wait for the disk
 CACHES = ("ram", "disk", "none")
-MAX_IMAGE_SIZE = 4096  # pixels
 MAX_SEED = 2**63 - 1  # of torch's generators
+ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)`")  # as messages name them
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-
-
-class UsageError(PrintableError, ValueError):
-    """A flag's value that cannot be used; the message names the flag."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -142,30 +138,6 @@ def add_workers_flag(parser: argparse.ArgumentParser) -> None:
                         "files (default: one per core, at most 8)")
 
 
-def pick_device(name: str) -> torch.device:
-    """The device of a --device flag; "auto" takes CUDA, then Apple's MPS, then the CPU.
-
-    Raises UsageError for a device that torch does not know or that is not there.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()  # a meta tensor has none
-    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
-        raise UsageError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
-    return device
-
-
-@contextmanager
-def silenced() -> Iterator[None]:
-    """Nothing that is printed is seen."""
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        yield
-
-
 @contextmanager
 def first_alone_heard() -> Iterator[None]:
     """Of the processes that torchrun starts on a machine one says what is wrong with the flags that all have."""
@@ -181,23 +153,12 @@ def first_alone_heard() -> Iterator[None]:
         raise
 
 
-def run_model_command(main: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
-    """Run a program that uses models: as run_command, with the errors of models and runs as well.
-
-    Its flags are read before, and it imports torch itself, late: --help and mistyped flags must not wait seconds.
-    """
-    from models import WeightsError
-    from utils.runs import CheckpointError, ProcessError, ProcessLost, RunError
-
-    run_command(lambda: main(args), WeightsError, CheckpointError, RunError, ProcessError, ProcessLost)
-
-
-def run_command(main: Callable[[], None], *errors: type[Exception]) -> None:
+def run_command(main: Callable[[], None]) -> None:
     """Run a program: errors that its user can mend become one line on stderr and exit status 2.
 
-    Those are DataError, UsageError, OSError, and the program's own `errors`; any other is a defect and is shown whole.
-    SIGINT and SIGTERM end it with the shell's exit status for them, 130 and 143; that nobody reads its output any more
-    does so silently, with 141.
+    Those are UserError, DataError, WeightsError and OSError; any other is a defect and is shown whole. Arguments that
+    their messages name are printed as flags. SIGINT and SIGTERM end the program with the shell's exit status for them,
+    130 and 143; a reader of its output that is gone ends it silently, with 141.
     """
     exit_on_signals()
     with standard_streams():
@@ -208,9 +169,9 @@ def run_command(main: Callable[[], None], *errors: type[Exception]) -> None:
             _run_and_flush(main)
         except ReaderGone:
             sys.exit(READER_GONE)
-        except (DataError, UsageError, OSError, *errors) as error:
+        except (UserError, DataError, WeightsError, OSError) as error:
             text = str(error) if isinstance(error, PrintableError) else printable(str(error))
-            print(f"error: {text}", file=sys.stderr)
+            print("error:", ARGUMENT.sub(r"--\1", text), file=sys.stderr)
             sys.exit(2)
         except Interrupted as interrupted:
             print("stopped", file=sys.stderr)

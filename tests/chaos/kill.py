@@ -32,8 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
-from tests.commands import ROOT, TINY, read_state, same_state
-from tests.trees import make_mvtec
+from tests.support.commands import ROOT, TINY, read_state, same_state
+from tests.support.trees import make_mvtec
 
 CATEGORIES = ("bottle", "tile")
 FLAGS = [
@@ -114,7 +114,7 @@ class Farm:
         self.folder = folder
         os.environ["PYTHONPATH"] = str(ROOT)  # of the server that they are forked from
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["tests.chaos.kill", "utils.launch", "utils.scoring"])
+        self.context.set_forkserver_preload(["tests.chaos.kill", "utils.training.run", "utils.results.scoring"])
         make_mvtec(folder / "data", CATEGORIES, train=6)  # the last batch is a smaller one
         first = self.context.Process(target=os.getpid)  # waits for the imports: none of the later ones does
         first.start()

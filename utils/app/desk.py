@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 
-from utils.cli import UsageError
+from utils.system.errors import UsageError
 
 MOST_WAITING = 64  # requests; each may hold 2 MB
 LOOK_EVERY = 0.2  # seconds, for the end of the server

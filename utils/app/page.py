@@ -21,7 +21,8 @@ import gradio as gr
 from datasets.base import DataError
 from utils.app.desk import MOST_WAITING, Desk
 from utils.app.files import PlainFiles
-from utils.app.results import (
+from utils.app.serving import Limits
+from utils.app.session import (
     FALSE_ALARMS,
     HEADINGS,
     MOST_IMAGES,
@@ -40,11 +41,10 @@ from utils.app.results import (
     table_rows,
     with_threshold,
 )
-from utils.app.serving import Limits
 from utils.app.views import Picture, download_link, histogram_panel, picture_panel, verdict_panel
-from utils.cli import UsageError
-from utils.detector import Detector
-from utils.predicting import colour_limits
+from utils.detection.detector import Detector
+from utils.detection.files import colour_limits
+from utils.system.errors import UsageError
 
 HERE = Path(__file__).parent
 SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]

@@ -32,8 +32,8 @@ from utils.app.guard import Guard
 from utils.app.hosts import own_names
 from utils.app.unread import Unread
 from utils.app.uploads import Uploads
-from utils.cli import UsageError
-from utils.interruption import Interrupted, ignore_signals
+from utils.system.errors import UsageError
+from utils.system.signals import Interrupted, ignore_signals
 
 if TYPE_CHECKING:
     import gradio

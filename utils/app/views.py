@@ -16,10 +16,10 @@ import numpy as np
 
 from datasets.problems import count
 from datasets.view import enlarge
-from utils.detector import Detection, Detector, Region
-from utils.html_report.charts import score_position
-from utils.predicting import Record
-from utils.visualize import blend_heat
+from utils.detection.detector import Detection, Detector, Region
+from utils.detection.files import Record
+from utils.drawing.charts import score_position
+from utils.drawing.heat_maps import blend_heat
 
 MOST_SIDE = 1280  # pixels of a picture's longer side: a photograph of 50 megapixels would take a browser seconds
 JPEG_QUALITY = 90

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TextIO
 
 from datasets.names import printable
-from utils.remote_runs import Content
-from utils.schedule import Job, duration, list_schedule
+from utils.sweep.attempts import Content
 from utils.sweep.plan import Estimate, Task
+from utils.sweep.schedule import Job, duration, list_schedule
 
 REFRESH = 10.0  # seconds between looks at the cluster
 SHOWN = 20  # running tasks in the table at most

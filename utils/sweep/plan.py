@@ -12,11 +12,12 @@ from typing import Any
 from datasets import DataSource, open_dataset
 from datasets.base import DataError
 from datasets.names import misfit_of, printable
-from utils.cli import UsageError
-from utils.remote_runs import Content
-from utils.runs import EARLIER, FREE_SETTINGS, NOT_SETTINGS, setting_differences
-from utils.schedule import Job, duration, list_schedule, lower_bound
-from utils.store import Store
+from models.recipes import METHODS
+from utils.runs.folder import EARLIER, FREE_SETTINGS, NOT_SETTINGS, setting_differences
+from utils.sweep.attempts import Content
+from utils.sweep.schedule import Job, duration, list_schedule, lower_bound
+from utils.sweep.store import Store
+from utils.system.errors import UsageError
 
 OF_A_TASK = ("data_root", "categories", "method", "seed")  # flags of train.py that the sweep sets for each task
 REFUSED = ("seeds", "output", "resume", "help")  # those that it has no use for
@@ -75,8 +76,8 @@ def make_plan(
         if f"--{name}" in given:
             raise UsageError(f"--{name} of train.py cannot be passed on: a sweep sets it for each task")
     args = parser.parse_args(["--data_root", ".", *flags])
-    if args.recipe != "published" and methods != ["aand"]:
-        raise UsageError(f"--recipe {args.recipe} is one of --methods aand alone")
+    if lacking := [method for method in methods if args.recipe not in METHODS[method]]:
+        raise UsageError(f"`recipe` {args.recipe}: there is none for `methods` {', '.join(lacking)}")
     roots = {root.resolve().name: str(root.resolve()) for root in data_roots}
     if len(roots) < len(data_roots):
         raise UsageError(f"--data_root: tasks are named after the folders, whose names must differ: {', '.join(roots)}")
@@ -95,7 +96,8 @@ def make_plan(
         for category in (c for c in source.categories if categories is None or c in categories):
             images = count_images(source, category)
             for method, seed in product(methods, dict.fromkeys(seeds)):
-                epochs = args.epochs_stage2 + (args.epochs_stage1 if method == "aand" else 0)
+                first = args.epochs_stage1 if METHODS[method][args.recipe].amplified else 0
+                epochs = first + args.epochs_stage2
                 tasks.append(Task(roots[name], name, category, method, seed, images * epochs, tuple(flags), scoring))
     free = (*FREE_SETTINGS, *NOT_SETTINGS, *OF_A_TASK)
     settings = {name: value for name, value in vars(args).items() if name not in free}

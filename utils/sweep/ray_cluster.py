@@ -14,15 +14,13 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
-from utils.cli import UsageError
-from utils.environment import ROOT
-from utils.missing import CLUSTER
-from utils.packages import require
-from utils.remote_runs import Superseded
-from utils.store import StoreError
 from utils.sweep.driver import Outcome
 from utils.sweep.plan import Task
-from utils.sweep.work import TaskFailed, TaskLost, Workplace
+from utils.sweep.work import Workplace
+from utils.system.environment import ROOT
+from utils.system.errors import StoreError, Superseded, TaskFailed, TaskLost, UsageError
+from utils.system.missing import CLUSTER
+from utils.system.packages import require
 
 
 class RayCluster:
@@ -92,8 +90,8 @@ def remote_work(root: str, store_url: str, place: dict[str, Any], task: dict[str
 
     if root not in sys.path:
         sys.path.insert(0, root)
-    from utils.store import Store
     from utils.sweep.plan import Task
+    from utils.sweep.store import Store
     from utils.sweep.work import Workplace, work
 
     return work(Task(**task), Store(store_url), Workplace(**place))

@@ -25,25 +25,18 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from datasets.names import PrintableError, printable
+from datasets.names import printable
 from datasets.plain_json import read_json
-from utils.environment import ROOT, code_version
-from utils.interruption import Interrupted
-from utils.remote_runs import OUTPUT, Attempt, completed, pull
-from utils.runs import RESULTS
-from utils.store import Content, Store, StoreError
+from utils.runs.folder import RESULTS
+from utils.sweep.attempts import OUTPUT, Attempt, completed, pull
 from utils.sweep.plan import Task
+from utils.sweep.store import Content, Store
+from utils.system.environment import ROOT, code_version
+from utils.system.errors import StoreError, TaskFailed, TaskLost
+from utils.system.signals import Interrupted
 
 PATIENCE = 60  # seconds that a program gets to save and end
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
-
-
-class TaskFailed(PrintableError, RuntimeError):
-    """A task that would fail again; the message says where to read why."""
-
-
-class TaskLost(PrintableError, RuntimeError):
-    """A program of a task that was killed: the task may be tried again."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,47 @@
+"""Methods and their recipes: which stages a model is trained in, what it is shown, and how its maps are made.
+
+    METHODS["aand"]["robust"].standardised
+
+A new method is one row in METHODS and, where its model is another, a module in models/ with a class that can stand for
+`models.aand.AAND`. The robust recipe was chosen on synthetic anomalies of kinds not trained on, on good images held
+out, alone; no test image had a part in it (docs/accuracy_robust.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LR_MILESTONES = (0.8, 0.9)  # shares of the epochs after which the learning rate falls
+LR_FACTOR = 0.2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The defaults are AAND's published ones."""
+
+    model: str = "models.aand.AAND"  # class of the model, whose `of` gets the teacher and the recipe
+    amplified: bool = True  # Stage I trains an amplification of the teacher's features on synthetic anomalies
+    crop: bool = False  # images are cropped to where the training set's objects are
+    stretch: bool = False  # the grey levels in use are stretched to all there are
+    falling_rate: bool = True  # the learning rate falls near the end
+    hard_positions: bool = True  # the worst positions have a loss of their own
+    standardised: bool = False  # distances are relative to those of the training images
+
+    @property
+    def own_view(self) -> bool:
+        """Each category has a view of its own (datasets/view.py)."""
+        return self.crop or self.stretch
+
+    def milestones(self, epochs: int) -> list[int]:
+        """The epochs after which the learning rate falls to LR_FACTOR of it; the first epoch always has the whole."""
+        return [max(1, int(share * epochs)) for share in LR_MILESTONES] if self.falling_rate else []
+
+
+PUBLISHED = Recipe()
+ROBUST = Recipe(crop=True, stretch=True, standardised=True)
+BASELINE = Recipe(amplified=False, falling_rate=False, hard_positions=False)  # plain reverse distillation
+METHODS = {
+    "aand": {"published": PUBLISHED, "robust": ROBUST},
+    "rd4ad": {"published": BASELINE},
+}
+RECIPES = tuple(dict.fromkeys(name for recipes in METHODS.values() for name in recipes))

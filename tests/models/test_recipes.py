@@ -1,0 +1,190 @@
+"""Recipes: the calibration, and what users see of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from datasets.loading import image_files
+from models import WeightsError, recipes
+from models.aand import build_model, gaussian_smooth
+from models.official import official_name
+from models.recipes import METHODS, PUBLISHED, Recipe
+from models.similarity import compare_features
+from models.standardisation import Standardisation, residuals
+from models.teacher import build_teacher
+from tests.support.commands import TINY, run_test, run_train, same_weights
+from utils.data.image_store import FileStack
+from utils.runs.checkpoint import load_model
+from utils.runs.folder import read_config, read_view
+from utils.training.execution import Execution
+from utils.training.features import TeacherFeatures
+from utils.training.stages import standardise
+
+SIZE, FP32 = 64, Execution()
+ROBUST = ("--recipe", "robust", "--categories", "bottle", "--aux_path", "builtin")
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """uint8 (5, S, S, 4): noise, the foreground everywhere."""
+    content = np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 4), dtype=np.uint8)
+    content[..., 3] = 1
+    return torch.from_numpy(content)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return build_model(build_teacher("efficientnet_lite0", "random"), recipes.ROBUST).eval()
+
+
+@pytest.fixture
+def features(model, images) -> TeacherFeatures:
+    return TeacherFeatures(model, images, batch_size=2, seed=3, execution=FP32)
+
+
+# The calibration
+
+
+def test_as_made_its_distances_are_one_minus_the_cosine():
+    torch.manual_seed(0)
+    first = [torch.randn(2, channels, 4, 4) for channels in (8, 12)]
+    second = [torch.randn(2, channels, 4, 4) for channels in (8, 12)]
+    for distance, one, other in zip(Standardisation((8, 12))(first, second), first, second, strict=True):
+        assert torch.allclose(distance, compare_features(one, other).distance(), atol=1e-6)
+
+
+def test_a_residual_is_the_difference_of_unit_vectors():
+    one, other = torch.tensor([3.0, 4.0])[None, :, None, None], torch.tensor([0.0, 2.0])[None, :, None, None]
+    assert residuals(one, other).flatten().tolist() == pytest.approx([0.6, -0.2])
+    assert residuals(0 * one, other).flatten().tolist() == [0, -1]  # a zero vector counts as zero
+    assert residuals(one.bfloat16(), other.bfloat16()).dtype == torch.float32
+
+
+def test_residuals_are_centred_and_distances_scaled():
+    one, other = torch.tensor([1.0, 0.0])[None, :, None, None], torch.tensor([0.0, 1.0])[None, :, None, None]
+    calibration = Standardisation((2, 2))
+    calibration.offset1.copy_(torch.tensor([0.4, -0.2]))
+    calibration.set_scale(torch.tensor([0.5, 0.2]), torch.tensor([0.25, 0.1]))
+    first, second = calibration([one, one], [other, one])
+    assert first.item() == pytest.approx(((0.6**2 + 0.8**2) / 2 - 0.5) / 0.25)  # residual (1, -1)
+    assert second.item() == pytest.approx((0 - 0.2) / 0.1)
+    calibration.reset()
+    first, second = calibration([one, one], [other, one])
+    assert (first.item(), second.item()) == (1, 0)
+
+
+def test_a_level_without_deviation_is_only_shifted():
+    one, other = torch.tensor([1.0, 0.0])[None, :, None, None], torch.tensor([0.0, 1.0])[None, :, None, None]
+    calibration = Standardisation((2,))
+    calibration.set_scale(torch.tensor([0.3]), torch.tensor([0.0]))
+    assert calibration([one], [other])[0].item() == pytest.approx(0.7)
+
+
+def test_it_is_fitted_to_all_positions_of_the_training_images(model, features, images):
+    """Against all at once: means over five images in batches of two."""
+    standardise(model, features, FP32)
+    standardise(model, features, FP32)  # from where it is as from the start
+    with torch.no_grad():
+        teacher = model.teacher(model.normalise(images[..., :3].permute(0, 3, 1, 2)))
+        student = model.student(teacher)
+    for level, (one, other) in enumerate(zip(teacher, student, strict=True)):
+        residual = one / one.norm(dim=1, keepdim=True) - other / other.norm(dim=1, keepdim=True)
+        offset = residual.mean(dim=(0, 2, 3), keepdim=True)
+        distance = (residual - offset).square().sum(dim=1) / 2
+        calibration = model.standardisation
+        assert torch.allclose(calibration.offsets[level], offset.flatten(), atol=1e-6)
+        assert calibration.mean[level].item() == pytest.approx(distance.mean().item(), rel=1e-4)
+        assert calibration.deviation[level].item() == pytest.approx(distance.std(correction=0).item(), rel=1e-3)
+
+
+def test_a_models_map_is_that_of_standardised_distances(model, features, images):
+    inputs = model.normalise(images[..., :3].permute(0, 3, 1, 2))
+    standardise(model, features, FP32)
+    with torch.no_grad():
+        anomaly_map, score = model(inputs)
+        teacher = model.teacher(inputs)
+        distances = model.standardisation(teacher, model.student(teacher))
+    levels = [F.interpolate(d[:, None], SIZE, mode="bilinear", align_corners=True) for d in distances]
+    assert torch.allclose(anomaly_map, gaussian_smooth(sum(levels), 4.0), atol=1e-5)
+    assert torch.equal(score, anomaly_map.amax(dim=(1, 2, 3)))
+    assert abs(torch.stack([d.mean() for d in distances])).max() < 1e-3  # around 0 on these images
+    assert torch.stack([d.std(correction=0) for d in distances]).numpy() == pytest.approx(1, rel=1e-3)
+
+
+def test_only_a_recipe_that_calibrates_saves_a_calibration():
+    teacher = build_teacher("efficientnet_lite0", "random")
+    assert "calibration" in build_model(teacher, recipes.ROBUST).stage_parts()[2]
+    assert "calibration" not in build_model(teacher).stage_parts()[2]
+    with pytest.raises(WeightsError, match="calibration.mean has no place in the official checkpoint format"):
+        official_name("calibration.mean")
+
+
+# What users see
+
+
+def test_a_robust_run_from_training_to_results(trained, tmp_path):
+    options = ("--data_root", trained.data, *TINY, *ROBUST, "--eval_every", 1, "--output", "run")
+    assert run_train(tmp_path, *options).status == 0
+    assert run_test(tmp_path, "--data_root", trained.data, "--run", "run").status == 0
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["settings"]["recipe"] == "robust"
+    records = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    scored = results["categories"]["bottle"]
+    assert scored == pytest.approx({name: records[-1][name] for name in scored}, abs=1e-5)  # scale saved and loaded
+    model, _ = load_model(tmp_path / "run", "bottle", read_config(tmp_path / "run"))
+    saved = model.standardisation.mean.clone()
+    paths = sorted((trained.data / "bottle/train/good").iterdir())
+    good = FileStack(image_files(paths, read_view(tmp_path / "run", "bottle")), 32, workers=1)[:]
+    standardise(model, TeacherFeatures(model, good, batch_size=2, seed=0, execution=FP32), FP32)
+    assert saved.tolist() == pytest.approx(model.standardisation.mean.tolist(), rel=1e-3)  # that of the last epoch
+
+
+@pytest.mark.parametrize(
+    ("options", "times"),
+    [((), 1), (("--eval_every", 1), 4), (("--eval_every", 3), 2)],
+)
+def test_it_is_standardised_whenever_it_is_looked_at(options, times, trained, tmp_path, monkeypatch):
+    """At the last epoch, and at those that are tested or rated; of four."""
+    seen = []
+    monkeypatch.setattr("utils.training.stages.standardise", lambda *a: seen.append(1) or standardise(*a))
+    arguments = (*TINY, *ROBUST, "--epochs_stage1", 1, "--epochs_stage2", 4, *options)
+    assert run_train(tmp_path, "--data_root", trained.data, *arguments, "--output", "run").status == 0
+    assert len(seen) == times
+
+
+def test_a_robust_run_repeats(trained, tmp_path):
+    for name in ("first", "second"):
+        assert run_train(tmp_path, "--data_root", trained.data, *TINY, *ROBUST, "--output", name).status == 0
+    assert same_weights(tmp_path / "first", tmp_path / "second", "bottle")
+    assert not same_weights(tmp_path / "first", trained.aand, "bottle")
+
+
+def test_a_run_from_before_there_were_recipes_is_published_and_goes_on(trained, tmp_path):
+    run = shutil.copytree(trained.aand, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    assert config.pop("recipe") == "published"
+    (run / "config.json").write_text(json.dumps(config))
+    assert run_test(tmp_path, "--data_root", trained.data, "--run", run).status == 0
+    assert json.loads((run / "results.json").read_text())["protocol"]["epoch"] == "last"
+    (run / "checkpoints/tile/stage2.pt").unlink()
+    result = run_train(tmp_path, "--data_root", trained.data, *TINY, "--aux_path", "builtin", "--output", run)
+    assert result.status == 0, result.err  # it goes on: nothing that matters has changed
+    assert same_weights(run, trained.aand, "tile")
+
+
+def test_the_baseline_has_no_recipes(trained, tmp_path):
+    result = run_train(tmp_path, "--data_root", trained.data, *TINY, "--method", "rd4ad", "--recipe", "robust")
+    assert result.status == 2
+    assert result.errors == ["error: --recipe robust: --method rd4ad has published alone"]
+
+
+def test_published_is_the_default_and_has_nothing_new():
+    assert METHODS["aand"]["published"] == Recipe() == PUBLISHED
+    assert not PUBLISHED.own_view and not PUBLISHED.standardised and PUBLISHED.hard_positions

@@ -1,0 +1,347 @@
+"""Runs of train.py: settings and seed alone decide on the weights, and a run goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import TINY, read_state, run_train, same_state, same_weights
+from utils.runs.folder import (
+    EARLIER,
+    newest_run,
+    open_run,
+    published_protocol,
+    read_config,
+    read_metrics,
+    stage_path,
+    teacher_path,
+    trained_categories,
+)
+from utils.runs.history import RunLog
+from utils.system.errors import RunError
+
+SETTINGS = {
+    "method": "aand", "backbone": "resnet18", "image_size": 256, "dataset": "mvtec", "data_root": "/data",
+    "command": "python train.py", "seed": 0, "started": "2024-01-01T00:00:00", "categories": ["a"], "workers": 1,
+}
+
+
+@pytest.fixture
+def train_again(trained, tmp_path):
+    """train_again(*options) trains as the fixture `trained` did, with other options; returns its result and folder."""
+
+    def call(*options, output=tmp_path / "again"):
+        base = ("--data_root", trained.data, *TINY, "--aux_path", "builtin", "--output", output)
+        result = run_train(trained.cwd, *base, *options)
+        assert result.status == 0, result.err
+        return result, output
+
+    return call
+
+
+def copy_run(run: Path, target: Path) -> Path:
+    shutil.copytree(run, target)
+    return target
+
+
+# What the weights depend on
+
+
+def test_weights_have_been_trained_and_differ_between_categories(trained):
+    for stage in (1, 2):
+        first, second = (read_state(stage_path(trained.aand, category, stage)) for category in ("bottle", "tile"))
+        assert not same_state(first, second)
+    assert not same_weights(trained.aand, trained.rd4ad, "bottle")
+
+
+def test_one_category_alone_equals_the_full_run(trained, train_again):
+    _, run = train_again("--categories", "tile")
+    assert trained_categories(run) == ["tile"]
+    assert same_weights(run, trained.aand, "tile")
+    train_again("--categories", "bottle")  # the other one afterwards: the order does not matter
+    assert trained_categories(run) == ["bottle", "tile"]
+    assert same_weights(run, trained.aand, "bottle")
+
+
+@pytest.mark.parametrize(
+    "options", ["", "--workers 2", "--eval_every 1", "--cache disk", "--cache none", "--cache_features off"]
+)
+def test_weights_do_not_depend_on(trained, train_again, options):
+    _, run = train_again("--categories", "bottle", *options.split())
+    assert same_weights(run, trained.aand, "bottle")
+
+
+@pytest.mark.parametrize("option", ["--seed 1", "--lr 0.001", "--batch_size 4"])
+def test_weights_depend_on(trained, train_again, option):
+    _, run = train_again("--categories", "bottle", *option.split())
+    for stage in (1, 2):
+        first, second = (read_state(stage_path(folder, "bottle", stage)) for folder in (run, trained.aand))
+        assert not same_state(first, second)
+
+
+def test_test_images_influence_nothing(trained, tmp_path):
+    data = copy_run(trained.data, tmp_path / "data")
+    shutil.rmtree(data / "bottle/test/hole")
+    shutil.rmtree(data / "bottle/ground_truth/hole")
+    options = ("--categories", "bottle", "--aux_path", "builtin", "--output", "run", "--eval_every", 1)
+    assert run_train(tmp_path, "--data_root", data, *TINY, *options).status == 0
+    assert same_weights(tmp_path / "run", trained.aand, "bottle")
+
+
+# Going on
+
+
+def test_finished_categories_are_skipped(trained, train_again, tmp_path):
+    run = copy_run(trained.aand, tmp_path / "run")
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*.pt")}
+    lines = (run / "metrics.jsonl").read_text()
+    result, _ = train_again(output=run)
+    assert "bottle: already trained, skipped" in result.out
+    assert "tile: already trained, skipped" in result.out
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("*.pt")} == before
+    assert (run / "metrics.jsonl").read_text() == lines
+
+
+def test_interrupted_category_goes_on_from_stage1(trained, train_again, tmp_path):
+    run = copy_run(trained.aand, tmp_path / "run")
+    stage_path(run, "tile", 2).unlink()
+    written = stage_path(run, "tile", 1).stat().st_mtime_ns
+    result, _ = train_again(output=run)
+    assert "bottle: already trained, skipped" in result.out
+    assert "tile: stage 1 already trained" in result.out
+    assert stage_path(run, "tile", 1).stat().st_mtime_ns == written
+    assert same_weights(run, trained.aand, "tile")
+
+
+def test_changed_settings_are_refused_with_the_difference(trained, tmp_path):
+    run = copy_run(trained.aand, tmp_path / "run")
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*")}
+    options = ("--aux_path", "builtin", "--output", run, "--lr", 0.001, "--seed", 7)
+    result = run_train(trained.cwd, "--data_root", trained.data, *TINY, *options)
+    assert result.status == 2
+    assert result.err.count("error: ") == 1
+    assert f"error: {run} holds a run with other settings" in result.err
+    assert "lr: 0.005 -> 0.001" in result.err
+    assert "seed: 0 -> 7" in result.err
+    assert "backbone" not in result.err
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("*")} == before
+
+
+def test_rd4ad_has_no_stage1_and_needs_no_textures(trained, tmp_path):
+    options = ("--data_root", trained.data, *TINY, "--method", "rd4ad", "--categories", "bottle", "--output", "run")
+    result = run_train(tmp_path, *options)  # no --aux_path, and no DTD beside the data
+    assert result.status == 0, result.err
+    run = tmp_path / "run"
+    assert stage_path(run, "bottle", 2).is_file()
+    assert not stage_path(run, "bottle", 1).exists()
+    assert {json.loads(line)["stage"] for line in (run / "metrics.jsonl").read_text().splitlines()} == {2}
+    assert same_weights(run, trained.rd4ad, "bottle")
+
+
+# Run folders without training
+
+
+def test_open_run_keeps_the_first_settings(tmp_path):
+    open_run(tmp_path / "run", SETTINGS)
+    open_run(tmp_path / "run", SETTINGS | {"started": "2025", "categories": ["b"], "workers": 0, "device": "cpu"})
+    assert read_config(tmp_path / "run") == EARLIER | SETTINGS
+    for changed in ({"seed": 1}, {"data_root": "/other"}, {"new": True}):
+        with pytest.raises(RunError, match=f"{next(iter(changed))}: .* -> .*; choose another --output|choose another"):
+            open_run(tmp_path / "run", SETTINGS | changed)
+    with pytest.raises(RunError, match=r"\(seed: 0 -> None\)"):
+        open_run(tmp_path / "run", {name: value for name, value in SETTINGS.items() if name != "seed"})
+
+
+def test_read_config_of_no_run(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(RunError, match=f"{folder} is not a run folder"):
+            read_config(folder)
+    (tmp_path / "config.json").write_text('{"method": "aand"}')
+    with pytest.raises(RunError, match="has no backbone, image_size"):
+        read_config(tmp_path)
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "null", '"a"', "{}", DEEP, "NaN", '{"method": "\\ud800"}', "\udcff"])
+def test_any_content_of_config_is_a_run_error(tmp_path, text):
+    (tmp_path / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(RunError, match=f"{tmp_path} is not a run folder"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("method", "simplenet", "one of aand, rd4ad, not 'simplenet'"),
+        ("method", ["aand"], "one of aand, rd4ad, not a list"),
+        ("recipe", None, "one of published, robust, not None"),
+        ("select", "best", "one of last, synthetic, not 'best'"),
+        ("dataset", "auto", "one of mvtec, visa, mvtec3d, folder, not 'auto'"),
+        ("backbone", 18, "a text, not 18"),
+        ("data_root", None, "a text, not None"),
+        ("command", {}, "a text, not a dict"),
+        ("started", 2024, "a text, not 2024"),
+        ("image_size", "256", "a multiple of 32 up to 4096, not '256'"),
+        ("image_size", 256.0, "a multiple of 32 up to 4096, not 256.0"),
+        ("image_size", True, "a multiple of 32 up to 4096, not True"),
+        ("image_size", 0, "a multiple of 32 up to 4096, not 0"),
+        ("image_size", 100, "a multiple of 32 up to 4096, not 100"),
+        ("image_size", 4128, "a multiple of 32 up to 4096, not 4128"),
+        ("seed", -1, "a whole number from 0 on, not -1"),
+        ("seed", 0.5, "a whole number from 0 on, not 0.5"),
+        ("seed", None, "a whole number from 0 on, not None"),
+        ("epochs_stage2", "120", "a whole number from 1 on, not '120'"),
+        ("aux_path", 1, "a text or null, not 1"),
+        ("code", {"commit": None, "changed": False}, "a commit, and whether it was changed, not a dict"),
+        ("code", {"commit": "0123"}, "a commit, and whether it was changed, not a dict"),
+    ],
+)
+def test_settings_of_another_kind(tmp_path, name, value, expected):
+    (tmp_path / "config.json").write_text(json.dumps(SETTINGS | {name: value}))
+    with pytest.raises(RunError) as caught:
+        read_config(tmp_path)
+    assert str(caught.value) == f"{tmp_path / 'config.json'} cannot be used: {name} must be {expected}"
+
+
+def test_settings_that_runs_have(tmp_path):
+    code = [{"code": {}}, {"code": {"commit": "0", "changed": True}}]
+    sizes, paths = [{"image_size": 32}, {"image_size": 4096}], [{"aux_path": None}, {"aux_path": "builtin"}]
+    for more in [*code, *sizes, *paths, {"seed": 2**63 - 1}, {"other": [1, {"a": None}]}]:
+        (tmp_path / "config.json").write_text(json.dumps(SETTINGS | more))
+        assert read_config(tmp_path) == EARLIER | SETTINGS | more
+
+
+def test_a_command_that_cannot_be_run_again(trained, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(SETTINGS | {"command": "python train.py 'no end"}))
+    result = run_train(tmp_path, "--resume", tmp_path)
+    assert result.status == 2
+    [error] = result.errors
+    assert "config.json has no command that can be run again (No closing quotation)" in error
+
+
+def make_run(folder: Path, data: Path, started: str, stage: int | None = 2) -> Path:
+    open_run(folder, SETTINGS | {"data_root": str(data.resolve()), "started": started})
+    for path in [stage_path(folder, "a", stage)] if stage else []:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    return folder
+
+
+def test_newest_run_of_a_data_set(tmp_path):
+    runs, data, other = tmp_path / "runs", tmp_path / "x", tmp_path / "y"
+    with pytest.raises(RunError, match="no trained run of .*x in .*; train one with train.py"):
+        newest_run(data, runs)
+    make_run(runs / "foreign", other, "2024-05-01T00:00:00")
+    with pytest.raises(RunError, match=f"there are: {runs}/foreign \\(of {other}\\); choose one with --run"):
+        newest_run(data, runs)
+    make_run(runs / "z_older", data, "2024-01-01T00:00:00")
+    newer = make_run(runs / "a_newer", data, "2024-02-01T00:00:00")
+    make_run(runs / "unfinished", data, "2024-03-01T00:00:00", stage=1)
+    make_run(runs / "empty", data, "2024-04-01T00:00:00", stage=None)
+    (runs / "broken").mkdir()
+    (runs / "broken" / "config.json").write_text("{}")
+    assert newest_run(data, runs) == newer
+    assert newest_run(other, runs) == runs / "foreign"
+
+
+def test_trained_categories(tmp_path):
+    (tmp_path / "config.json").touch()
+    for category, stage in (("b", 2), ("a", 2), ("c", 1)):
+        stage_path(tmp_path, category, stage).parent.mkdir(parents=True)
+        stage_path(tmp_path, category, stage).touch()
+    teacher_path(tmp_path).touch()
+    assert trained_categories(tmp_path) == ["a", "b"]
+
+
+def record(category, epoch, stage=2, **figures):
+    return {"category": category, "stage": stage, "epoch": epoch, **figures}
+
+
+def write_metrics(folder: Path, *records) -> None:
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+
+
+def test_published_protocol_takes_the_best_epoch(tmp_path):
+    write_metrics(
+        tmp_path,
+        record("a", 3, stage=1, loss=1.0),
+        record("a", 1, image_auroc=0.5, aupro=0.9, loss=0.3),
+        record("a", 2, image_auroc=0.875, aupro=0.25, pixel_ap=0.1, loss=0.2),
+        record("a", 3, image_auroc=0.75, aupro=0.5, pixel_auroc=0.75, loss=0.1),
+        record("b", 2, image_auroc=0.25),
+        record("b", 3, loss=0.1),
+        record("b", 4, image_auroc=1.0),
+        record("c", 1, pixel_auroc=0.5),  # without image AUROC there is nothing to choose by
+    )
+    assert published_protocol(tmp_path) == {
+        "a": {
+            "epoch": 2, "metrics": {"image_auroc": 0.875, "aupro": 0.25, "pixel_ap": 0.1},
+            "gain": {"image_auroc": 0.125, "aupro": -0.25},  # what both epochs have
+        },
+        "b": {"epoch": 4, "metrics": {"image_auroc": 1.0}, "gain": {"image_auroc": 0.0}},
+    }
+
+
+def test_published_protocol_takes_the_first_of_equal_epochs(tmp_path):
+    curve = [(30, 0.75, 0.1), (40, 0.625, 0.4), (20, 0.75, 0.3), (10, 0.5, 0.2)]  # as written, not in order
+    write_metrics(tmp_path, *(record("a", epoch, image_auroc=i, pixel_auroc=p) for epoch, i, p in curve))
+    [chosen] = published_protocol(tmp_path).values()
+    assert (chosen["epoch"], chosen["metrics"]["pixel_auroc"]) == (20, 0.3)
+    assert chosen["gain"]["image_auroc"] == 0.125
+
+
+def test_an_epoch_that_was_run_twice_counts_once(tmp_path):
+    write_metrics(
+        tmp_path,
+        record("a", 1, stage=1, loss=9.0),
+        record("a", 1, image_auroc=1.0),
+        record("a", 2, image_auroc=0.5),
+        record("b", 1, image_auroc=0.5),
+        record("a", 1, image_auroc=0.25),  # went on from the start of Stage II
+        record("a", 2, loss=1.0),  # now without test metrics
+        record("a", 3, image_auroc=0.125),
+    )
+    chosen = published_protocol(tmp_path)
+    assert chosen["a"] == {"epoch": 1, "metrics": {"image_auroc": 0.25}, "gain": {"image_auroc": 0.125}}
+    assert chosen["b"]["metrics"] == {"image_auroc": 0.5}
+    found = [(r["category"], r["stage"], r["epoch"]) for r in read_metrics(tmp_path)]
+    assert found == [("a", 1, 1), ("b", 2, 1), ("a", 2, 1), ("a", 2, 2), ("a", 2, 3)]
+
+
+def test_no_metrics_file_is_no_curve(tmp_path):
+    assert read_metrics(tmp_path) == []
+    assert published_protocol(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"category": "a", "sta', "", "[1, 2]", "3", '{"category": "a", "epoch": 1}', DEEP, "\udcff",
+        '{"category": 1, "stage": 2, "epoch": 1}',
+        '{"category": "a", "stage": [2], "epoch": 1}',
+        '{"category": "a", "stage": true, "epoch": 1}',
+        '{"category": "a", "stage": 2, "epoch": 1.5}',
+        '{"category": "a", "stage": 2, "epoch": 0}',
+        '{"category": "a", "stage": 2, "epoch": 1, "loss": NaN}',
+        '{"category": "a", "stage": 2, "epoch": 1, "loss": 1e400}',
+        '{"category": "a", "stage": 2, "epoch": 1, "loss": 1e300}',
+        '{"category": "a", "stage": 2, "epoch": 1, "loss": null}',
+        '{"category": "a", "stage": 2, "epoch": 1, "loss": "0.5"}',
+        '{"category": "a", "stage": 2, "epoch": 1, "image_auroc": 1.5}',
+        '{"category": "a", "stage": 2, "epoch": 1, "synthetic_aupro": -0.5}',
+    ],
+)
+def test_broken_line_of_metrics_is_named(tmp_path, line):
+    whole = json.dumps(record("a", 1, image_auroc=0.5))
+    (tmp_path / "metrics.jsonl").write_bytes(f"{whole}\n{line}\n".encode("utf-8", "surrogateescape"))
+    with pytest.raises(RunError, match=f"{tmp_path}/metrics.jsonl cannot be read"):
+        RunLog(tmp_path).rewind("a", 2, 1)
+    for read in (read_metrics, published_protocol):
+        with pytest.raises(RunError, match=f"{tmp_path}/metrics.jsonl cannot be read .*; remove its last line"):
+            read(tmp_path)

@@ -1,0 +1,207 @@
+"""What the app has scored, and what that means by the threshold that is set. Nothing here knows of the page.
+
+    results = score_all(detector, {"photo.png": Path("uploads/photo.png")}, workers=2)
+    results = judge_again(results, detector.at(0.05))                # the network does not run again
+    table_rows(results), csv_of(results), results.chosen.record
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+
+from datasets.names import csv_line, printable
+from datasets.problems import count
+from utils.data.finding import find_images
+from utils.detection.detector import Detector
+from utils.detection.files import COLUMNS, Record, predict_batches
+from utils.detection.thresholds import images_needed, shortage
+from utils.system.errors import UsageError
+
+MOST_IMAGES = 500  # in one table: their maps are kept, 256 KB each at 256 px
+HEADINGS = ("file", "score", "p-value", "verdict", "error")
+VERDICTS = {True: "anomalous", False: "good", None: "no threshold"}
+FALSE_ALARMS, SCORE, NONE = "rate of false alarms", "score", "none"  # by what a threshold is set
+PERCENT = (0.1, 50.0)  # ends of the slider of false alarms
+
+
+@dataclass(frozen=True)
+class Start:
+    """How the page's threshold is set at first: the kind, the rate of false alarms in percent, and a score."""
+
+    kind: str
+    percent: float
+    score: float
+
+    @classmethod
+    def of(cls, detector: Detector) -> Start:
+        thresholds = detector.thresholds
+        kind = SCORE if detector.threshold is not None else FALSE_ALARMS if thresholds else NONE
+        percent = round(100 * thresholds.wanted_far, 6) if thresholds else PERCENT[0]
+        return cls(kind, percent, detector.image_threshold or 0.0)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Images in the order given, by what the page calls them: that is the path of their records. `paths` are their
+    files; `index` is of the one that is looked at."""
+
+    records: tuple[Record, ...] = ()
+    paths: tuple[Path, ...] = ()
+    index: int = 0
+
+    @property
+    def chosen(self) -> Record | None:
+        return self.records[self.index] if self.records else None
+
+    @property
+    def scores(self) -> list[float]:
+        return [record.found.score for record in self.records if record.found]
+
+    def choose(self, name: str) -> Results:
+        """The same with another image to look at."""
+        return replace(self, index=[str(record.path) for record in self.records].index(name))
+
+
+def name_files(paths: Iterable[Path], root: Path | None = None) -> dict[str, Path]:
+    """Files by what the page calls them: their path below `root` or else their own name, numbered where it is taken."""
+    named: dict[str, Path] = {}
+    for path in paths:
+        name, number = printable(path.relative_to(root) if root else Path(path.name)), 2
+        unique = name
+        while unique in named:
+            unique, number = f"{name} ({number})", number + 1
+        named[unique] = path
+    return named
+
+
+def images_below(root: Path, folder: str) -> dict[str, Path]:
+    """The images in a folder that is given relative to `root`, and in those below it, by their path below `root`.
+
+    Raises UsageError, in the same words, for a folder that is not there and one that is not in `root`, links followed,
+    and where there is no image in it; images that are links to files elsewhere are left out.
+    """
+    root = root.resolve()
+    below = PurePath(folder)
+    if below.is_relative_to(root):
+        below = below.relative_to(root)
+    outside = below.is_absolute() or ".." in below.parts  # of which nothing is looked at
+    inside = None if outside else _below(root, root / below)
+    if inside is None or not inside.is_dir():
+        raise UsageError(f"there is no folder {folder!r} in {root.name}")
+    try:
+        files = find_images([str(inside)], within=root)
+        paths = [*files.paths, *files.unread]
+    except UsageError:
+        paths = []
+    files = {name: _below(root, path) for name, path in name_files(paths, root).items()}
+    if not any(files.values()):
+        raise UsageError(f"there are no images in the folder {folder!r}")
+    return {name: file for name, file in files.items() if file}
+
+
+def score_all(
+    detector: Detector, named: Mapping[str, Path], workers: int, progress: Callable[[int, int], None] | None = None
+) -> Results:
+    """Score files, given by what they are called; that with the highest score is looked at first.
+
+    progress: called with how many are done, and of how many; what it raises ends the scoring. Raises UsageError for
+    more than MOST_IMAGES.
+    """
+    if len(named) > MOST_IMAGES:
+        raise UsageError(f"{len(named)} images: the app takes {MOST_IMAGES} at a time, scripts/predict.py any number")
+    names, records = list(named), []
+    for batch in predict_batches(detector, list(named.values()), workers):
+        records += [_by_name(record, name) for record, name in zip(batch, names[len(records) :], strict=False)]
+        if progress:
+            progress(len(records), len(names))
+    scores = [record.found.score if record.found else float("-inf") for record in records]
+    return Results(tuple(records), tuple(named.values()), scores.index(max(scores)) if scores else 0)
+
+
+def judge_again(results: Results, detector: Detector) -> Results:
+    """The same images by the thresholds of `detector`."""
+    records = tuple(
+        replace(record, found=detector.judge(record.found.model_map, record.found.score, record.found.size))
+        if record.found
+        else record
+        for record in results.records
+    )
+    return replace(results, records=records)
+
+
+def with_threshold(detector: Detector, kind: str, far: float, score: float) -> Detector:
+    """The detector with the threshold that the page shows: for a rate of false alarms, `far` in percent, or a score;
+    of kind NONE it has none."""
+    if kind == FALSE_ALARMS:
+        return replace(detector.at(round(far / 100, 8)), threshold=None)  # 2.9 / 100 is not 0.029
+    return replace(detector, threshold=score if kind == SCORE else None)
+
+
+def explain_threshold(detector: Detector) -> str:
+    """What the threshold is and promises, for a person."""
+    if detector.image_threshold is None:
+        return (
+            "This model has no threshold: it gives scores, and no verdict. Set one with: "
+            "python scripts/calibrate.py RUN --images DIR, or try one with the slider."
+        )
+    thresholds, said = detector.thresholds, f"Anomalous above {detector.image_threshold:.4g}"
+    if thresholds is None:
+        return f"{said}, set by hand. How many good images are above it is not known."
+    images = len(thresholds.scores)
+    above = sum(score > detector.image_threshold for score in thresholds.scores)
+    good = f"{above} of the {count(images, 'good image')} kept aside {'is' if above == 1 else 'are'} above it"
+    if detector.threshold is not None:
+        return f"{said}, set by hand: {good}."
+    said = f"{said}: {good}, and of new ones on average at most {100 * thresholds.far:.3g} %."
+    if shortage(images, thresholds.wanted_far):
+        needed = images_needed(thresholds.wanted_far)
+        return f"{said} For at most {100 * thresholds.wanted_far:.3g} % it would take {needed} good images kept aside."
+    return said
+
+
+def table_rows(results: Results) -> list[list[str]]:
+    """A row of HEADINGS for each image."""
+    rows = []
+    for record in results.records:
+        if record.found is None:
+            rows.append([str(record.path), "", "", "not scored", record.error])
+            continue
+        found, p_value = record.found, record.found.p_value
+        shown = "" if p_value is None else f"{p_value:.4f}"
+        rows.append([str(record.path), f"{found.score:.4f}", shown, VERDICTS[found.is_anomalous], ""])
+    return rows
+
+
+def csv_of(results: Results) -> str:
+    """The table as scripts/predict.py writes it."""
+    return csv_line(COLUMNS) + "".join(record.csv_row() for record in results.records)
+
+
+def score_span(scores: Iterable[float]) -> tuple[float, float, float]:
+    """Lowest and highest value and step of a slider over scores: from 0, or the lowest, to a quarter above all of them,
+    in a hundred to a thousand round steps."""
+    scores = [0.0, *scores]
+    low, span = min(scores), 1.25 * (max(scores) - min(scores)) or 1.0
+    step = 10.0 ** (math.floor(math.log10(span)) - 2)
+    first, last = math.floor(low / step), math.ceil((low + span) / step)
+    return round(first * step, 12), round(last * step, 12), step
+
+
+def _by_name(record: Record, name: str) -> Record:
+    """The record under the name that the page has for it, which a message has in place of the file's path."""
+    error = record.error
+    for path in (str(record.path), printable(record.path)):
+        error = error and error.replace(path, name)
+    return replace(record, path=Path(name), error=error)
+
+
+def _below(root: Path, path: Path) -> Path | None:
+    """Where a path leads, None if that is not there or not in `root`."""
+    try:
+        path = path.resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):  # too long a name, links in a circle, a zero byte
+        return None
+    return path if path.is_relative_to(root) else None

@@ -1,0 +1,249 @@
+"""Look at every file of a data set, before anything is trained or scored on it, and tell all that is wrong at once.
+
+    checked = check_source(open_dataset("data/mvtec"), workers=8, cache_dir=Path("cache"))
+    checked.samples, checked.problems, checked.levels["bottle"]
+
+scripts/check_data.py lists the problems; train.py and test.py refuse errors, or with --skip_bad go on without.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from datasets import DataSource
+from datasets.base import SEVERAL_IMAGES, DataError, Sample
+from datasets.levels import FAR_BELOW_WHITE, Levels, Range
+from datasets.pairing import SPLITS
+from datasets.problems import Problem, count, error, warning
+from datasets.unused import warn_of_mixed
+from utils.data.facts import Facts, FactStore
+from utils.system.files import in_parallel
+
+MOST_ANOMALOUS = 0.5  # share of an image's pixels, above which a mask may be inverted
+MASK_ENDINGS = ("_mask", "_gt", "_label", "_ground_truth")  # of the names of masks that lie beside their images
+
+Splits = dict[str, list[Sample]]  # "train" or "test" -> samples
+KnownLevels = Mapping[str, Levels | None]  # of categories
+Depth = tuple[str, float]  # kind of the values, and the white that is declared
+
+
+class Checked(NamedTuple):
+    """What is in a data set, and what is wrong with it.
+
+    The samples are those of each category and split that can be listed, with unreadable files and all. levels: of each
+    category, by its training images where these were checked. images: what is known of every image.
+    """
+
+    samples: dict[str, Splits]
+    problems: list[Problem]
+    levels: dict[str, Levels | None]
+    images: Mapping[Path, Facts]
+
+
+class Known(NamedTuple):
+    """The facts of all files."""
+
+    images: Mapping[Path, Facts]
+    masks: Mapping[Path, Facts]
+
+    def readable(self, samples: Sequence[Sample]) -> list[Facts]:
+        found = (self.images[sample.image_path] for sample in samples)
+        return [facts for facts in found if not facts.unreadable]
+
+
+def check_source(
+    source: DataSource, splits: Sequence[str] = SPLITS, *, workers: int, cache_dir: Path,
+    levels: KnownLevels | None = None,
+) -> Checked:
+    """Check all files of the source's categories, opened in `workers` threads; those that the cache knows are not.
+
+    levels: how files become grey levels, where it is decided already; otherwise the training images decide.
+
+    Problems come category by category: those of the lists, of the files in the samples' order, then images that are
+    there twice; at the end of what belongs to none. Nothing is raised for a category that cannot be listed: that is a
+    problem too.
+    """
+    samples: dict[str, Splits] = {}
+    problems: dict[str, list[Problem]] = {}
+    for category in source.categories:
+        samples[category], problems[category] = _list_category(source, category, splits)
+    known = _see_files([s for parts in samples.values() for part in parts.values() for s in part], workers, cache_dir)
+    found = dict(levels or {})
+    for category, parts in samples.items():
+        if category not in found:
+            training = known.readable(parts.get("train", []))
+            found[category] = Levels.of(facts.range for facts in training) if "train" in parts else None
+        usual = usual_depth(known.readable(parts.get("train", [])))
+        for split, part in parts.items():
+            wrong = [problem for sample in part for problem in _check_sample(sample, known)]
+            wrong += [*_find_masks(part, known), *_check_levels(part, known, found[category], usual)]
+            problems[category] += [replace(problem, split=split) for problem in wrong]
+        problems[category] += _find_copies(parts, known)
+    listed = [problem for of_category in problems.values() for problem in of_category]
+    return Checked(samples, listed + source.list_unused(), found, known.images)
+
+
+def levels_given(white: float | None, categories: Sequence[str]) -> dict[str, Levels]:
+    """The levels of --white_level for every category; none without it."""
+    return {} if white is None else dict.fromkeys(categories, Levels.up_to(white))
+
+
+def describe_depths(samples: Mapping[str, Splits], images: Mapping[Path, Facts]) -> Iterator[str]:
+    """A line for each category and split: how many images, their depth, and the range of their values."""
+    for category, parts in samples.items():
+        for split, part in parts.items():
+            ranges: dict[tuple, list[Range]] = {}
+            for sample in part:
+                if not images[sample.image_path].unreadable:
+                    values = images[sample.image_path].range
+                    ranges.setdefault((values.kind, values.white, values.depth), []).append(values)
+            described = [
+                f"{count(len(group), 'image')} of "
+                f"{Range(*key[:1], min(r.low for r in group), max(r.high for r in group), *key[1:])}"
+                for key, group in ranges.items()
+            ]
+            yield f"{category}, {split}: {'; '.join(described) or 'no image that can be read'}"
+
+
+def _list_category(source: DataSource, category: str, splits: Sequence[str]) -> tuple[Splits, list[Problem]]:
+    samples, problems = {}, []
+    for split in splits:
+        try:
+            samples[split], found = source.list_samples(category, split)
+            found = [replace(problem, split=split) for problem in found]
+        except DataError as reason:
+            found = [error("category cannot be used", source.root / category, details=str(reason))]
+        problems += found
+    everything = [sample for part in samples.values() for sample in part]
+    return samples, problems + warn_of_mixed(source.root / category, everything)
+
+
+def _see_files(samples: Sequence[Sample], workers: int, cache_dir: Path) -> Known:
+    store = FactStore(cache_dir)
+    images = list(dict.fromkeys(sample.image_path for sample in samples))
+    masks = list(dict.fromkeys(mask for s in samples for mask in (s.mask_path, s.blank_mask) if mask))
+    jobs = [(store.of_image, path) for path in images] + [(store.of_mask, path) for path in masks]
+    found = in_parallel(lambda job: job[0](job[1]), jobs, workers)
+    try:
+        facts = list(tqdm(found, total=len(jobs), desc="checking files", unit="file", leave=False))
+    finally:
+        store.save()  # when it is interrupted, too
+    return Known(
+        dict(zip(images, facts[: len(images)], strict=True)), dict(zip(masks, facts[len(images) :], strict=True))
+    )
+
+
+def _check_sample(sample: Sample, known: Known) -> Iterator[Problem]:
+    image, path = known.images[sample.image_path], sample.image_path
+    if image.unreadable:
+        yield error("image cannot be read", path, skips=path, details=image.unreadable)
+    if image.has_more:
+        yield warning(SEVERAL_IMAGES, path)
+    if sample.blank_mask and (why := known.masks[sample.blank_mask].unreadable):
+        yield warning("mask of a good image cannot be read", sample.blank_mask, details=why)
+    if sample.blank_mask and known.masks[sample.blank_mask].anomalous:
+        yield error("good image has a mask with anomalous pixels", path, sample.blank_mask, skips=path)
+    if sample.mask_path:
+        yield from _check_mask(sample, known)
+
+
+def _check_mask(sample: Sample, known: Known) -> Iterator[Problem]:
+    image, path = known.images[sample.image_path], sample.image_path
+    mask = known.masks[sample.mask_path]
+    if mask.unreadable:
+        yield error("mask cannot be read", sample.mask_path, skips=path, details=mask.unreadable)
+        return
+    sizes = [f"{facts.width}x{facts.height}" for facts in (mask, image)]
+    if not image.unreadable and sizes[0] != sizes[1]:
+        details = f"{sizes[0]} and {sizes[1]} pixels"
+        yield error("mask and image differ in size", sample.mask_path, path, skips=path, details=details)
+    elif mask.orientation != image.orientation and _fits_either_way(image, mask):
+        details = f"EXIF orientations {mask.orientation} and {image.orientation}"
+        yield warning("mask and image are turned differently: are they alike?", sample.mask_path, path, details=details)
+    if mask.has_more:
+        yield warning(SEVERAL_IMAGES, sample.mask_path)
+    if mask.grey_regions:
+        details = f"{count(mask.grey_regions, 'region')} of at most half of the highest level"
+        yield warning("mask has grey parts that do not count as anomalous", sample.mask_path, details=details)
+    if not mask.anomalous:
+        yield warning("mask without a single anomalous pixel", sample.mask_path)
+    if mask.anomalous > MOST_ANOMALOUS:
+        details = f"{100 * mask.anomalous:.0f} % of the pixels"
+        yield warning("mask of more than half of the image: is it inverted?", sample.mask_path, details=details)
+
+
+def _fits_either_way(image: Facts, mask: Facts) -> bool:
+    """Whether a mask would be of its image's size also if it were turned as the image is."""
+    return image.width == image.height or (image.orientation > 4) == (mask.orientation > 4)
+
+
+def _find_copies(parts: Splits, known: Known) -> Iterator[Problem]:
+    """Images with the content of another, whatever their files are called."""
+    first: dict[str, Sample] = {}  # of the training split, then of the test split too
+    for sample in parts.get("train", []):
+        digest, path = known.images[sample.image_path].digest, sample.image_path
+        if digest and first.setdefault(digest, sample) is not sample:
+            yield warning("training image is there twice", path, first[digest].image_path)
+    trained = set(first)
+    for sample in parts.get("test", []):
+        digest, path = known.images[sample.image_path].digest, sample.image_path
+        if not digest or first.setdefault(digest, sample) is sample:
+            continue
+        other = first[digest]
+        if digest in trained and sample.label:
+            paths = path, other.image_path
+            yield error("anomalous test image is a training image too", *paths, skips=other.image_path)
+        elif digest in trained:
+            yield warning("good test image is a training image too", path, other.image_path)
+        elif sample.label != other.label:
+            twice = error("test image is there twice, as good and as anomalous", path, other.image_path, skips=path)
+            yield replace(twice, split="test")
+        else:
+            yield warning("test image is there twice", path, other.image_path)
+
+
+def usual_depth(training: Sequence[Facts]) -> Depth | None:
+    """The depth that most training images have; None without any."""
+    depths = Counter(_depth(facts.range) for facts in training)
+    return depths.most_common(1)[0][0] if depths else None
+
+
+def _check_levels(
+    part: Sequence[Sample], known: Known, levels: Levels | None, usual: Depth | None
+) -> Iterator[Problem]:
+    """Images whose values mean something else than those of the training images, or may do."""
+    for sample in part if levels else ():
+        facts, path = known.images[sample.image_path], sample.image_path
+        if facts.unreadable:
+            continue
+        try:
+            doubt = levels.doubt(facts.range)
+        except ValueError as reason:
+            yield error("pixel values cannot be understood", path, skips=path, details=str(reason))
+            continue
+        if usual and _depth(facts.range) != usual:
+            yield warning("image of another depth than the training images", path, details=str(facts.range))
+        elif doubt:
+            yield warning(FAR_BELOW_WHITE, path, details=doubt)
+
+
+def _depth(values: Range) -> Depth:
+    return values.kind, values.white
+
+
+def _find_masks(part: Sequence[Sample], known: Known) -> Iterator[Problem]:
+    """Masks among the images."""
+    names = {sample.name for sample in part}
+    for sample in part:
+        path, stem = sample.image_path, sample.image_path.stem
+        ending = next((e for e in MASK_ENDINGS if stem.endswith(e)), "")
+        if ending and f"{sample.defect}/{stem.removesuffix(ending)}" in names:
+            yield error("mask is among the images", path, skips=path, details="it is named as that of another image")
+        elif known.images[path].looks_like_mask:
+            yield warning("image may be a mask: it is black and one other level", path)

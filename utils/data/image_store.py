@@ -1,0 +1,196 @@
+"""Decode once: images, masks, foregrounds and textures are read in parallel, resized, and kept as uint8.
+
+    store = ImageStore(size=256, workers=2, cache="disk", folder=Path("cache"))
+    stacks = store.open({"bottle": [image_files(train_paths), mask_files(mask_paths)]})   # every file is read here
+    images, masks = stacks("bottle")                                                      # (N, S, S, 3), (M, S, S)
+
+What `stacks` returns is indexed like a tensor whose first dimension runs over the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from datasets.base import DataError
+from datasets.loading import Files
+from datasets.problems import MOST_SHOWN
+from utils.data import mapped_files
+from utils.system.device import LARGEST_SHARE, available_memory
+from utils.system.files import atomic_write, in_parallel
+
+DECODER = 5  # of cache files: another number when the code makes other pixels of the same file, or other files
+
+
+class FileStack:
+    """Files that are decoded each time they are asked for: the stand-in for a tensor where nothing is kept."""
+
+    dtype = torch.uint8
+
+    def __init__(self, files: Files, size: int, workers: int):
+        self.files, self.size, self.workers = files, size, workers
+        self.shape = torch.Size(files.shape(size))
+
+    def __len__(self) -> int:
+        return len(self.files.paths)
+
+    def __getitem__(self, index: int | slice | Tensor) -> Tensor:
+        """Decode the files at a position, a slice, or a tensor of positions."""
+        positions = torch.arange(len(self))[index]
+        paths = [self.files.paths[position] for position in positions.reshape(-1).tolist()]
+        stack = torch.empty(len(paths), *self.shape[1:], dtype=torch.uint8)
+        decoded = in_parallel(lambda path: self.files.load(path, self.size), paths, self.workers)
+        for place, content in enumerate(decoded):
+            stack.numpy()[place] = content
+        return stack.view(*positions.shape, *self.shape[1:])
+
+
+Stack = Tensor | FileStack
+Cached = tuple[Path, Files]  # the cache file of files
+Put = Callable[[int, np.ndarray], None]  # of a decoded file and its place
+
+
+class ImageStore:
+    """Where decoded files stay.
+
+    cache: "ram"; "disk", memory-mapped files in `folder` that later runs and other processes share; "none".
+    """
+
+    def __init__(self, size: int, workers: int, cache: str = "ram", folder: Path = Path("cache")):
+        self.size, self.workers, self.cache, self.folder = size, workers, cache, folder
+        self.whole: dict[Path, tuple[int, ...]] = {}  # cache files that were looked at, as they were then
+
+    def open(
+        self, groups: Mapping[Hashable, Sequence[Files]], unused: Sequence[Files] = ()
+    ) -> Callable[[Hashable], list[Stack]]:
+        """Read every file of all groups, and of `unused` to see that it can be done; returns a function that gives the
+        stacks of one group.
+
+        Where they do not fit into half of the available memory, all are read once to be checked, and again group by
+        group. Cache files are mapped when their group is asked for, so that few are open at a time. Raises DataError
+        listing the files that cannot be used.
+        """
+        files = [part for group in groups.values() for part in group]
+        needed = sum(math.prod(part.shape(self.size)) for part in files)  # bytes
+        fits = needed <= LARGEST_SHARE * available_memory(torch.device("cpu"))
+        if self.cache == "disk":
+            cached = {name: [(self._path(part), part) for part in group] for name, group in groups.items()}
+            self._complete([*chain(*cached.values()), *((self._path(part), part) for part in unused)])
+            return lambda name: self._map(cached[name])
+        if self.cache == "ram" and fits:
+            stacks = [torch.empty(part.shape(self.size), dtype=torch.uint8) for part in files]
+            self._read([*files, *unused], [*(partial(_put, stack) for stack in stacks), *[None] * len(unused)])
+        else:
+            self._read([*files, *unused], [None] * (len(files) + len(unused)))
+            stacks = [FileStack(part, self.size, self.workers) for part in files]
+        remaining = iter(stacks)
+        opened = {name: [next(remaining) for _ in group] for name, group in groups.items()}
+        if self.cache == "ram" and not fits:
+            tqdm.write(
+                f"{needed / 1e9:.1f} GB of decoded images are more than half of the free memory: files are read again "
+                "in their turn (--cache disk decodes them once)"
+            )
+            return lambda name: [stack[:] for stack in opened[name]]
+        return opened.__getitem__
+
+    def _read(self, files: Sequence[Files], puts: Sequence[Put | None]) -> None:
+        """Decode all files and put each in its place (None: only to see that it can be done)."""
+
+        def read(job: tuple[Files, Put | None, int]) -> str | None:
+            part, put, place = job
+            try:
+                content = part.load(part.paths[place], self.size)
+            except DataError as error:
+                return str(error)
+            if put:
+                put(place, content)
+            return None
+
+        jobs = [
+            (part, put, place)
+            for part, put in zip(files, puts, strict=True)
+            for place in range(len(part.paths))
+        ]
+        found = in_parallel(read, jobs, self.workers)
+        problems = [p for p in tqdm(found, total=len(jobs), desc="reading files", unit="file", leave=False) if p]
+        if problems:
+            raise DataError(f"{len(problems)} of {len(jobs)} files cannot be used:", *problems[:MOST_SHOWN])
+
+    def _complete(self, cached: Sequence[Cached]) -> None:
+        """Make the cache files that are not in the folder, or damaged: all of them are read, and moved into place, or
+        none."""
+        missing = {path: part for path, part in cached if part.paths and not self._is_whole(path, part)}
+        if not missing:
+            return
+        with ExitStack() as writing:
+            temporaries = [writing.enter_context(atomic_write(path)) for path in missing]
+            shapes = [part.shape(self.size) for part in missing.values()]
+            made = list(zip(temporaries, shapes, strict=True))
+            for temporary, shape in made:
+                mapped_files.create(temporary, shape)
+            self._read(list(missing.values()), [partial(mapped_files.write, *one) for one in made])
+            for path, (temporary, shape) in zip(missing, made, strict=True):
+                mapped_files.seal(temporary, shape, path.name)
+        self.whole |= {path: _state(path) for path in missing}
+
+    def _is_whole(self, path: Path, part: Files) -> bool:
+        """Whether a cache file can be used; of a damaged one stderr says so."""
+        try:
+            state = _state(path)
+        except FileNotFoundError:
+            return False
+        if self.whole.get(path) == state:
+            return True
+        if reason := mapped_files.damage(path, part.shape(self.size)):
+            print(f"the cache file {path} is damaged ({reason}); it is made anew", file=sys.stderr)
+            return False
+        self.whole[path] = state
+        return True
+
+    def _map(self, cached: Sequence[Cached]) -> list[Tensor]:
+        self._complete(cached)  # the cache may have been deleted
+        shapes = [(path, part.shape(self.size)) for path, part in cached]
+        return [
+            mapped_files.map_file(path, shape) if math.prod(shape) else torch.empty(shape, dtype=torch.uint8)
+            for path, shape in shapes
+        ]
+
+    def _path(self, part: Files) -> Path:
+        return self.folder / f"{part.kind}-{self.size}px-{_key(part)}.npy"
+
+
+def _put(stack: Tensor, place: int, content: np.ndarray) -> None:
+    stack.numpy()[place] = content  # Pillow's arrays are read-only, which torch does not like
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _key(part: Files) -> str:
+    """What the decoded files depend on, as a name: paths, sizes, times of change, and what decodes them."""
+
+    def state(path: Path) -> list:
+        try:
+            status = path.stat()
+        except OSError:  # reading it will say why
+            return [str(path), None, None]
+        return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
+
+    content = [DECODER, Image.__version__, part.depends_on, *(state(path) for path in (*part.paths, *part.other_paths))]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]

@@ -1,0 +1,90 @@
+"""What train.py and test.py do first: check the data, and start only with files that can be used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from datasets import DataSource
+from datasets.names import printable
+from datasets.problems import WARNING, Problem, count, error, errors_among, raise_errors
+from utils.data.check import KnownLevels, Splits, check_source
+from utils.data.facts import Facts
+from utils.system.commands import command
+
+Skipped = dict[str, str]  # files below the data set's root -> why the run goes on without them
+
+
+class Usable(NamedTuple):
+    """The samples of every category, which files --skip_bad left out, how files become grey levels, what is known of
+    every image, and whether test files were left out besides."""
+
+    samples: dict[str, Splits]
+    skipped: Skipped
+    levels: KnownLevels
+    images: Mapping[Path, Facts]
+    test_errors: bool
+
+
+def usable_samples(
+    source: DataSource, splits: Sequence[str], *, workers: int, cache_dir: Path, skip_bad: bool,
+    levels: KnownLevels | None = None, test_needed: bool = True,
+) -> Usable:
+    """The samples of every category of the source, without files that --skip_bad leaves out; levels: where they are
+    decided already.
+
+    Warnings are counted on stderr. Raises one DataError listing all errors; with --skip_bad those that leaving files
+    out does not mend. Unless the test set is needed, errors of its files alone are warnings, and these are left out.
+    """
+    checked = check_source(source, splits, workers=workers, cache_dir=cache_dir, levels=levels)
+    samples, problems = checked.samples, checked.problems
+    listing = command("scripts/check_data.py", "--data_root", source.root, "--dataset", source.name)
+    errors = errors_among(problems)
+    if source.note:
+        print(f"note: {source.note}", file=sys.stderr)
+    only_test = errors and all(problem.split == "test" and problem.skips for problem in errors)
+    late = only_test and not test_needed and not skip_bad
+    warn([*(problem for problem in problems if problem.severity == WARNING), *(errors if late else [])], listing)
+    if late:
+        print("training goes on without these test files; test.py will refuse them", file=sys.stderr)
+        return Usable(leave_out(source, samples, errors)[0], {}, checked.levels, checked.images, True)
+    if not skip_bad:
+        advice = "; --skip_bad goes on without such files" if all(problem.skips for problem in errors) else ""
+        raise_errors(str(source.root), errors, f"list all with: {listing}{advice}")
+        return Usable(samples, {}, checked.levels, checked.images, False)
+    samples, skipped = leave_out(source, samples, errors)
+    raise_errors(str(source.root), [*(p for p in errors if not p.skips), *find_empty(source, samples)])
+    if skipped:
+        print(f"--skip_bad: going on without {count(len(skipped), 'file')}; why: {listing}", file=sys.stderr)
+    return Usable(samples, skipped, checked.levels, checked.images, False)
+
+
+def warn(problems: Sequence[Problem], listing: str) -> None:
+    """Count problems that are no obstacle by kind, each with an example, and say how to list them."""
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault(problem.message, []).append(problem)
+    for found in kinds.values():
+        print(f"warning, {count(len(found), 'time')}: {found[0]}", file=sys.stderr)
+    if kinds:
+        print(f"list all with: {listing}", file=sys.stderr)
+
+
+def leave_out(
+    source: DataSource, samples: dict[str, Splits], errors: Sequence[Problem]
+) -> tuple[dict[str, Splits], Skipped]:
+    """The samples without the files that have errors, and these files."""
+    paths = {problem.skips: problem.message for problem in reversed(errors) if problem.skips}  # the first reason stays
+    kept = {
+        category: {split: [s for s in part if s.image_path not in paths] for split, part in parts.items()}
+        for category, parts in samples.items()
+    }
+    return kept, {printable(path.relative_to(source.root).as_posix()): paths[path] for path in sorted(paths)}
+
+
+def find_empty(source: DataSource, samples: dict[str, Splits]) -> list[Problem]:
+    """An error for each category of whose training images all were left out."""
+    message = "category has no training image without errors"
+    return [error(message, source.root / c) for c, parts in samples.items() if parts.get("train") == []]

@@ -1,0 +1,217 @@
+"""Predictions of many image files: read in threads while the model computes, and written as they come.
+
+    found = find_images(["photos/"])                  # of utils.data.finding
+    summary = predict_files(detector, found, writer_for(Path("scores.csv")), maps={}, workers=2)
+
+Memory does not grow with the number of images, but for their names.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from datasets.base import DataError
+from datasets.names import csv_line, printable
+from datasets.problems import MOST_SHOWN, count, warning
+from utils.data.finding import Found
+from utils.detection.detector import Detection, Detector, Remarks, Shown
+from utils.drawing.heat_maps import map_limits, save_heat_map
+from utils.system.errors import PredictionError
+from utils.system.files import in_parallel, read_ahead
+
+COLUMNS = ("path", "score", "p_value", "anomalous", "regions", "error")
+READ_AHEAD = 2  # batches
+Write = Callable[["Record"], None]
+Writer = AbstractContextManager[Write]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A file and what was found in it, or why it could not be read; with both, why it has no heat map. remarks: what
+    may be wrong with a file that was scored."""
+
+    path: Path
+    found: Detection | None
+    error: str | None = None
+    remarks: Remarks = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values by COLUMNS; None for what is not known."""
+        error = None if self.error is None else printable(self.error)
+        if self.found is None:
+            return dict.fromkeys(COLUMNS) | {"path": printable(self.path), "error": error}
+        regions = [asdict(region) for region in self.found.regions]
+        figures = (printable(self.path), self.found.score, self.found.p_value, self.found.is_anomalous, regions, error)
+        return dict(zip(COLUMNS, figures, strict=True))
+
+    def line(self) -> str:
+        """For a person."""
+        if self.found is None:
+            return f"error      {printable(self.error)}"
+        verdict = {True: "anomalous", False: "good", None: "-"}[self.found.is_anomalous]
+        p_value = "" if self.found.p_value is None else f"  p {self.found.p_value:.4f}"
+        return f"{verdict:<9}  {self.found.score:.6f}{p_value}  {printable(self.path)}"
+
+    def csv_row(self) -> str:
+        """The values of COLUMNS as a line of a CSV file; regions are JSON."""
+        values = self.to_dict()
+        regions = None if values["regions"] is None else json.dumps(values["regions"])
+        return csv_line((values | {"regions": regions}).values())
+
+
+class Notes:
+    """What may be wrong with files that are used, by kind: how often, and the first of them."""
+
+    def __init__(self):
+        self.counts: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
+
+    def add(self, path: Path, remarks: Remarks) -> None:
+        for kind, details in remarks:
+            self.counts[kind] += 1
+            self.first.setdefault(kind, str(warning(kind, path, details=details)))
+
+    def print(self) -> None:
+        """A line for each kind, on stderr."""
+        for kind, line in self.first.items():
+            print(f"warning, {count(self.counts[kind], 'time')}: {line}", file=sys.stderr)
+
+
+@dataclass
+class Summary:
+    """How many images were scored, called anomalous, and could not be read or have no map written; the first errors;
+    what else there is to say."""
+
+    scored: int = 0
+    anomalous: int | None = None  # without a threshold nothing is
+    failed: int = 0
+    without_map: int = 0
+    seconds: float = 0.0
+    first_errors: list[str] = field(default_factory=list)
+    notes: Notes = field(default_factory=Notes)
+
+    def add(self, record: Record) -> None:
+        if record.error is not None and len(self.first_errors) < MOST_SHOWN:
+            self.first_errors.append(printable(record.error))
+        if record.found is None:
+            self.failed += 1
+            return
+        self.without_map += record.error is not None
+        self.scored += 1
+        self.notes.add(record.path, record.remarks)
+        if record.found.is_anomalous is not None:
+            self.anomalous = (self.anomalous or 0) + record.found.is_anomalous
+
+    @property
+    def errors(self) -> list[str]:
+        more = self.failed + self.without_map - len(self.first_errors)
+        return [*self.first_errors, *([f"... and {more} more"] if more else [])]
+
+    def text(self) -> str:
+        parts = [f"{count(self.scored, 'image')} scored"]
+        if self.anomalous is not None:
+            parts.append(f"{self.anomalous} anomalous")
+        if self.failed:
+            parts.append(f"{self.failed} could not be used")
+        if self.without_map:
+            parts.append(f"{count(self.without_map, 'heat map')} could not be written")
+        return f"{', '.join(parts)}; {self.scored / self.seconds:.1f} images/s"
+
+
+def read_batches(
+    detector: Detector, paths: Sequence[Path], workers: int
+) -> Iterator[list[tuple[Path, Shown | DataError]]]:
+    """Files in batches, each with what the model is shown of it, or why it cannot be read."""
+
+    def read(path: Path) -> tuple[Path, Shown | DataError]:
+        try:
+            return path, detector.show(path)
+        except DataError as error:
+            return path, error
+
+    batch = []
+    for one in read_ahead(read, paths, workers, READ_AHEAD * detector.batch_size):
+        batch.append(one)
+        if len(batch) == detector.batch_size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def predict_batches(detector: Detector, paths: Sequence[Path], workers: int) -> Iterator[list[Record]]:
+    """The records of files, a batch at a time."""
+    for batch in read_batches(detector, paths, workers):
+        shown = [content for _, content in batch if isinstance(content, Shown)]
+        found = iter(detector.detect(shown) if shown else ())
+        yield [
+            _record(path, next(found), content.remarks) if isinstance(content, Shown) else _record(path, content)
+            for path, content in batch
+        ]
+
+
+def _record(path: Path, result: Detection | DataError | PredictionError, remarks: Remarks = ()) -> Record:
+    if isinstance(result, Detection):
+        return Record(path, result, remarks=remarks)
+    why = result if isinstance(result, DataError) else f"no score for {printable(path)}: {result}"
+    return Record(path, None, str(why))
+
+
+def predict_files(
+    detector: Detector, files: Found, writer: Writer, maps: Mapping[Path, Path], workers: int
+) -> Summary:
+    """Predict every file, and write what is found as it comes; heat maps to where `maps` says, if to any place. What
+    could not be looked into comes last, as errors."""
+    summary, started, limits, paths = Summary(), time.perf_counter(), None, files.paths
+    with writer as write, tqdm(total=len(paths), desc="predicting", unit="image", disable=None) as bar:
+        for records in predict_batches(detector, paths, workers):
+            if maps and any(record.found for record in records):
+                limits = limits or colour_limits(detector, records)
+                records = save_maps(detector, records, maps, limits, workers)
+            for record in records:
+                write(record)
+                summary.add(record)
+            bar.update(len(records))
+        for record in [Record(path, None, reason) for path, reason in files.unread.items()]:
+            write(record)
+            summary.add(record)
+    summary.seconds = time.perf_counter() - started
+    return summary
+
+
+def colour_limits(detector: Detector, records: Sequence[Record]) -> tuple[float, float]:
+    """Ends of the colour scale of all heat maps: by the thresholds or, without, by the first batch."""
+    if detector.thresholds:
+        return detector.thresholds.colour_limits
+    return map_limits(np.stack([record.found.model_map for record in records if record.found]))
+
+
+def save_maps(
+    detector: Detector, records: Sequence[Record], maps: Mapping[Path, Path], limits: tuple[float, float], workers: int
+) -> list[Record]:
+    """Write a batch's heat maps; the images are read again, which is cheaper than to keep them until now. Returns the
+    records, those whose map could not be written with the error."""
+
+    def save(record: Record) -> Record:
+        if not record.found:
+            return record
+        anomaly_map = record.found.anomaly_map
+        outlined = anomaly_map > detector.pixel_threshold if record.found.is_anomalous else None
+        try:
+            shown = detector.view.load(record.path)
+            save_heat_map(maps[record.path], shown, anomaly_map, outlined, limits)
+        except (OSError, DataError) as error:
+            return replace(record, error=f"no heat map of {printable(record.path)}: {error}")
+        return record
+
+    return list(in_parallel(save, records, workers))

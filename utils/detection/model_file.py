@@ -1,0 +1,200 @@
+"""Run a file of scripts/export.py where there is no torch: images in, anomaly maps and scores out.
+
+    model = ExportedModel("bottle.onnx")                    # or bottle.xml, of OpenVINO, with bottle.bin beside it
+    maps, scores = model.run(images)                        # uint8 (N, H, W, 3) -> (N, S, S), (N,)
+    scores = model.score(["photo.jpg", "other.png"])
+    model.facts.category, model.facts.thresholds            # utils/detection/detector.py puts the two together
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from os import PathLike
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from datasets.base import LARGEST_PASS
+from datasets.plain_json import parse_json
+from datasets.view import View
+from utils.detection.answers import check_shapes, require_finite
+from utils.detection.sealing import SEAL_KEY, seal_is_broken
+from utils.detection.thresholds import Thresholds
+from utils.runs.checkpoint import probe_image
+from utils.system.errors import ModelFileError
+from utils.system.files import sha256_of
+from utils.system.packages import require
+
+VERSION = 1  # of what a file holds
+KEY = "aand"  # of the metadata: one text in JSON
+WEIGHTS_KEY = "aand_weights"  # of OpenVINO's: the SHA-256 of the .bin; earlier files do not have it
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+RUNNABLE = {".onnx": "onnxruntime", ".xml": "openvino"}
+OF_TORCH = {".pt": "torch.jit.load", ".pt2": "torch.export.load"}
+INPUT, OUTPUTS = "images", ("anomaly_map", "anomaly_score")
+
+PROBE_SIZE = 64  # pixels of the image that a file is tried on
+
+Compute = Callable[[np.ndarray], Sequence[np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a model file says of itself.
+
+    view: what the model is shown of an image, done inside the file; thresholds: of the run, None if it had none; opset:
+    of ONNX, None in other formats.
+    """
+
+    category: str
+    method: str
+    backbone: str
+    recipe: str
+    image_size: int
+    view: View
+    precision: str
+    thresholds: Thresholds | None = None
+    opset: int | None = None
+
+    def to_text(self) -> str:
+        thresholds = self.thresholds and self.thresholds.to_dict()
+        return json.dumps({"version": VERSION, **asdict(self), "thresholds": thresholds})
+
+    @classmethod
+    def from_text(cls, text: str) -> Facts:
+        """The inverse of `to_text`. Raises ValueError for anything else."""
+        content = parse_json(text)
+        if not isinstance(content, dict) or content.pop("version", None) != VERSION:
+            raise ValueError(f"its metadata is not of version {VERSION}")
+        names = [field.name for field in fields(cls)]
+        if sorted(content) != sorted(names):
+            raise ValueError(f"its metadata must have {', '.join(names)}")
+        for name in ("category", "method", "backbone", "recipe", "precision"):
+            if not isinstance(content[name], str):
+                raise ValueError(f"{name} in its metadata is no text")
+        if type(content["image_size"]) is not int or content["image_size"] < 1:
+            raise ValueError("image_size in its metadata is not a number of pixels")
+        if content["precision"] not in PRECISIONS:
+            raise ValueError(f"precision in its metadata is none of {', '.join(PRECISIONS)}")
+        if not isinstance(content["opset"], int | None):
+            raise ValueError("opset in its metadata is no number")
+        thresholds = None if content["thresholds"] is None else Thresholds.from_dict(content["thresholds"])
+        return cls(**content | {"view": View.from_dict(content["view"]), "thresholds": thresholds})
+
+
+class ExportedModel:
+    """A model file of ONNX (run by onnxruntime) or OpenVINO, with what it says of itself in `facts`.
+
+    threads: of its computing, by default as many as there are cores. Raises ModelFileError for a file that cannot
+    be read, is not of scripts/export.py, or does not answer a plain image as its files do; MissingPackage if what runs
+    it is not installed.
+    """
+
+    def __init__(self, path: str | PathLike, threads: int | None = None):
+        self.path = Path(path)
+        if self.path.suffix in OF_TORCH:
+            raise ModelFileError(f"{path} is run with torch: {OF_TORCH[self.path.suffix]}({str(path)!r})")
+        if self.path.suffix not in RUNNABLE:
+            raise ModelFileError(f"{path} is no model file: its name must end in {' or '.join(RUNNABLE)}")
+        if not self.path.is_file():
+            raise ModelFileError(f"there is no model file {path}")
+        package = require(RUNNABLE[self.path.suffix], f"running {path}")
+        load = _load_onnx if self.path.suffix == ".onnx" else _load_openvino
+        try:
+            self.facts, self._compute = load(package, self.path, threads)
+            self._answer(probe_image(PROBE_SIZE)[None])
+        except Exception as error:  # both packages raise many unrelated types
+            raise ModelFileError(f"{path} cannot be used; export it anew: {_reason(error)}") from error
+
+    def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Anomaly maps float32 (N, S, S) of the whole images, and scores (N,), of RGB images uint8 (N, H, W, 3).
+
+        Raises ModelFileError where the file does not answer with such numbers, all of them finite, and for images
+        so long and narrow that a resize within the file would take gigabytes.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
+            raise ValueError(f"images must be uint8 (N, H, W, 3), got {images.dtype} {images.shape}")
+        height, width = images.shape[1:3]
+        if self.facts.image_size * max(height, width) > max(LARGEST_PASS, 2 * height * width):
+            raise ModelFileError(
+                f"{self.path} takes no image as long and narrow as {width} x {height} pixels: in the file it would "
+                "become far larger; give the run folder, or cut the image"
+            )
+        try:
+            return self._answer(images)
+        except Exception as error:  # as above
+            raise ModelFileError(f"{self.path} gives no result: {_reason(error)}") from error
+
+    def _answer(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `run`, with whatever errors there are."""
+        maps, scores = (np.asarray(found) for found in self._compute(np.ascontiguousarray(images)))
+        size = self.facts.image_size
+        if maps.shape != (len(images), 1, size, size):
+            raise ValueError(f"its maps are {maps.shape}, not {(len(images), 1, size, size)}")
+        maps = maps[:, 0]
+        check_shapes(maps, scores, len(images))
+        require_finite(maps, scores)
+        return maps, scores
+
+    def score(self, paths: Sequence[str | PathLike]) -> np.ndarray:
+        """Scores (N,) of image files, which may differ in size. Raises DataError for one that cannot be read."""
+        scores = [self.run(self.facts.view.load(Path(path))[None])[1] for path in paths]
+        return np.concatenate(scores) if scores else np.zeros(0, np.float32)
+
+
+def _load_onnx(onnxruntime: ModuleType, path: Path, threads: int | None) -> tuple[Facts, Compute]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = threads or 0
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    facts = _find_facts(path, session.get_modelmeta().custom_metadata_map)
+    inputs = [(one.name, one.type, len(one.shape)) for one in session.get_inputs()]
+    _check_interface(inputs, "tensor(uint8)", [one.name for one in session.get_outputs()])
+    return facts, lambda images: session.run(OUTPUTS, {INPUT: images})
+
+
+def _load_openvino(openvino: ModuleType, path: Path, threads: int | None) -> tuple[Facts, Compute]:
+    core, weights = openvino.Core(), path.with_suffix(".bin")
+    if not weights.is_file():  # a pipe would be waited for
+        raise ValueError(f"there is no file {weights}")
+    model = core.read_model(path)
+    facts = _find_facts(path, {key: model.get_rt_info(key).value for key in (KEY, SEAL_KEY) if model.has_rt_info(key)})
+    if model.has_rt_info(WEIGHTS_KEY) and model.get_rt_info(WEIGHTS_KEY).value != sha256_of(weights):
+        raise ValueError(f"{weights} is not the one that was written with it")
+    inputs = [(one.any_name, one.element_type.get_type_name(), one.partial_shape.rank) for one in model.inputs]
+    inputs = [(name, kind, rank.get_length() if rank.is_static else None) for name, kind, rank in inputs]
+    _check_interface(inputs, "u8", [name for one in model.outputs for name in one.names])
+    how = {"INFERENCE_PRECISION_HINT": {"bf16": "bf16"}.get(facts.precision, "f32")}  # the default may be bf16
+    if threads:
+        how["INFERENCE_NUM_THREADS"] = threads
+    compiled = core.compile_model(model, "CPU", how)
+
+    def compute(images: np.ndarray) -> list[np.ndarray]:
+        found = compiled({INPUT: images})
+        return [found[name] for name in OUTPUTS]
+
+    return facts, compute
+
+
+def _check_interface(inputs: Sequence[tuple[str, str, int | None]], kind: str, outputs: Sequence[str]) -> None:
+    """ValueError unless a file takes what our exports take, by name, type and dimensions, and gives what they give."""
+    if list(inputs) != [(INPUT, kind, 4)]:
+        found = ", ".join(f"{name} {of} of {rank} dimensions" for name, of, rank in inputs)
+        raise ValueError(f"it takes {found or 'nothing'}, not {INPUT} {kind} of 4 dimensions")
+    if missing := [name for name in OUTPUTS if name not in outputs]:
+        raise ValueError(f"it does not give {', '.join(missing)}")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _find_facts(path: Path, metadata: Mapping[str, str]) -> Facts:
+    if KEY not in metadata:
+        raise ValueError("it was not made by scripts/export.py")
+    if SEAL_KEY in metadata and seal_is_broken(path, metadata[SEAL_KEY]):
+        raise ValueError("it is damaged, or was changed: its checksum is another")
+    return Facts.from_text(metadata[KEY])

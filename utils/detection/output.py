@@ -1,0 +1,91 @@
+"""Where predictions are written: the file of scores and the heat maps, over nothing that this program did not write.
+
+    photographs, left_out = leave_out_own(paths, arguments)
+    maps = map_targets(photographs, Path("maps"))
+    refuse_other_targets(photographs, Path("scores.csv"), maps.values())
+    with writer_for(Path("scores.csv")) as write: ...
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from tqdm import tqdm
+
+from datasets.marks import HEAT_MAP, NO_PHOTOGRAPHS, mark_of
+from datasets.names import csv_line
+from utils.detection.files import COLUMNS, Record, Write, Writer
+from utils.detection.map_names import map_paths
+from utils.system.errors import UsageError
+from utils.system.files import naming
+from utils.system.own_files import PREDICTIONS, bears, begins_as, refuse_foreign
+
+
+def leave_out_own(paths: Sequence[Path], arguments: Iterable[str]) -> tuple[list[Path], int]:
+    """The images without heat maps, anomaly maps and masks that our programs wrote, and how many these were; what was
+    named itself stays, and is an error of its own."""
+    named = {os.path.abspath(os.path.expanduser(argument)) for argument in arguments}
+    kept = [path for path in paths if os.path.abspath(path) in named or mark_of(path) not in NO_PHOTOGRAPHS]
+    if not kept:
+        raise UsageError(f"{paths[0]} is a {mark_of(paths[0])} that this program wrote, and there are no other images")
+    return kept, len(paths) - len(kept)
+
+
+def map_targets(paths: Sequence[Path], folder: Path | None) -> dict[Path, Path]:
+    """Where each image's heat map is written: its path below the folder common to all, with its suffix, then .png."""
+    if folder is None:
+        return {}
+    absolute = [os.path.abspath(path) for path in paths]
+    common = os.path.commonpath([os.path.dirname(path) for path in absolute])
+    names = [f"{os.path.relpath(path, common)}.png" for path in absolute]
+    return dict(zip(paths, map_paths(folder, names), strict=True))
+
+
+def refuse_other_targets(images: Sequence[Path], output: Path | None, maps: Collection[Path]) -> None:
+    """UsageError if predictions would be written over an image, or over a file that this program did not write."""
+    sources = {os.path.realpath(path) for path in images}
+    for target in [*([output] if output else []), *maps]:
+        if os.path.realpath(target) in sources:
+            raise UsageError(f"{target} is one of the images, and would be overwritten: choose another place")
+    if output:
+        refuse_foreign([output], begins_as(PREDICTIONS[output.suffix]), "give another --output")
+    refuse_foreign(maps, bears(HEAT_MAP), "choose another folder for --save_maps, or move it away")
+
+
+def writer_for(path: Path | None) -> Writer:
+    """What writes records: to a .csv or .jsonl file or, without a path, to the screen.
+
+    Raises UsageError for another suffix.
+    """
+    if path is None:
+        return nullcontext(lambda record: tqdm.write(record.line()))
+    if path.suffix not in PREDICTIONS:
+        raise UsageError(f"--output {path}: predictions are written as .csv or .jsonl")
+    return _write_file(path)
+
+
+@contextmanager
+def _write_file(path: Path) -> Iterator[Write]:
+    """Whole lines reach the file as they come, so that a run of hours that is stopped leaves what it has found."""
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w", encoding="utf-8", newline="", buffering=1)
+
+    def add(line: str) -> None:
+        with naming(path):
+            file.write(line)
+
+    def write(record: Record) -> None:
+        add(record.csv_row() if path.suffix == ".csv" else json.dumps(record.to_dict(), allow_nan=False) + "\n")
+
+    try:
+        if path.suffix == ".csv":
+            add(csv_line(COLUMNS))
+        yield write
+    finally:
+        with naming(path):
+            file.close()

@@ -1,0 +1,253 @@
+"""When an image is called anomalous, decided by good images alone that training has not seen.
+
+    pixels = LargestPixels()
+    pixels.add(anomaly_maps)                                         # of n good images, a batch at a time
+    thresholds = Thresholds.from_scores(scores, pixels, far=0.01, source="held out")
+    thresholds.image_threshold, thresholds.pixel_threshold, thresholds.p_value(score)
+    thresholds.at(0.05)                                              # another rate of false alarms
+
+Image threshold (split conformal prediction, Vovk et al. 2005): the ceil((n + 1) (1 - far))-th smallest of the n scores;
+an image is anomalous when its score is above it. Then P(false alarm) <= far for a new good image.
+
+Pixel threshold (conformal risk control, Angelopoulos et al. 2022): the smallest t with n / (n + 1) R(t) + 1 / (n + 1)
+<= far, where R(t) is the mean over the n images of the share of their maps' pixels above t. Then the expected share of
+a new good image's pixels above t is <= far. It is a statement about pixels on average: one image may have more.
+
+Both hold over the draw of the n images and the new one together, and under one assumption: these n + 1 are
+exchangeable, as n + 1 drawn at random from one production are. New light, a new camera or another lot break it.
+n images allow no rate below 1 / (n + 1): where less is wanted, both thresholds are the largest value seen, and `far`
+is that.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.plain_json import read_json
+from utils.runs.folder import stage_path, thresholds_path
+from utils.runs.settings import describe
+from utils.system.errors import RunError
+from utils.system.files import write_text
+
+MOST_PIXELS = 2**25  # kept of all maps, 128 MB; of 512 images of 256 px all, of more the largest
+LADDER_STEP = 1.05  # between the ranks stored: another rate's pixel threshold allows up to 5 % fewer pixels than it may
+HELD_OUT, GIVEN = "held out", "images given"  # where the good images are from
+DERIVED = ("images", "far", "image_threshold", "pixel_threshold")
+
+
+def smallest_rate(images: int) -> float:
+    """The lowest rate of false alarms that so many good images allow."""
+    return 1 / (images + 1)
+
+
+def images_needed(far: float) -> int:
+    """How many good images a rate of false alarms needs."""
+    return math.ceil(1 / _exact(far)) - 1
+
+
+def shortage(images: int, far: float) -> str | None:
+    """What to tell those who want a lower rate than so many good images allow; None where they do."""
+    if images >= images_needed(far):
+        return None
+    return (
+        f"{images} good images allow no rate of false alarms below {smallest_rate(images):.3g}; {far:g} needs "
+        f"{images_needed(far)}"
+    )
+
+
+class LargestPixels:
+    """The largest values of anomaly maps of one size, as they come: all of them up to `most`, in bounded memory."""
+
+    def __init__(self, most: int = MOST_PIXELS):
+        self.most, self.pixels = most, 0  # pixels: of one map
+        self.kept: list[np.ndarray] = []
+
+    def add(self, maps: np.ndarray) -> None:
+        """Of maps float32 (N, H, W). Raises ValueError if one of their values is no finite number."""
+        if not np.isfinite(maps).all():
+            raise ValueError("the maps hold NaN or infinite values")
+        self.pixels = maps[0].size
+        self.kept.append(maps.reshape(-1))
+        if sum(map(len, self.kept)) >= 2 * self.most:
+            self.kept = [self._largest()]
+
+    def ladder(self, exact: int) -> tuple[tuple[int, float], ...]:
+        """(rank, value) pairs, at most `rank` values being above `value`, which is the smallest such: for rank `exact`
+        and others in growing steps, as far as values were kept."""
+        values = np.sort(self._largest())[::-1]
+        ranks, rank = {min(exact, len(values) - 1)}, 0
+        while rank < len(values):
+            ranks.add(rank)
+            rank = max(rank + 1, int(rank * LADDER_STEP))
+        return tuple((rank, float(values[rank])) for rank in sorted(ranks))
+
+    def _largest(self) -> np.ndarray:
+        values = np.concatenate(self.kept)
+        return np.partition(values, -self.most)[-self.most :] if len(values) > self.most else values
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The scores of good images, and what follows from them for the rate of false alarms that is wanted.
+
+    scores: sorted; pixel_tail: as of `LargestPixels.ladder`; pixels: of one map; source: HELD_OUT or GIVEN; model:
+    which one gave the scores (`model_word`), None where it is not known. Raises ValueError for
+    anything else.
+    """
+
+    scores: tuple[float, ...]
+    pixel_tail: tuple[tuple[int, float], ...]
+    pixels: int
+    source: str
+    wanted_far: float
+    model: str | None = None
+
+    def __post_init__(self):
+        if not self.scores or not all(map(_is_number, self.scores)) or list(self.scores) != sorted(self.scores):
+            raise ValueError("scores must be finite numbers in ascending order, at least one")
+        if not _is_number(self.wanted_far) or not 0 < self.wanted_far < 1:
+            raise ValueError(f"wanted_far must be a number between 0 and 1, not {describe(self.wanted_far)}")
+        if not _is_count(self.pixels) or self.pixels < 1:
+            raise ValueError(f"pixels must be a whole number from 1 on, not {describe(self.pixels)}")
+        if self.source not in (HELD_OUT, GIVEN):
+            raise ValueError(f"source must be {HELD_OUT!r} or {GIVEN!r}, not {describe(self.source)}")
+        if not isinstance(self.model, str | None):
+            raise ValueError(f"model must be a text, not {describe(self.model)}")
+        steps = self.pixel_tail
+        if not all(len(step) == 2 and _is_count(step[0]) and _is_number(step[1]) for step in steps):
+            raise ValueError("pixel_tail must be pairs of a rank and a finite number")
+        if not steps or steps[0][0] != 0 or any(a[0] >= b[0] or a[1] < b[1] for a, b in pairwise(steps)):
+            raise ValueError("pixel_tail must begin with rank 0, ranks rising and values not")
+
+    @classmethod
+    def from_scores(
+        cls, scores: Sequence[float] | np.ndarray, pixels: LargestPixels, far: float, source: str,
+        model: str | None = None,
+    ) -> Thresholds:
+        """From the scores (N,) of good images and the pixels of their maps."""
+        allowed = _pixels_allowed(len(scores), pixels.pixels, far)
+        ordered = tuple(sorted(float(score) for score in scores))
+        return cls(ordered, pixels.ladder(allowed), pixels.pixels, source, far, model)
+
+    def at(self, far: float) -> Thresholds:
+        """The same for another rate. Its pixel threshold is of the next stored rank below the one allowed: it holds
+        what is promised, and is a little higher than it need be."""
+        return replace(self, wanted_far=far)
+
+    @property
+    def far(self) -> float:
+        """The rate of false alarms that is guaranteed: the one wanted, or the lowest that so many images allow."""
+        return max(self.wanted_far, smallest_rate(len(self.scores)))
+
+    @cached_property
+    def image_threshold(self) -> float:
+        count = len(self.scores)
+        above = max(1, math.floor((count + 1) * _exact(self.wanted_far)))  # of n + 1, this many may be above
+        return self.scores[count - above]
+
+    @cached_property
+    def pixel_threshold(self) -> float:
+        allowed = _pixels_allowed(len(self.scores), self.pixels, self.wanted_far)
+        return next(value for rank, value in reversed(self.pixel_tail) if rank <= allowed)
+
+    @property
+    def colour_limits(self) -> tuple[float, float]:
+        """Ends of the colour scale of heat maps: an ordinary pixel of a good image is cold, and the image threshold is
+        half way to hot."""
+        middle = len(self.scores) * self.pixels // 2
+        ordinary = next(value for rank, value in reversed(self.pixel_tail) if rank <= middle)
+        return ordinary, max(ordinary, 2 * self.image_threshold - ordinary)
+
+    def p_value(self, score: float) -> float:
+        """The share of good images, this one counted among them, that score as high or higher: at most `far` just where
+        the score is above the image threshold. Raises ValueError for a score that is no finite number."""
+        if not math.isfinite(score):
+            raise ValueError(f"a score of {score} is no number that could be compared")
+        as_high = len(self.scores) - bisect_left(self.scores, score)
+        return (1 + as_high) / (len(self.scores) + 1)
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.scores)} good images ({self.source}): anomalous above {self.image_threshold:.6g}, at most "
+            f"{100 * self.far:.3g} % false alarms"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, the thresholds among them for those who read the file without this class."""
+        derived = {"images": len(self.scores), **{name: getattr(self, name) for name in DERIVED[1:]}}
+        said = asdict(self)
+        if self.model is None:
+            del said["model"]
+        return derived | said
+
+    @classmethod
+    def from_dict(cls, content: Any) -> Thresholds:
+        """The inverse of `to_dict`; files from before know no model. Raises ValueError for anything else."""
+        names = [*cls.__dataclass_fields__, *DERIVED]
+        if not isinstance(content, dict) or sorted({"model": None, **content}) != sorted(names):
+            raise ValueError(f"thresholds have {', '.join(names)}")
+        for name in ("scores", "pixel_tail"):
+            if not isinstance(content[name], list):
+                raise ValueError(f"{name} must be a list, not {describe(content[name])}")
+        if not all(isinstance(step, list) for step in content["pixel_tail"]):
+            raise ValueError("pixel_tail must be pairs of a rank and a finite number")
+        scores, tail = tuple(content["scores"]), tuple(map(tuple, content["pixel_tail"]))
+        found = cls(scores, tail, content["pixels"], content["source"], content["wanted_far"], content.get("model"))
+        expected = found.to_dict()
+        for name in DERIVED:
+            if isinstance(content[name], bool) or content[name] != expected[name]:
+                raise ValueError(f"{name} is {describe(content[name])}, but of these scores {expected[name]}")
+        return found
+
+
+def read_thresholds(run: Path, category: str, model: str | None = None) -> Thresholds | None:
+    """The thresholds of a trained category, whose model is `model` where that is known; None if it has none.
+
+    Raises RunError naming the file if it cannot be read, or was made with another model.
+    """
+    path = thresholds_path(run, category)
+    if not path.exists():
+        return None
+    try:
+        thresholds = Thresholds.from_dict(read_json(path))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}); make it anew with scripts/calibrate.py --images") from error
+    if model and thresholds.model not in (None, model):
+        raise RunError(
+            f"{path} was set by another model than {stage_path(run, category, 2)} and what is beside it; restore the "
+            "one that was exchanged, or set thresholds anew with scripts/calibrate.py --images"
+        )
+    return thresholds
+
+
+def write_thresholds(run: Path, category: str, thresholds: Thresholds) -> None:
+    write_text(thresholds_path(run, category), json.dumps(thresholds.to_dict()) + "\n")
+
+
+def _pixels_allowed(images: int, pixels: int, far: float) -> int:
+    """How many pixels of all maps together may be above the pixel threshold."""
+    return math.floor(pixels * max(0, (images + 1) * _exact(far) - 1))
+
+
+def _exact(far: float) -> Fraction:
+    """The rate as it was written, 0.1 being a tenth: rounding must not move a rank."""
+    return Fraction(str(far))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -1,0 +1,132 @@
+"""Heat maps to look at: an anomaly map over its image, with the ground truth drawn in.
+
+    limits = map_limits(anomaly_maps)  # one colour scale for all images of a category
+    save_heat_map(path, image, anomaly_map, mask, limits)
+
+The colour scale never follows the single image: on one scale per category a good image looks calm. Colours are RGB.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from datasets.marks import HEAT_MAP, png_bytes
+from utils.system.files import atomic_write
+
+COLORMAP = cv2.COLORMAP_INFERNO  # perceptually uniform: black, purple, red, yellow; readable without colour vision
+HEAT_SHARE = 0.55  # of the heat in the blend
+LINE_COLOR = (0, 255, 255)  # cyan, a hue that the colour map does not have
+HALO_COLOR = (0, 0, 0)
+BLOCK = 2**20  # pixels that are blended at once
+
+
+def map_limits(anomaly_maps: np.ndarray) -> tuple[float, float]:
+    """Ends of the colour scale for the anomaly maps (N, H, W) of one category: (low, high).
+
+    low is the median of all pixels, so the usual background stays dark. high is the 90th percentile of the maps'
+    maxima: one freak image does not dim all others, and defects too small to show in a quantile of pixels count.
+    With no anomalous image among them, the hottest spots of the good ones are what looks hot.
+
+    Raises ValueError for another shape, no pixels, and NaN or infinite values.
+    """
+    anomaly_maps = np.asarray(anomaly_maps)
+    if anomaly_maps.ndim != 3 or not anomaly_maps.size:
+        raise ValueError(f"anomaly_maps: expected shape (N, H, W) with pixels in it, got {anomaly_maps.shape}")
+    _require_finite("anomaly_maps", anomaly_maps)
+    maxima = anomaly_maps.max(axis=(1, 2))  # (N,)
+    return float(np.median(anomaly_maps)), float(np.quantile(maxima, 0.9, method="nearest"))
+
+
+def blend_heat(image: np.ndarray, anomaly_map: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """The anomaly map in colours over its image in grey, so that every hue in the result comes from the map.
+
+    image uint8 (H, W, 3); anomaly_map (H, W); limits (low, high): values at the cold and the hot end of the colours,
+    what lies beyond is clipped. If low equals high there is nothing to tell apart and all is cold.
+
+    Returns uint8 (H, W, 3). Raises ValueError for other shapes or types, limits that fall, NaN or infinite values.
+    """
+    _check_image(image)
+    anomaly_map = np.asarray(anomaly_map)
+    _require_shape("anomaly_map", anomaly_map, image)
+    _require_finite("anomaly_map", anomaly_map)
+    low, high = limits
+    if not (np.isfinite(low) and np.isfinite(high) and low <= high):
+        raise ValueError(f"limits must be finite (low, high) with low <= high, got {limits}")
+    blended = np.empty_like(image)
+    rows = max(1, BLOCK // image.shape[1])
+    for start in range(0, len(image), rows):
+        part = slice(start, start + rows)
+        blended[part] = _blend(image[part], anomaly_map[part].astype(np.float64), low, high)
+    return blended
+
+
+def _blend(image: np.ndarray, anomaly_map: np.ndarray, low: float, high: float) -> np.ndarray:
+    heat = np.clip((anomaly_map - low) / (high - low), 0, 1) if high > low else np.zeros_like(anomaly_map)
+    colors = cv2.applyColorMap(np.rint(255 * heat).astype(np.uint8), COLORMAP)[..., ::-1]  # BGR -> RGB
+    grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)[..., None]
+    return np.rint(HEAT_SHARE * colors + (1 - HEAT_SHARE) * grey).astype(np.uint8)
+
+
+def draw_outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A copy of the image with the outline of the mask: a bright line between dark ones, seen on any background.
+
+    The line runs just outside the anomalous pixels, so that what they show, however small, stays in sight; it grows
+    with the image (1 pixel wide at 256). image uint8 (H, W, 3), mask (H, W), anomalous where it is not 0.
+
+    Returns uint8 (H, W, 3). Raises ValueError for other shapes or types.
+    """
+    _check_image(image)
+    mask = np.asarray(mask)
+    _require_shape("mask", mask, image)
+    drawn = np.array(image)  # (H, W, 3), contiguous
+    width = max(1, round(min(mask.shape) / 256))
+    around = cv2.dilate((mask != 0).astype(np.uint8), np.ones((3, 3), np.uint8), iterations=(width + 1) // 2)
+    contours, _ = cv2.findContours(around, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(drawn, contours, -1, HALO_COLOR, thickness=3 * width)
+    cv2.drawContours(drawn, contours, -1, LINE_COLOR, thickness=width)
+    return drawn
+
+
+def save_heat_map(
+    path: str | Path,
+    image: np.ndarray,
+    anomaly_map: np.ndarray,
+    mask: np.ndarray | None,
+    limits: tuple[float, float],
+) -> None:
+    """Write one PNG of (H, 2 W): the image | its heat map, with the outline of the mask if there is one.
+
+    image uint8 (H, W, 3) RGB; anomaly_map (H, W); mask (H, W) 0/1 or None; limits as `map_limits` gives them for the
+    whole category. The folder is made if missing.
+
+    Raises ValueError as `blend_heat` and `draw_outline` do, and for a path that does not end in .png; OSError if the
+    file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"heat maps are PNG files, got the path {path}")
+    heat_map = blend_heat(image, anomaly_map, limits)
+    if mask is not None:
+        heat_map = draw_outline(heat_map, mask)
+    picture = np.hstack([image, heat_map])  # (H, 2 W, 3)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(png_bytes(picture, HEAT_MAP))
+
+
+def _check_image(image: np.ndarray) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ValueError(f"image: expected uint8 of shape (H, W, 3), got {image.dtype} of shape {image.shape}")
+
+
+def _require_shape(name: str, values: np.ndarray, image: np.ndarray) -> None:
+    if values.shape != image.shape[:2]:
+        raise ValueError(f"{name}: expected the shape of the image, {image.shape[:2]}, got {values.shape}")
+
+
+def _require_finite(name: str, values: np.ndarray) -> None:
+    wrong = np.count_nonzero(~np.isfinite(values))
+    if wrong:
+        raise ValueError(f"{name}: {wrong} of {values.size} values are NaN or infinite")

@@ -1,0 +1,112 @@
+"""A trained model with all that stands before and behind it: images as a camera gives them in, maps and scores out.
+
+    deployed = DeployedModel(model, view, size=256)        # what utils/export/formats.py writes to a file
+    anomaly_map, anomaly_score = deployed(images)          # uint8 (N, H, W, 3) -> (N, 1, 256, 256), (N,)
+
+Made of operations that ONNX and OpenVINO have: Pillow's bicubic resize becomes two products with matrices.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datasets.view import View
+from models.aand import AAND
+
+CUBIC = -0.5  # Pillow's bicubic parameter
+CUBIC_REACH = 2.0  # source pixels, times the reduction
+
+
+class DeployedModel(nn.Module):
+    """View, resize, normalisation, network, anomaly map and score, as test.py has them one after the other.
+
+    Called with RGB images uint8 (N, H, W, 3) of any height and width, it returns the anomaly map float32
+    (N, 1, size, size) of the whole image, and the anomaly score (N,).
+    """
+
+    def __init__(self, model: AAND, view: View, size: int):
+        super().__init__()
+        self.shown = ShownImage(view, size)
+        self.model = model
+        self.placed = PlacedMap(view, size)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        shown = self.shown(images)  # (N, 3, size, size), whole numbers of 0..255
+        anomaly_map, anomaly_score = self.model(self.model.normalise(shown))
+        return self.placed(anomaly_map), anomaly_score
+
+
+class ShownImage(nn.Module):
+    """`View.show` for a batch: images (N, H, W, 3) to (N, 3, size, size), float32 holding whole numbers of 0..255.
+
+    The horizontal pass comes first, as in datasets/base.py.
+    """
+
+    def __init__(self, view: View, size: int):
+        super().__init__()
+        self.view, self.size = view, size
+
+    def forward(self, images: Tensor) -> Tensor:
+        view, (height, width) = self.view, images.shape[1:3]
+        pixels = images.permute(0, 3, 1, 2).to(torch.float32)  # (N, 3, H, W)
+        columns = resize_matrix(width, view.left, view.right, self.size, images.device)
+        rows = resize_matrix(height, view.top, view.bottom, self.size, images.device)
+        narrow = _to_levels(pixels @ columns.T)  # (N, 3, H, size): Pillow rounds between its passes
+        shown = _to_levels(rows @ narrow)  # (N, 3, size, size)
+        if (view.black, view.white) == (0, 255):
+            return shown
+        return torch.round((shown - view.black) * 255 / (view.white - view.black)).clamp(0, 255)
+
+
+class PlacedMap(nn.Module):
+    """`View.place` for a batch: maps (N, 1, S, S) of what is shown, as maps of the whole images."""
+
+    def __init__(self, view: View, size: int):
+        super().__init__()
+        top, bottom, left, right = view.box(size)
+        self.whole = (top, bottom, left, right) == (0, size, 0, size)
+        self.register_buffer("rows", _area_matrix(size, top, bottom), persistent=False)
+        self.register_buffer("columns", _area_matrix(size, left, right), persistent=False)
+        outside = torch.ones(size, size, dtype=torch.bool)
+        outside[top:bottom, left:right] = False
+        self.register_buffer("outside", outside, persistent=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        if self.whole:
+            return maps
+        placed = self.rows @ maps @ self.columns.T
+        return torch.where(self.outside, maps.amin(dim=(2, 3), keepdim=True), placed)
+
+
+def resize_matrix(length: int, start: float, end: float, size: int, device: torch.device) -> Tensor:
+    """Weights (size, length) of the pixels in a row of `length` for `size` ones of its part from `start` to `end`
+    (shares of it), by Pillow's bicubic filter: each row sums to 1."""
+    scale = length * ((end - start) / size)  # source pixels for one of the result
+    reduction = torch.clamp(torch.ones((), device=device) * scale, min=1)  # enlarged images are not blurred
+    centre = (torch.arange(size, device=device) + 0.5) * scale + start * length  # (size,)
+    place = torch.arange(length, device=device) + 0.5  # (length,)
+    weights = _cubic((place - centre[:, None]) / reduction)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def _cubic(offset: Tensor) -> Tensor:
+    """The bicubic filter's value at an offset from its centre; zero from 2 on."""
+    x = offset.abs()
+    near = ((CUBIC + 2) * x - (CUBIC + 3)) * x * x + 1
+    far = (((x - 5) * x + 8) * x - 4) * CUBIC
+    return torch.where(x < 1, near, torch.where(x < CUBIC_REACH, far, torch.zeros_like(x)))
+
+
+def _to_levels(values: Tensor) -> Tensor:
+    """Rounded as Pillow rounds, halves up, to whole numbers of 0..255."""
+    return torch.floor(values + 0.5).clamp(0, 255)
+
+
+def _area_matrix(size: int, start: int, end: int) -> Tensor:
+    """The matrix (size, size) that shrinks a row of `size` values to the places from `start` to `end`."""
+    matrix = np.zeros((size, size), np.float32)
+    matrix[start:end] = cv2.resize(np.eye(size, dtype=np.float32), (size, end - start), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(matrix)

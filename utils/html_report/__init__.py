@@ -1,1 +1,0 @@
-"""The report of a run as one HTML file that opens offline: see scripts/report.py."""

@@ -1,0 +1,179 @@
+"""Results as tables, CSV and JSON files: of one run, or of runs that differ in their seed alone.
+
+`rows` is {category: {metric: value}} throughout: metrics named as in definitions.py, values as fractions in 0..1.
+A metric that could not be computed is not in its row; it becomes a dash in the table, an empty field in the CSV file
+and stays away from the JSON file. `runs` is a sequence of rows of the same categories, one for each seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from datasets.names import csv_line, json_text, printable
+from utils.metrics import METRICS
+from utils.system.files import write_text
+
+HEADINGS = {
+    "image_auroc": "I-AUROC", "image_ap": "I-AP", "image_f1_max": "I-F1max",
+    "pixel_auroc": "P-AUROC", "pixel_ap": "P-AP", "pixel_f1_max": "P-F1max",
+    "aupro": "PRO", "aupro_per_image": "PRO per image",
+}
+COLUMNS = {metric: HEADINGS[metric] for metric in ("image_auroc", "pixel_auroc", "aupro")}  # of the printed tables
+ABSENT = "–"
+
+Rows = Mapping[str, Mapping[str, float]]
+
+
+class Statistic(NamedTuple):
+    """A figure over seeds."""
+
+    mean: float
+    std: float | None  # sample standard deviation (n - 1); None for a single seed
+
+    @classmethod
+    def over(cls, values: Sequence[float]) -> Statistic:
+        return cls(fmean(values), stdev(values) if len(values) > 1 else None)
+
+    def percent(self) -> str:
+        """In percent with two decimals, "69.33" or "69.33 ± 0.71"."""
+        return f"{100 * self.mean:.2f}" + ("" if self.std is None else f" ± {100 * self.std:.2f}")
+
+
+Row = dict[str, Statistic]
+
+
+def mean_row(rows: Rows) -> dict[str, float]:
+    """Mean of each metric over the categories that have it; without a metric that none has.
+
+    A mean over some of the categories only is still given; `format_table` says below the table how many they are.
+
+    Raises ValueError for an unknown metric and for a value that is not a fraction in 0..1.
+    """
+    _check(rows)
+    means = {}
+    for metric in METRICS:
+        values = [row[metric] for row in rows.values() if metric in row]
+        if values:
+            means[metric] = fmean(values)
+    return means
+
+
+def summarise(runs: Sequence[Rows]) -> tuple[dict[str, Row], Row]:
+    """Each category's metrics over the seeds, and those of the mean over categories; of what every seed has.
+
+    Raises as `mean_row` does.
+    """
+    means = _over_seeds([mean_row(rows) for rows in runs])
+    return {category: _over_seeds([rows[category] for rows in runs]) for category in runs[0]}, means
+
+
+def format_table(runs: Sequence[Rows]) -> str:
+    """A row per category and a Mean row; percent with two decimals, a dash for what could not be computed.
+
+    Raises as `mean_row` does.
+    """
+    categories, means = summarise(runs)
+    cells = [["Category", *COLUMNS.values()]]
+    for name, row in [*categories.items(), ("Mean", means)]:
+        cells.append([name, *(show(row.get(metric)) for metric in COLUMNS)])
+    lines = align_columns(cells)
+    rule = "-" * len(lines[0])
+    table = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+    for metric in COLUMNS:
+        count = sum(metric in row for row in categories.values())
+        if 0 < count < len(categories):
+            table.append(f"Mean {COLUMNS[metric]} is over {count} of {len(categories)} categories.")
+    return "\n".join(table)
+
+
+def format_published_protocol(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> str:
+    """What choosing the epoch on the test set gives, and how much more than the result that is.
+
+    `runs` as `utils.runs.folder.published_protocol` gives them, of the same categories, one for each seed.
+    """
+    cells = [["Category", "epoch", *COLUMNS.values(), *(f"{heading} gained" for heading in COLUMNS.values())]]
+    for category in runs[0]:
+        found = [run[category] for run in runs]
+        best, gain = _over_seeds([f["metrics"] for f in found]), _over_seeds([f["gain"] for f in found])
+        epochs = ", ".join(str(f["epoch"]) for f in found)
+        cells.append([category, epochs, *(show(part.get(m)) for part in (best, gain) for m in COLUMNS)])
+    head = "Published protocol: the epoch with the best I-AUROC on the test set. Not a result."
+    return "\n".join([head, *align_columns(cells)])
+
+
+def show(figure: Statistic | None) -> str:
+    return ABSENT if figure is None else figure.percent()
+
+
+def align_columns(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines of equal length: the first column to the left, the others to the right."""
+    cells = [list(map(printable, row)) for row in cells]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in cells
+    ]
+
+
+def write_csv(path: str | Path, runs: Sequence[Rows]) -> None:
+    """A line per category and one named Mean, as fractions in full precision (the header says so); in one piece.
+
+    Every metric; with several seeds a column of means and one of standard deviations for each. Raises as `mean_row`
+    does, and OSError if the file cannot be written.
+    """
+    categories, means = summarise(runs)
+    header, several = ["category"], len(runs) > 1
+    for metric in METRICS:
+        header += [f"{metric} [0..1]", f"{metric} std"] if several else [f"{metric} [0..1]"]
+    lines = [csv_line(header)]
+    for name, row in [*categories.items(), ("Mean", means)]:
+        fields = [row.get(metric, Statistic("", "")) for metric in METRICS]
+        lines.append(csv_line([name, *(value for field in fields for value in (field if several else field[:1]))]))
+    write_text(path, "".join(lines))
+
+
+def write_json(path: str | Path, runs: Sequence[Rows], info: Mapping[str, Any]) -> None:
+    """{"categories": rows, "mean": their mean, **info}, as fractions in full precision; written in one piece.
+
+    With several seeds rows and mean are means over these, and "std" holds their standard deviations in the same form.
+    `info` says what the figures are of: command, seed, environment, duration; plain built-ins only.
+
+    Raises as `mean_row` does; ValueError if `info` has a key of the result's own, or NaN; TypeError if it holds
+    something JSON has no word for; OSError if the file cannot be written.
+    """
+    results = to_json(runs)
+    taken = results.keys() & info.keys()
+    if taken:
+        raise ValueError(f"info must not have the keys {sorted(taken)}: they are the results' own")
+    write_text(path, json_text({**results, **info}, indent=2) + "\n")
+
+
+def to_json(runs: Sequence[Rows]) -> dict[str, Any]:
+    """The figures as `write_json` has them: {"categories", "mean"}, and "std" with several seeds."""
+    categories, means = summarise(runs)
+
+    def part(index: int) -> dict[str, Any]:
+        rows = {name: {metric: figure[index] for metric, figure in row.items()} for name, row in categories.items()}
+        return {"categories": rows, "mean": {metric: figure[index] for metric, figure in means.items()}}
+
+    return part(0) | ({"std": part(1)} if len(runs) > 1 else {})
+
+
+def _over_seeds(rows: Sequence[Mapping[str, float]]) -> Row:
+    return {
+        metric: Statistic.over([float(row[metric]) for row in rows])
+        for metric in METRICS
+        if all(metric in row for row in rows)
+    }
+
+
+def _check(rows: Rows) -> None:
+    for name, row in rows.items():
+        for metric, value in row.items():
+            if metric not in METRICS:
+                raise ValueError(f"{name}: unknown metric {metric!r}, expected one of {', '.join(METRICS)}")
+            if isinstance(value, bool) or not 0 <= value <= 1:  # NaN fails too
+                raise ValueError(f"{name}: {metric} must be a fraction in 0..1, got {value}")

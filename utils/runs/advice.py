@@ -1,0 +1,32 @@
+"""What programs say when they are done: how to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets.names import printable
+from utils.runs.folder import seed_folders, thresholds_path, trained_categories
+from utils.system.commands import command
+
+
+def what_next(run: Path, data_root: Path, categories: Sequence[str], tested: Sequence[str], test_errors: bool) -> str:
+    """How to go on with categories that were trained: test.py for those `tested`, which have test images, predict.py
+    for the others. test_errors: of the test files some cannot be used."""
+    trained = trained_categories(run)
+    advice = []
+    if tested:
+        which = [] if set(tested) == set(trained) else ["--categories", *tested]
+        without = ["--skip_bad"] if test_errors else []
+        advice.append(f"score it with: {command('test.py', '--data_root', data_root, '--run', run, *which, *without)}")
+    others = [category for category in categories if category not in tested]
+    if others:
+        several = len(trained) > 1
+        which = ["--category", others[0]] if several else []
+        predicting = command("scripts/predict.py", run, "IMAGES", *which)
+        advice.append(f"no test images of {printable(', '.join(others))}: score others with: {predicting}")
+        if not thresholds_path(seed_folders(run)[0], others[0]).is_file():
+            which = ["--categories", others[0]] if several else []
+            setting = command("scripts/calibrate.py", run, "--images", "GOOD_IMAGES", *which)
+            advice.append(f"set a threshold first with: {setting}")
+    return "; ".join(advice)

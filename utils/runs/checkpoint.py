@@ -1,0 +1,197 @@
+"""The files of a trained category: tensors and plain built-ins, written in one piece, loaded strictly.
+
+    checkpoints/teacher.pt               the frozen trunk, one for all categories: a run needs no other weights
+    checkpoints/<category>/stage1.pt     the amplification (AAND only)
+    checkpoints/<category>/stage2.pt     the student: bottleneck and decoder; of some recipes the calibration
+
+Each file is {"settings": {..., "category"}, "seconds": training time, <part>: state dict, ...}; those of a stage also
+hold "made_with": the settings of the training, and what the files are that they were trained upon, by which other ones
+are told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datasets.view import View
+from models import WeightsError
+from models.aand import AAND, build_model
+from models.recipes import METHODS
+from models.teacher import PretrainedTeacher, build_teacher
+from models.tensor_files import describe_misfit, fingerprint, read_file
+from utils.runs.folder import (
+    FREE_SETTINGS,
+    read_view,
+    stage_path,
+    teacher_path,
+    view_path,
+)
+from utils.runs.settings import describe
+from utils.system.errors import CheckpointError
+from utils.system.files import atomic_write
+
+MODEL_SETTINGS = ("method", "backbone", "image_size")  # what a checkpoint must share with the model it is loaded into
+# What no training goes by, or what is said elsewhere; and of the data what is another where they have been moved:
+NOT_TRAINED_BY = (
+    *FREE_SETTINGS, *MODEL_SETTINGS, "data_root", "dataset", "aux_path", "weights", "checkpoints", "skipped",
+)
+PROBE_SIZE = 256  # pixels at most: numbers that make NaN do so at any size
+
+MadeWith = Mapping[str, Any]  # "seed" and other settings -> their values, names of files -> what is in them
+
+
+def save_checkpoint(
+    path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any], seconds: float,
+    category: str | None = None, made_with: MadeWith | None = None,
+) -> None:
+    """Write the state of `parts`, the settings that the model depends on, and what the stage was trained upon; the
+    teacher's file is of no category, and made with nothing."""
+    content = {"settings": {key: settings[key] for key in MODEL_SETTINGS} | {"category": category}, "seconds": seconds}
+    if made_with:
+        content["made_with"] = dict(made_with)
+    save_tensors(path, content | {name: part.state_dict() for name, part in parts.items()})
+
+
+def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain built-ins completely or not at all; OSError if there is no room."""
+    with atomic_write(path) as temporary, temporary.open("wb") as file:  # given a name, torch hides why it failed
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # of closing the archive, after what went wrong before
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+
+def load_checkpoint(
+    path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any], category: str | None = None,
+    beside: MadeWith | None = None,
+) -> float:
+    """Load `parts` strictly from a file of `save_checkpoint`; returns the seconds its training took.
+
+    beside: the settings and the files that it is used with. Raises CheckpointError for a file that is missing or
+    unreadable, was made with other settings, other files or for another category, or does not fit: in names, shapes or
+    kinds of numbers, or with numbers that are not finite.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint {path}; train it with train.py")
+    try:
+        content = read_file(path)
+    except WeightsError as error:
+        raise CheckpointError(f"{error}; restore it, or delete it and train again with train.py") from error
+    made_with, seconds = content.get("settings"), content.get("seconds")
+    if not isinstance(made_with, dict) or not isinstance(seconds, float) or not 0 <= seconds < math.inf:
+        raise CheckpointError(f"{path} is not a checkpoint of train.py: no settings or seconds in it")
+    wanted = {key: settings[key] for key in MODEL_SETTINGS}
+    if "category" in made_with:  # earlier files do not say
+        wanted["category"] = category
+    for key, value in wanted.items():
+        found = made_with.get(key)
+        if type(found) is not type(value) or found != value:
+            shown = str(found)[:80] if isinstance(found, str | int | None) else f"a {type(found).__name__}"
+            raise CheckpointError(f"{path} was made with {key}={shown}, the run has {value}")
+    _refuse_others(path, content.get("made_with", {}), beside or {})
+    for name, part in parts.items():
+        if misfit := describe_misfit(part.state_dict(), content.get(name)):
+            raise CheckpointError(f"{path} does not fit the model: {name}: {misfit}")
+    for name, part in parts.items():
+        part.load_state_dict(dict(content[name]), strict=True)  # without the versions that torch adds to it
+    return seconds
+
+
+def keep_teacher(run: Path, pretrained: PretrainedTeacher, settings: Mapping[str, Any]) -> MadeWith:
+    """Save the teacher of a run that begins; one that goes on keeps its own. Returns what all stages are made with."""
+    if teacher_path(run).is_file():
+        load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
+    else:
+        save_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings, seconds=0.0)
+    return {**training_settings(settings), teacher_path(run).name: state_of({"trunk": pretrained.trunk})}
+
+
+def training_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with others of which the same data give another model."""
+    return {name: value for name, value in settings.items() if name not in NOT_TRAINED_BY}
+
+
+def load_model(run: Path, category: str, settings: Mapping[str, Any]) -> tuple[AAND, float]:
+    """The trained model of a category in eval mode, and the seconds its training took.
+
+    Raises CheckpointError if one of its files is missing, does not fit, or is of another model than the others, and if
+    the model makes NaN of an image; RunError for a view that cannot be read.
+    """
+    pretrained = build_teacher(settings["backbone"], weights="random")
+    own_teacher = teacher_path(run, category)
+    load_checkpoint(
+        own_teacher if own_teacher.is_file() else teacher_path(run), {"trunk": pretrained.trunk}, settings
+    )
+    beside = {**training_settings(settings), teacher_path(run).name: state_of({"trunk": pretrained.trunk})}
+    shown = view_path(run, category)
+    beside[shown.name] = read_view(run, category).word if shown.is_file() else ""
+    model = build_model(pretrained, METHODS[settings["method"]][settings["recipe"]])
+    seconds = 0.0
+    for stage, parts in model.stage_parts().items():
+        path = stage_path(run, category, stage)
+        seconds += load_checkpoint(path, parts, settings, category, beside)
+        beside[path.name] = state_of(parts)
+    _probe(model.eval(), run, category, min(settings["image_size"], PROBE_SIZE))
+    return model, seconds
+
+
+def state_of(parts: Mapping[str, nn.Module]) -> str:
+    """What trained parts are, as one word."""
+    return fingerprint({name: part.state_dict() for name, part in parts.items()})
+
+
+def model_word(model: AAND, view: View) -> str:
+    """What a model as `load_model` gives it is, and what it is shown, as one word: what was measured with a model says
+    by it with which."""
+    parts = {name: part for stage in model.stage_parts().values() for name, part in stage.items()}
+    text = f"{state_of(parts | {'trunk': model.pretrained.trunk})} {view.word}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _refuse_others(path: Path, made_with: Any, beside: MadeWith) -> None:
+    """CheckpointError where a stage was made with something else than is there; earlier files do not say."""
+    if not isinstance(made_with, dict):
+        raise CheckpointError(f"{path} is not a checkpoint of train.py: what it was made with cannot be read")
+    for name, now in beside.items():
+        before = made_with.get(name)
+        if before is None or now is None or (type(before) is type(now) and before == now):
+            continue
+        if "." not in name:  # a setting
+            raise CheckpointError(f"{path} was trained with {name} {describe(before)}, the run has {describe(now)}")
+        other = path.parent.parent / name if name == teacher_path(Path()).name else path.with_name(name)
+        raise CheckpointError(f"{path} was trained with another {name} than {other}: they are of different models; "
+                              "restore the one that was exchanged, or train again with train.py")
+
+
+@torch.no_grad()
+def _probe(model: AAND, run: Path, category: str, size: int) -> None:
+    """CheckpointError naming the file whose numbers, each of them finite, make none of an image."""
+    images = model.normalise(torch.from_numpy(probe_image(size)).permute(2, 0, 1)[None])
+    if _are_finite(model(images)):
+        return
+    path = stage_path(run, category, 2)
+    if not _are_finite(model.pretrained(images)):
+        path = teacher_path(run)
+    elif not _are_finite(model.teacher(images)):
+        path = stage_path(run, category, 1)
+    raise CheckpointError(f"{path} makes NaN or infinite values of a plain image: its numbers are damaged; restore it, "
+                          "or delete it and train again with train.py")
+
+
+def _are_finite(tensors: Iterable[Tensor]) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
+def probe_image(size: int) -> np.ndarray:
+    """A plain image uint8 (size, size, 3) of every grey level in each colour: numbers that a model cannot put up with
+    show on it."""
+    ramp = np.linspace(0, 255, size).astype(np.uint8)
+    return np.stack(np.broadcast_arrays(ramp, ramp[:, None], ramp[::-1]), axis=2)

@@ -1,0 +1,220 @@
+"""What finished tasks left in a store, as the run folders that one train.py and test.py would have left: one for each
+data set and method, in it one for each seed, with all categories.
+
+    gather(store, Path("runs"))                        # whole runs: test.py, predict.py and report.py take them
+    gather(store, Path("tables"), only=[RESULTS])      # for compare.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datasets.names import misfit_of, printable
+from datasets.plain_json import read_json, read_text
+from models.recipes import METHODS
+from utils.metrics.tables import COLUMNS, Rows, format_table, write_csv, write_json
+from utils.results.comparison import compare, read_results, read_runs
+from utils.results.comparison_report import format_text, write_markdown
+from utils.results.image_scores import SCORES, merge_scores
+from utils.runs.folder import (
+    CONFIG,
+    RESULTS,
+    list_seeds,
+    read_config,
+    read_metrics,
+    teacher_path,
+)
+from utils.sweep.attempts import APPENDED, COMPLETE, TASKS, check_complete, completed_keys, fetch_files
+from utils.sweep.plan import Plan
+from utils.sweep.store import Content, Store
+from utils.system.errors import RunError, StoreError
+from utils.system.files import write_text
+
+NEEDED_BY_CATEGORY = ("seconds", "test_files", "published_protocol")  # of results.json
+BY_CATEGORY = (*NEEDED_BY_CATEGORY, "models", "lost_regions")  # earlier ones do not have all
+SEED = re.compile(r"seed(0|[1-9]\d{0,18})")
+MADE = ("training", "testing")  # how a result came about
+FIGURES = ("categories", "mean")
+GONE = ("selected_epochs",)  # in results.json of earlier versions, by category
+
+
+class Gathered(NamedTuple):
+    """Run folders, sorted, and why which tasks are in none."""
+
+    runs: list[Path]
+    skipped: dict[str, str]
+
+
+def gather(store: Store, folder: Path, only: Collection[str] | None = None, keys: Collection[str] = ()) -> Gathered:
+    """Bring finished tasks to `folder`; one that cannot be used does not stop the others.
+
+    only: the names of the files that are wanted; None for all. keys: of the tasks wanted, all without any. Raises
+    RunError where a run folder is there already or nothing is finished, StoreError where nothing can be listed.
+    """
+    found = sorted(key for key in completed_keys(store) if not keys or key in keys)
+    if not found:
+        raise RunError(f"{store.shown()} has no finished task" + (" of those asked for" if keys else ""))
+    skipped = {key: reason for key in found if (reason := misfit_of_key(key))}
+    members: dict[Path, list[str]] = {}
+    for key in (key for key in found if key not in skipped):
+        dataset, method, seed, _ = key.split("/")
+        members.setdefault(folder / f"{dataset}-{method}" / seed, []).append(key)
+    taken = sorted(str(run.parent) for run in members if run.parent.exists())
+    if taken:
+        raise RunError(f"{taken[0]} is there already; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    made = set()
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".gathering-") as place:
+        for run, keys_of_run in members.items():
+            parts = []
+            for key in keys_of_run:
+                try:
+                    parts.append(fetch_task(store, key, Path(place, key), only))
+                except (StoreError, RunError, ValueError) as error:
+                    skipped[key] = str(error)
+            if parts:
+                merge_runs(parts, run)
+                made.add(run.parent)
+    for run in made:
+        write_common_results(run)
+    return Gathered(sorted(made), skipped)
+
+
+def misfit_of_key(key: str) -> str:
+    """Why a key is not one of a task, "" if it is."""
+    parts = key.split("/")
+    if len(parts) != 4 or parts[1] not in METHODS or not SEED.fullmatch(parts[2]):
+        return "its name is not DATASET/METHOD/seedN/CATEGORY"
+    return misfit_of(parts[0]) or misfit_of(parts[3])
+
+
+def fetch_task(store: Store, key: str, part: Path, only: Collection[str] | None) -> Path:
+    """Bring a finished task to the folder `part`, which is returned. Raises StoreError, RunError or ValueError for what
+    no sweep leaves: whoever can write to the store may have made it."""
+    content = check_complete(store.read_json(f"{TASKS}/{key}/{COMPLETE}"))
+    _, _, seed, category = key.split("/")
+    allowed = f"checkpoints/{category}/", f"maps/{category}/"
+    for name in content["files"]:
+        if "/" in name and not name.startswith(allowed) and name != teacher_path(Path()).as_posix():
+            raise ValueError(f"it has files of something else than {printable(category)}: {printable(name)[:200]}")
+    fetch_files(store, key, content, part, only)
+    try:
+        read_results(part, part)
+        check_results(read_json(part / RESULTS), category, int(seed.removeprefix("seed")))
+        if (part / CONFIG).is_file():
+            read_config(part)
+            _check_lists(read_json(part / CONFIG), category)
+        read_metrics(part)
+        for name in APPENDED:
+            if (part / name).is_file():
+                read_text(part / name)
+    except (RunError, OSError, ValueError) as error:
+        raise RunError(str(error).replace(str(part), printable(key))) from error
+    return part
+
+
+def check_results(results: Content, category: str, seed: int) -> None:
+    """ValueError for results.json that is not of one category and seed, with all that is brought together of it."""
+    if list(results["categories"]) != [category] or results.get("seed") != seed:
+        raise ValueError(f"its {RESULTS} is not that of {printable(category)} with seed {seed} alone")
+    for name in (*NEEDED_BY_CATEGORY, "protocol", "skipped"):
+        if not isinstance(results.get(name), dict):
+            raise ValueError(f"its {RESULTS} has no {name}")
+    for name in BY_CATEGORY:
+        value = results.get(name, {})
+        if not isinstance(value, dict) or not set(value) <= {category}:
+            raise ValueError(f"its {RESULTS} has {name} of others than {printable(category)}")
+    _check_lists(results["settings"], category)
+
+
+def _check_lists(settings: Mapping[str, Any], category: str) -> None:
+    if settings.get("categories") != [category] or not isinstance(settings.get("skipped"), dict):
+        raise ValueError(f"its settings are not those of {printable(category)} alone")
+
+
+def merge_runs(parts: Sequence[Path], run: Path) -> None:
+    """Make the run folder of one seed of several that have a category each, whose files it takes."""
+    for part in parts:
+        for path in sorted(part.glob("checkpoints/**/*.*")):
+            target = run / path.relative_to(part)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)  # teacher.pt is the same in all
+    for name in APPENDED:
+        texts = [read_text(path) for path in (part / name for part in parts) if path.is_file()]
+        if texts:
+            write_text(run / name, "".join(texts))
+    configs = [read_json(path) for path in (part / CONFIG for part in parts) if path.is_file()]
+    if configs:
+        write_text(run / CONFIG, json.dumps(_merge_settings(configs), indent=2) + "\n")
+    rows, info = merge_results([read_json(part / RESULTS) for part in parts])
+    write_csv(run / "results.csv", [rows])
+    write_json(run / RESULTS, [rows], info)
+    merge_scores([part / SCORES for part in parts], run / SCORES)
+
+
+def merge_results(results: Sequence[Content]) -> tuple[Rows, Content]:
+    """The figures of all categories, and what else results.json says; how each came about is in "tasks"."""
+    rows = {category: row for one in results for category, row in one["categories"].items()}
+    info = {name: value for name, value in results[0].items() if name not in (*FIGURES, *GONE)}
+    info |= {name: {c: value for one in results for c, value in one.get(name, {}).items()} for name in BY_CATEGORY}
+    info["settings"] = _merge_settings([one["settings"] for one in results])
+    info["skipped"] = info["settings"]["skipped"]
+    info["tasks"] = {c: {name: one[name] for name in MADE} for one in results for c in one["categories"]}
+    return rows, info
+
+
+def _merge_settings(settings: Sequence[Mapping[str, Any]]) -> Content:
+    skipped = {path: reason for one in settings for path, reason in one["skipped"].items()}
+    return {**settings[0], "categories": [c for one in settings for c in one["categories"]], "skipped": skipped}
+
+
+def write_common_results(run: Path) -> None:
+    """Mean and standard deviation over the seeds, of the categories that all of them have."""
+    seeds = [read_json(folder / RESULTS) for folder in list_seeds(run)]
+    rows = common_rows(seeds)
+    if rows[0]:
+        about = {"seeds": [seed["seed"] for seed in seeds]}
+        about |= {name: seeds[0][name] for name in ("protocol", "test_files", "skipped")}
+        write_csv(run / "results.csv", rows)
+        write_json(run / RESULTS, rows, about)
+
+
+def common_rows(seeds: Sequence[Content]) -> list[Rows]:
+    """The figures of each seed, of the categories that all have."""
+    common = [c for c in seeds[0]["categories"] if all(c in seed["categories"] for seed in seeds)]
+    return [{category: seed["categories"][category] for category in common} for seed in seeds]
+
+
+def tabulate(store: Store, plan: Plan) -> str:
+    """Bring the results of the plan's finished tasks together in results/ of the store; returns the tables to print:
+    a comparison of the methods for each data set, the first method being what the others are measured against.
+
+    Raises as `gather`.
+    """
+    tables = []
+    with tempfile.TemporaryDirectory() as place:
+        there, skipped = gather(store, Path(place), [RESULTS], {task.key for task in plan.tasks})
+        tables += [f"left out: {key}: {reason}" for key, reason in skipped.items()]
+        for dataset in plan.data_roots:
+            runs = [run for run in (Path(place, f"{dataset}-{method}") for method in plan.methods) if run in there]
+            tables += [f"\n{dataset}", _compare(runs, Path(place, f"{dataset}.md"))] if runs else []
+        for path in sorted(p for p in Path(place).rglob("*") if p.is_file()):
+            store.put(path, f"results/{path.relative_to(place).as_posix()}")
+    return "\n".join(tables)
+
+
+def _compare(runs: Sequence[Path], report: Path) -> str:
+    if len(runs) == 1:
+        rows = common_rows([read_json(folder / RESULTS) for folder in list_seeds(runs[0])])
+        return format_table(rows) if rows[0] else "no category is finished for every seed"
+    try:
+        comparison = compare(read_runs(runs), list(COLUMNS))
+    except RunError as error:
+        return str(error)
+    write_markdown(report, comparison)
+    return format_text(comparison)

@@ -1,0 +1,63 @@
+"""What figures depend on besides settings and seed: versions, hardware, and the code itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy")
+ROOT = Path(__file__).parents[2]
+
+
+def environment() -> dict[str, Any]:
+    """Versions and hardware that figures depend on: {"python", "torch", ..., "system", "machine", "cpu", "cores"}.
+
+    Without names of hosts, users or folders. A package that is not installed and a CPU without a name are left out.
+    """
+    found: dict[str, Any] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    found |= {"system": platform.system(), "machine": platform.machine(), "cores": _count_cores()}
+    cpu = _cpu_model()
+    return {**found, "cpu": cpu} if cpu else found
+
+
+def code_version() -> dict[str, Any]:
+    """The commit of this code, and whether files under version control were changed since: {"commit", "changed"}.
+
+    Empty where git or the history is missing, as in a downloaded archive.
+    """
+    commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    return {} if commit is None or status is None else {"commit": commit, "changed": bool(status)}
+
+
+def _git(*arguments: str) -> str | None:
+    """What git prints, if this code is the top of a repository of its own; otherwise None."""
+    if not (ROOT / ".git").exists():  # or a repository around this folder would answer
+        return None
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _count_cores() -> int | None:
+    """Cores this process may use, where the system tells; otherwise all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")  # Linux, where platform.processor() is mostly empty
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()

@@ -1,0 +1,232 @@
+"""Several processes that train one model, as torchrun starts them: whose part is what, and what they tell each other.
+
+    torchrun --nproc_per_node 4 train.py --data_root data/mvtec
+
+    with join() as world:                           # without torchrun a world of one: nothing below does anything
+        own = batch[world.share(len(batch))]
+        weight = len(own) / world.total(len(own))   # of this process's mean in that of the whole batch
+        world.sum_all(gradients)
+        world.together(function)                    # what fails in one process fails in all
+
+All processes make the same calls in the same order. The first writes and talks; the others keep silent unless
+something happens to them alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from utils.system.errors import ProcessError, ProcessLost, UsageError
+from utils.system.signals import Interrupted, ignore_signals
+from utils.system.streams import silenced
+
+TIMEOUT = timedelta(minutes=30)  # that a process waits for the others: the first may save, or compute metrics
+PATIENCE = timedelta(seconds=60)  # that a process which failed waits for the others to fail as well
+FAILED = 1000  # above all signals' numbers
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all: `rank` of 0..size-1. In a world of one every method returns what it is given."""
+
+    rank: int = 0
+    size: int = 1
+    control: dist.ProcessGroup | None = field(default=None, compare=False)  # for what is not on a device
+    store: dist.Store | None = field(default=None, compare=False)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is this process that writes."""
+        return self.rank == 0
+
+    def share(self, count: int) -> slice:
+        """This process's part of `count` things in a row; the parts' sizes differ by one at most, some may be 0."""
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def shares(self, count: int) -> list[int]:
+        """How many of `count` things each process gets."""
+        return [len(range(count)[World(rank, self.size).share(count)]) for rank in range(self.size)]
+
+    def total(self, count: int) -> int:
+        """The sum of all processes' counts."""
+        if self.size == 1:
+            return count
+        return int(self._reduce(torch.tensor(count), self.control))
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The tensor, which now holds the sum of all processes' ones."""
+        return tensor if self.size == 1 else self._reduce(tensor, None)
+
+    def sum_all(self, tensors: Sequence[Tensor]) -> None:
+        """Make each tensor the sum of all processes' ones, in a single message; all have one type."""
+        if self.size == 1:
+            return
+        flat = self.sum(torch.cat([tensor.reshape(-1) for tensor in tensors]))
+        for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view(tensor.shape))
+
+    def means(self, weight: float, **values: Tensor) -> dict[str, Tensor]:
+        """Of scalars that are means over this process's share, the means over all; a weight of 0 leaves them out."""
+        if self.size == 1:
+            return values
+        own = torch.stack([value.detach() for value in values.values()])
+        return dict(zip(values, self.sum(own * weight if weight else torch.zeros_like(own)).unbind(), strict=True))
+
+    def gather(self, value: Result) -> list[Result]:
+        """What every process gives, in the order of ranks."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        with _contact():
+            dist.all_gather_object(found, value, group=self.control)
+        return found
+
+    def together(self, function: Callable[[], Result]) -> Result:
+        """What the function returns; where it raises in one process, all raise. It must not speak to the others.
+
+        Raises Interrupted in all if it did in one; otherwise, in those where it did not fail, ProcessError, or
+        ProcessLost for an OSError.
+        """
+        if self.size == 1:
+            return function()
+        result, problem, code = None, None, 0
+        try:
+            result = function()
+        except Interrupted as stop:
+            code = stop.number
+        except Exception as error:  # whatever it is, the others must not wait for this process
+            problem, code = error, FAILED
+        worst = int(self._reduce(torch.tensor(code), self.control, dist.ReduceOp.MAX))
+        if worst == 0:
+            return result
+        if worst < FAILED:
+            raise Interrupted(worst)
+        kind = ProcessLost if isinstance(problem, OSError) else ProcessError  # as the others see it
+        found = self.gather(problem and (kind, f"process {self.rank}: {problem or type(problem).__name__}"))
+        if self.is_first and problem:
+            raise problem
+        kind, text = next(told for told in found if told)
+        raise kind(*text.split("\n")) from problem
+
+    def from_first(self, function: Callable[[], Result]) -> Result:
+        """What the function returns in the first process, where alone it is called; raises as `together`."""
+        result = self.together(function if self.is_first else _nothing)
+        return self.gather(result)[0]
+
+    def in_turn(self, function: Callable[[], Result]) -> Result:
+        """As `together`, but the others wait until the first is done: they find the files that it leaves."""
+        if self.is_first:
+            result = self.together(function)
+            self.together(_nothing)
+            return result
+        self.together(_nothing)
+        return self.together(function)
+
+    def wait(self) -> None:
+        """Until all are here."""
+        self.together(_nothing)
+
+    def all_come(self, place: str) -> bool:
+        """Whether all processes make this call, of this place, within a minute: some may wait for others elsewhere."""
+        if self.size == 1:
+            return True
+        self.store.set(f"{place}/{self.rank}", "")
+        try:
+            self.store.wait([f"{place}/{rank}" for rank in range(self.size)], PATIENCE)
+        except RuntimeError:
+            return False
+        return True
+
+    def _reduce(self, tensor: Tensor, group: dist.ProcessGroup | None, how: Any = dist.ReduceOp.SUM) -> Tensor:
+        with _contact():
+            dist.all_reduce(tensor, how, group)
+        return tensor
+
+
+ALONE = World()
+
+
+@contextmanager
+def join() -> Iterator[World]:
+    """Join the processes that torchrun started; the first alone is heard.
+
+    Another process's end, and what all know of, ends the others silently, after the first. What happens to one alone
+    passes through.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield ALONE
+        return
+    store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun's store still has what earlier ones said
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    store = dist.PrefixStore(f"attempt{attempt}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    world = World(rank, size, dist.new_group(backend="gloo", timeout=TIMEOUT), store)
+    with nullcontext() if world.is_first else silenced():
+        try:
+            yield world
+        except (ProcessError, ProcessLost, Interrupted, SystemExit) as end:
+            if world.is_first:
+                raise
+            ignore_signals()
+            with suppress(ProcessLost):  # torchrun ends all when one ends: the first must have spoken
+                world.wait()
+            if isinstance(end, SystemExit):
+                raise
+            sys.exit(end.exit_status if isinstance(end, Interrupted) else 2)
+    dist.destroy_process_group()
+
+
+def own_device(name: str, world: World) -> str:
+    """The device that --device means in this process: of a machine's CUDA devices each process has its own.
+
+    Raises UsageError for one that several processes cannot share.
+    """
+    if world.size == 1:
+        return name
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {name}: several processes train on cpu or cuda, each on a CUDA device of its own")
+    if name == "cpu" or not (torch.cuda.is_available() or name == "cuda"):
+        return "cpu"
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+
+
+def processes_here() -> int:
+    """How many processes share this machine's memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def kept_by_launcher(key: str, find: Callable[[], str]) -> str:
+    """What an earlier attempt of the same torchrun found, after a restart; otherwise what `find` does now, kept."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
+        return find()
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    if not store.check([key]):
+        store.set(key, find())
+    return store.get(key).decode()
+
+
+@contextmanager
+def _contact() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # of torch.distributed, of several types
+        raise ProcessLost(
+            "another process of this run ended or does not answer; the same command goes on from what was saved"
+        ) from error
+
+
+def _nothing() -> None:
+    return None

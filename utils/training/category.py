@@ -1,0 +1,144 @@
+"""One category of a run: its data, and its stages one after the other, each with a checkpoint at its end."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from datasets.loading import epoch_batches
+from datasets.view import WHOLE, View
+from models.aand import AAND, build_model
+from models.teacher import PretrainedTeacher
+from utils.data.image_store import Stack
+from utils.detection.detector import calibrate_detector, load_detector
+from utils.detection.prediction import TestSet
+from utils.detection.thresholds import HELD_OUT, write_thresholds
+from utils.runs.checkpoint import MadeWith, load_checkpoint, save_checkpoint, state_of
+from utils.runs.folder import keep_view, progress_path, read_view, stage_path, view_path
+from utils.runs.history import RunLog
+from utils.system.commands import command
+from utils.system.errors import TrainingError
+from utils.system.signals import stop_between_steps
+from utils.training.config import TrainConfig
+from utils.training.norms import synchronise_norms
+from utils.training.resumable import MADE_WITH, ResumableStage
+from utils.training.steps import NonFiniteLoss
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """The decoded data of a category: images uint8 (N, S, S, 3), for Stage I with their foregrounds, (N, S, S, 4), and
+    textures uint8 (T, 3, S, S); the test set where its metrics are to be logged."""
+
+    images: Stack
+    paths: Sequence[Path]  # of the images
+    textures: Stack | None = None
+    made: int = 0  # foregrounds that had to be made on the fly
+    view: View = WHOLE  # of what the images show
+    test_set: TestSet | None = None
+    calibration: Stack | None = None  # good images (M, S, S, 3) kept out of training, as the view shows them
+    calibration_paths: Sequence[Path] = ()
+
+    @property
+    def digest(self) -> str:
+        """Names and sizes of the training images' files in their order, as one word."""
+        listing = [f"{path.name} {path.stat().st_size}" for path in self.paths]
+        return hashlib.sha256("\n".join(listing).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+class Category:
+    """A category that is trained: its model, its data, and its stages in their order.
+
+    pretrained: prepared for the config's execution; made_with: of `keep_teacher`. Every category starts from the same
+    seed.
+    """
+
+    def __init__(
+        self, name: str, data: TrainingSet, pretrained: PretrainedTeacher, config: TrainConfig,
+        settings: Mapping[str, Any], log: RunLog, made_with: MadeWith,
+    ):
+        torch.manual_seed(config.seed)
+        self.name, self.data, self.config, self.settings, self.log = name, data, config, settings, log
+        world = config.world
+        world.from_first(lambda: keep_view(log.folder, name, data.view))
+        view = world.together(lambda: read_view(log.folder, name))
+        self.made_with = {**made_with, view_path(log.folder, name).name: view.word}
+        self.model: AAND = build_model(pretrained, config.traits).to(pretrained.device)
+        if config.sync_norms:
+            synchronise_norms(self.model.bottleneck, world)
+            synchronise_norms(self.model.decoder, world)
+        config.execution.prepare(self.model)
+        self.stage: ResumableStage | None = None  # under way
+        self.stages = self._untrained()
+
+    def _untrained(self) -> Iterator[ResumableStage]:
+        """The stages without a checkpoint, from where an earlier process left them; each is saved when the next is
+        asked for."""
+        for number, parts in self.model.stage_parts().items():
+            path = stage_path(self.log.folder, self.name, number)
+            if path.is_file():
+                load_checkpoint(path, parts, self.settings, self.name, self.made_with)
+                self.log.say(f"{self.name}: stage {number} already trained")
+            else:
+                with self._resumed(number, parts) as self.stage:
+                    yield self.stage
+                if self.config.world.is_first:
+                    save_checkpoint(path, parts, self.settings, self.stage.seconds, self.name, self.made_with)
+                self.stage.remove()
+            self.made_with = {**self.made_with, path.name: state_of(parts)}
+
+    @contextmanager
+    def _resumed(self, number: int, parts: Mapping[str, nn.Module]) -> Iterator[ResumableStage]:
+        identity = {"category": self.name, "stage": number, "training images": self.data.digest}
+        identity |= {f"{MADE_WITH} {name}": now for name, now in self.made_with.items()}
+        path, world, log = progress_path(self.log.folder, self.name, number), self.config.world, self.log
+        epochs = self.config.epochs_stage1 if number == 1 else self.config.epochs_stage2
+        with stop_between_steps() as check:
+            stage = ResumableStage(path, parts, identity, check, world, number)
+            log.rewind(self.name, number, stage.epoch)  # what is trained again
+            if stage.resumed:
+                log.say(f"{self.name}: stage {number} goes on in epoch {stage.epoch}, step {stage.step + 1}")
+            stage.say = lambda text: log.say(f"{self.name}: {text}")
+            if number == 1:
+                self._say_made()
+            with log.stage(self.name, number, epochs, stage.epoch) as stage.log:
+                yield stage
+            world.wait()  # a process may not yet have looked for the files that are about to change
+
+    def _say_made(self) -> None:
+        if self.data.made:
+            where = ["--data_path", self.config.data_root, "--dataset", self.config.dataset]
+            keep = f"{command('scripts/fore_extractor.py', *where, '--output', self.config.fg_root)} keeps them"
+            made = f"{self.data.made} of {len(self.data.images)} foreground masks made on the fly"
+            self.log.say(f"{self.name}: {made} ({keep})")
+
+    def describe(self, error: NonFiniteLoss) -> TrainingError:
+        """The error of a loss that is no number, with the images of its step."""
+        config, stage = self.config, self.stage
+        batches = list(epoch_batches(len(self.data.paths), config.batch_size, config.seed, stage.epoch))
+        images = [str(self.data.paths[place]) for place in batches[error.step].tolist()]
+        return TrainingError(
+            f"{self.name}: the loss of stage {stage.number} became {error.value} in epoch {stage.epoch}, step "
+            f"{error.step + 1}; a lower `lr` or `precision` fp32 may help. What was saved before is kept. The images "
+            "of this step:",
+            *images,
+        )
+
+    def set_thresholds(self) -> None:
+        """Set the thresholds by the images kept out of training, with the model as its files have it."""
+        config, images = self.config, self.data.calibration
+        detector = load_detector(
+            self.log.folder, self.name, device=self.model.device, batch_size=config.batch_size, with_thresholds=False
+        )
+        starts = range(0, len(images), config.batch_size)
+        parts = (images[start : start + config.batch_size].numpy() for start in starts)
+        thresholds = calibrate_detector(detector, parts, config.far, HELD_OUT, self.data.calibration_paths)
+        write_thresholds(self.log.folder, self.name, thresholds)
+        self.log.say(f"{self.name}: {thresholds}")

@@ -1,0 +1,245 @@
+"""A run that trains: everything is checked and read before anything is written, then it goes category by category."""
+
+from __future__ import annotations
+
+import glob
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datasets import DataSource, open_dataset
+from datasets.anomalies.textures import list_textures
+from datasets.base import DataError
+from datasets.names import printable
+from datasets.pairing import SPLITS
+from models.teacher import build_teacher
+from utils.data.check import levels_given
+from utils.data.preflight import Usable, usable_samples
+from utils.metrics.tables import format_published_protocol
+from utils.runs.advice import what_next
+from utils.runs.checkpoint import keep_teacher
+from utils.runs.folder import (
+    check_settings,
+    list_seeds,
+    open_run,
+    published_protocol,
+    remove_finished_progress,
+    seed_folder,
+)
+from utils.runs.history import LOG, RunLog
+from utils.runs.resuming import is_finished, lock_run, unfinished_run
+from utils.runs.training_images import keep_training_images
+from utils.system.commands import command
+from utils.system.environment import code_version, environment
+from utils.system.errors import ProcessLost, RunError, UserError
+from utils.system.processes import World, kept_by_launcher
+from utils.system.signals import Interrupted
+from utils.training.category import Category, TrainingSet
+from utils.training.config import TrainConfig
+from utils.training.data import Samples, check_batches, read_data, split_samples, warn_of_shortage
+from utils.training.steps import NonFiniteLoss
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The settings and data that all seeds of a run share."""
+
+    config: TrainConfig
+    source: DataSource
+    samples: Samples
+    usable: Usable
+
+    def seen(self, category: str) -> list[str]:
+        """The digests of the images that a category is trained on."""
+        return [self.usable.images[sample.image_path].digest for sample in self.samples[category].train]
+
+    def settings(self, seed: int) -> dict[str, Any]:
+        """All that config.json keeps: the flags, what they come to here, and when."""
+        return self.config.settings() | {
+            "seed": seed,
+            "data_root": str(self.source.root.resolve()),
+            "dataset": self.source.name,
+            "categories": list(self.source.categories),
+            "processes": self.config.world.size,
+            "skipped": self.usable.skipped,
+            "command": self.config.command,
+            "started": datetime.now().isoformat(timespec="seconds"),
+            "code": code_version(),
+            "environment": environment(),
+        }
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Plan:
+        """Look at the flags and the data; nothing is written."""
+        source = open_dataset(config.data_root, config.dataset, config.categories)
+        config = config.with_textures()
+        usable = usable_samples(
+            source, SPLITS, workers=config.workers, cache_dir=config.cache_dir, skip_bad=config.skip_bad,
+            levels=levels_given(config.white_level, source.categories),
+            test_needed=bool(config.eval_every or config.seeds),  # several seeds are scored at the end
+        )
+        digests = {path: facts.digest for path, facts in usable.images.items()}
+        samples = {name: split_samples(parts, name, config, digests) for name, parts in usable.samples.items()}
+        return cls(config, source, samples, usable)
+
+
+@dataclass
+class Training:
+    """A run whose folders are locked and whose data are read; `seeds` are its runs of one seed each."""
+
+    folder: Path
+    plan: Plan
+    seeds: list[SeedRun]
+
+    @property
+    def failed(self) -> list[str]:
+        """The categories that could not be trained."""
+        return [category for run in self.seeds for category in run.failed]
+
+    def what_next(self) -> str:
+        """Advice on how to go on with the categories that are trained."""
+        samples = self.plan.samples
+        tested = [category for category, split in samples.items() if split.test]
+        return what_next(self.folder, self.plan.config.data_root, list(samples), tested, self.plan.usable.test_errors)
+
+    def finish(self) -> None:
+        """Say what to do next; SystemExit with status 1 if a category could not be trained."""
+        if not self.failed and not self.plan.config.seeds:
+            RunLog(self.folder, self.plan.config.world.is_first).say(f"done; {self.what_next()}")
+        if self.failed:
+            where = f"{LOG} in {self.folder}"
+            print(printable(f"error: not trained: {', '.join(self.failed)}; see above, or {where}"), file=sys.stderr)
+            sys.exit(1)
+
+
+@dataclass
+class SeedRun:
+    """A run folder that is trained with one seed; `failed` are the categories that could not be."""
+
+    folder: Path
+    plan: Plan
+    config: TrainConfig
+    read: Callable[[str], TrainingSet]
+    failed: list[str] = field(default_factory=list)
+
+    def categories(self) -> Iterator[str]:
+        """The categories that are not trained yet; the run folder is begun, or gone on with."""
+        config, world, source = self.config, self.config.world, self.plan.source
+        self.settings = self.plan.settings(config.seed)
+        world.from_first(lambda: open_run(self.folder, self.settings, other_seeds(self.folder, config)))
+        torch.manual_seed(config.seed)  # for random weights
+        self.teacher = build_teacher(config.backbone, config.weights).to(config.torch_device)
+        self.made_with = world.in_turn(lambda: keep_teacher(self.folder, self.teacher, self.settings))
+        config.execution.prepare_teacher(self.teacher)
+        self.log = RunLog(self.folder, writes=world.is_first)
+        where = f"{config.torch_device}, {world.size} processes" if world.size > 1 else config.torch_device
+        named = f"{config.method}, {config.backbone}, {source.name} in {source.root}"
+        self.log.say(f"{named}, on {where}; run folder {self.folder}")
+        if source.missing:
+            self.log.say(f"not on disk, skipped: {', '.join(source.missing)}")
+        for name in source.categories:
+            if world.from_first(lambda name=name: self._is_trained(name)):
+                self.log.say(f"{name}: already trained, skipped")
+            else:
+                yield name
+        chosen = published_protocol(self.folder)
+        if chosen:
+            self.log.say(*format_published_protocol([chosen]).splitlines())
+
+    def _is_trained(self, category: str) -> bool:
+        remove_finished_progress(self.folder, category)
+        return is_finished(self.folder, category, self.settings)
+
+    @contextmanager
+    def category(self, name: str) -> Iterator[Category]:
+        """A category to be trained; one that fails is noted, and costs no other.
+
+        Raises OSError where the run folder cannot be written, and what concerns all processes.
+        """
+        world = self.config.world
+        try:
+            world.from_first(lambda: keep_training_images(self.folder, name, self.plan.seen(name)))
+            category = Category(
+                name, self.read(name), self.teacher, self.config, self.settings, self.log, self.made_with
+            )
+            try:
+                yield category
+            except NonFiniteLoss as error:
+                raise category.describe(error) from error
+            finally:
+                category.stages.close()
+            if self.config.calibration and world.is_first:
+                category.set_thresholds()
+        except (OSError, ProcessLost):  # the next would fail too
+            raise
+        except Exception as error:  # whatever it is, it must not cost the others hours
+            lines = traceback.format_exc().splitlines()
+            if not world.all_come(f"{self.folder} {name} failed"):
+                RunLog(self.folder).note(*lines)
+                raise RunError(f"{name} failed in process {world.rank} alone: {in_words(error)}") from error
+            self.failed.append(name)
+            self.log.note(*lines)
+            self.log.say(*f"{printable(name)} failed: {in_words(error)}".split("\n"))
+
+
+@contextmanager
+def open_training(config: TrainConfig, world: World) -> Iterator[Training]:
+    """Check the flags and every file, lock the run and read the data: errors now, not in hours, and before anything is
+    written. Raises DataError, UsageError, RunError or OSError."""
+    with ExitStack() as locks:
+        plan = world.in_turn(lambda: Plan.of(config.resolve(world)))  # rank 0 leaves what it found of the files
+        config = plan.config
+        folder = world.from_first(
+            lambda: config.output or Path(kept_by_launcher("run", lambda: str(choose_folder(plan))))
+        )
+        start = world.in_turn if config.cache == "disk" else world.together
+        training = start(lambda: prepare(folder, plan, locks))
+        try:
+            yield training
+        except Interrupted:
+            print(f"go on with: {command('train.py', '--resume', folder)}", file=sys.stderr)
+            raise
+
+
+def prepare(folder: Path, plan: Plan, locks: ExitStack) -> Training:
+    """Lock the run and read the data."""
+    config = plan.config
+    seeds = {seed_folder(folder, seed): seed for seed in config.seeds or ()} or {folder: config.seed}
+    for place in dict.fromkeys([folder, *seeds]) if config.world.is_first else ():
+        locks.enter_context(lock_run(place))
+    for place, seed in seeds.items():
+        check_settings(place, plan.settings(seed), other_seeds(place, config))
+    textures = list_textures(config.aux_path) if config.traits.amplified else []
+    build_teacher(config.backbone, config.weights)  # fails early if it cannot
+    check_batches(plan.samples, config, config.world)
+    warn_of_shortage(plan.samples, config)
+    read = read_data(plan.source, plan.samples, plan.usable.levels, textures, config)  # last: it reads every file
+    return Training(folder, plan, [SeedRun(f, plan, replace(config, seed=seed), read) for f, seed in seeds.items()])
+
+
+def choose_folder(plan: Plan) -> Path:
+    """The folder of a run without `output`: that of the same command if it is not finished, otherwise a new one."""
+    config = plan.config
+    name = f"{plan.source.name}-{config.method}-{config.backbone.replace(':', '-').replace('/', '-')}"
+    unfinished = unfinished_run(f"{glob.escape(name)}-*", plan.settings(config.seed), config.seeds or ())
+    if unfinished:
+        print(printable(f"going on with the unfinished {unfinished}; --output starts a new run"), file=sys.stderr)
+    return unfinished or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def other_seeds(folder: Path, config: TrainConfig) -> list[Path]:
+    """The folders of a run's other seeds."""
+    return [other for other in list_seeds(folder.parent) if other != folder] if config.seeds else []
+
+
+def in_words(error: Exception) -> str:
+    """The message of an error; of one that is not ours with its type, as its traceback in log.txt begins."""
+    expected = isinstance(error, DataError | UserError)
+    return str(error) if expected else printable(f"{type(error).__name__}: {error} (traceback in {LOG})")
