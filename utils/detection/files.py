@@ -1,7 +1,7 @@
 """Predictions of many image files: read in threads while the model computes, and written as they come.
 
-    found = find_images(["photos/"])                  # of utils.data.finding
-    summary = predict_files(detector, found, writer_for(Path("scores.csv")), maps={}, workers=2)
+    files = find_images(["photos/"])                  # of utils.data.finding
+    summary = predict_files(detector, files, writer_for(Path("scores.csv")), maps={}, workers=2)
 
 Memory does not grow with the number of images, but for their names.
 """
@@ -24,7 +24,7 @@ from datasets.base import DataError
 from datasets.names import csv_line, printable
 from datasets.problems import MOST_SHOWN, count, warning
 from utils.data.finding import Found
-from utils.detection.detector import Detection, Detector, Remarks, Shown
+from utils.detection.detector import Detection, Detector, ModelInput, Remarks
 from utils.drawing.heat_maps import map_limits, save_heat_map
 from utils.system.errors import PredictionError
 from utils.system.files import in_parallel, read_ahead
@@ -130,12 +130,12 @@ class Summary:
 
 def read_batches(
     detector: Detector, paths: Sequence[Path], workers: int
-) -> Iterator[list[tuple[Path, Shown | DataError]]]:
+) -> Iterator[list[tuple[Path, ModelInput | DataError]]]:
     """Files in batches, each with what the model is shown of it, or why it cannot be read."""
 
-    def read(path: Path) -> tuple[Path, Shown | DataError]:
+    def read(path: Path) -> tuple[Path, ModelInput | DataError]:
         try:
-            return path, detector.show(path)
+            return path, detector.prepare(path)
         except DataError as error:
             return path, error
 
@@ -152,10 +152,11 @@ def read_batches(
 def predict_batches(detector: Detector, paths: Sequence[Path], workers: int) -> Iterator[list[Record]]:
     """The records of files, a batch at a time."""
     for batch in read_batches(detector, paths, workers):
-        shown = [content for _, content in batch if isinstance(content, Shown)]
-        found = iter(detector.detect(shown) if shown else ())
+        inputs = [content for _, content in batch if isinstance(content, ModelInput)]
+        detections = iter(detector.detect(inputs) if inputs else ())
         yield [
-            _record(path, next(found), content.remarks) if isinstance(content, Shown) else _record(path, content)
+            _record(path, next(detections), content.remarks)
+            if isinstance(content, ModelInput) else _record(path, content)
             for path, content in batch
         ]
 
@@ -208,8 +209,8 @@ def save_maps(
         anomaly_map = record.found.anomaly_map
         outlined = anomaly_map > detector.pixel_threshold if record.found.is_anomalous else None
         try:
-            shown = detector.view.load(record.path)
-            save_heat_map(maps[record.path], shown, anomaly_map, outlined, limits)
+            photograph = detector.view.load(record.path)
+            save_heat_map(maps[record.path], photograph, anomaly_map, outlined, limits)
         except (OSError, DataError) as error:
             return replace(record, error=f"no heat map of {printable(record.path)}: {error}")
         return record

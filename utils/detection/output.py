@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -19,10 +21,12 @@ from tqdm import tqdm
 from datasets.marks import HEAT_MAP, NO_PHOTOGRAPHS, mark_of
 from datasets.names import csv_line
 from utils.detection.files import COLUMNS, Record, Write, Writer
-from utils.detection.map_names import map_paths
 from utils.system.errors import UsageError
 from utils.system.files import naming
 from utils.system.own_files import PREDICTIONS, bears, begins_as, refuse_foreign
+
+LONGEST = 255  # bytes of a name that nearly every file system takes
+HASH = 12  # of a name that had to be changed, in hexadecimal digits
 
 
 def leave_out_own(paths: Sequence[Path], arguments: Iterable[str]) -> tuple[list[Path], int]:
@@ -89,3 +93,28 @@ def _write_file(path: Path) -> Iterator[Write]:
     finally:
         with naming(path):
             file.close()
+
+
+def map_paths(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Where to write files that are to be called `names` (relative paths) in a folder.
+
+    A name that is too long, or that a disk may take for another's since it differs in upper and lower case alone, is
+    cut and gets a hash of the whole.
+    """
+    paths, taken = [], set()
+    for name in names:
+        path, hashed = Path(name), name
+        while len(os.fsencode(path.name)) > LONGEST or _as_disks_see(path) in taken:
+            path, hashed = path.with_name(_shortened(Path(name), hashed)), hashed + "'"
+        taken.add(_as_disks_see(path))
+        paths.append(folder / path)
+    return paths
+
+
+def _shortened(path: Path, hashed: str) -> str:
+    ending = f"-{hashlib.sha256(os.fsencode(hashed)).hexdigest()[:HASH]}{path.suffix}"
+    return os.fsencode(path.stem)[: LONGEST - len(ending)].decode(errors="ignore") + ending
+
+
+def _as_disks_see(path: Path) -> str:
+    return unicodedata.normalize("NFC", str(path)).casefold()

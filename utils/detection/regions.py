@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from utils.detection.answers import is_finite
+from utils.detection.prediction import is_finite
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,15 @@ from datasets.view import View
 from models.aand import AAND
 from models.recipes import METHODS
 from utils.data.image_store import FileStack
-from utils.detection.prediction import TestSet, find_lost_regions
+from utils.detection.prediction import load_predictor
+from utils.detection.test_set import TestSet, find_lost_regions
 from utils.metrics.tables import Statistic
 from utils.report.page import CategoryReport, build_page, build_section
 from utils.report.stage1 import Stage1Picture, picture_stage1
 from utils.results.comparison import read_results
-from utils.results.scoring import EPOCHS, Scoring, predict_category, read_test_sets, score_run, which_epoch
+from utils.results.record import EPOCHS, which_epoch
+from utils.results.scoring import Scoring, predict_category, score_run
+from utils.results.test_data import read_test_sets
 from utils.runs.checkpoint import load_model, model_word
 from utils.runs.folder import RESULTS, published_protocol, read_config, read_metrics, read_view, seed_folders
 from utils.system.commands import command
@@ -43,7 +46,7 @@ def write_report(
     if not all(is_scored(folder, run, samples) for folder in folders):
         score_run(run, samples, root, how)
     shown, settings = folders[0], read_config(folders[0])
-    test_sets = read_test_sets(folders[:1], samples, settings["image_size"], how)
+    test_sets = read_test_sets(folders[:1], samples, how.store(settings["image_size"]))
     sections = [
         build_section(look_at(shown, category, found, test_sets(category), settings, how, most_images))
         for category, found in tqdm(samples.items(), desc="report", unit="category", disable=None)
@@ -65,14 +68,13 @@ def look_at(
     how: Scoring, most_images: int,
 ) -> CategoryReport:
     """Predict a category's test set once more, and gather what its section shows."""
-    model, _ = load_model(folder, category, settings)
-    model = model.to(how.device).optimize_for_inference()
+    predictor, model, _ = load_predictor(folder, category, how.device, how.batch_size)
     return CategoryReport(
         name=category,
         samples=samples,
         test_set=test_set,
         pictures=test_set.pictures(samples, how.workers),
-        prediction=predict_category(category, folder, model, test_set, how.batch_size),
+        prediction=predict_category(category, folder, predictor, test_set),
         records=[record for record in read_metrics(folder) if record["category"] == category],
         stage1=show_stage1(model, category, samples, test_set.view, settings, how),
         most_images=most_images,

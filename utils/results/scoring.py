@@ -7,31 +7,25 @@ deviation.
 
 from __future__ import annotations
 
-import argparse
-import shlex
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from tqdm import tqdm
 
-from datasets import DataSource, open_dataset
-from datasets.base import DataError, Sample
-from datasets.loading import evaluation_files
+from datasets.base import Sample
 from datasets.marks import ANOMALY_MAP
-from datasets.names import printable
-from models.aand import AAND
 from utils.data.image_store import ImageStore
-from utils.data.preflight import Skipped, usable_samples
-from utils.detection.prediction import Prediction, TestSet, find_lost_regions, fingerprint, warn_of_lost_regions
+from utils.data.preflight import Skipped
+from utils.detection.prediction import Prediction, Predictor, load_predictor
+from utils.detection.test_set import TestSet, find_lost_regions, fingerprint, warn_of_lost_regions
 from utils.detection.thresholds import read_thresholds
-from utils.metrics.tables import format_published_protocol, format_table, to_json, write_csv, write_json
-from utils.results.image_scores import SCORES, ImageScore, image_scores, write_scores
+from utils.results import record
+from utils.results.image_scores import SCORES, image_scores, write_scores
 from utils.results.maps import (
     heat_map_paths,
     is_heat_map,
@@ -40,44 +34,19 @@ from utils.results.maps import (
     save_tiffs,
     tiff_paths,
 )
-from utils.runs.checkpoint import load_model, model_word
-from utils.runs.folder import (
-    OFFICIAL,
-    RESULTS,
-    published_protocol,
-    read_config,
-    read_view,
-    seed_folders,
-    trained_categories,
-    view_path,
-)
-from utils.runs.settings import LAST_EPOCH, RATED_EPOCH
-from utils.system.environment import code_version, environment
+from utils.results.record import PROTOCOL, Scores, format_results, seed_record, write_results
+from utils.results.test_data import Samples, read_test_sets
+from utils.runs.folder import OFFICIAL, RESULTS, read_config, seed_folders
 from utils.system.errors import PredictionError, RunError
 from utils.system.own_files import RESULTS_CSV, RESULTS_JSON, SCORES_CSV, bears, begins_as, refuse_foreign
 
-EPOCHS = {  # of earlier versions' runs, or of converted checkpoints, it may be another than the last
-    LAST_EPOCH: "last epoch",
-    RATED_EPOCH: "epoch chosen on synthetic anomalies",
-    OFFICIAL: "epoch that the public code kept",
-}
-NATIVE_CSV = "results_native.csv"
-PROTOCOL = {
-    "image_score": "maximum of the smoothed anomaly map",
-    "pixels": "maps and masks at image_size",
-    "aupro": "MVTec's: whole test set, 8-connected regions, all thresholds, FPR limit 0.3",
-    "aupro_per_image": "each anomalous image on its own, 200 thresholds; for comparison with published tables only",
-}
-PROTOCOL_NATIVE = "masks as their files have them, maps enlarged bilinearly"
-TRAINING = ("command", "started", "code", "environment")  # of config.json: how a run was made, not what it is
-LOCAL_SETTINGS = ("data_root", "aux_path", "checkpoints")  # paths of one machine stay out of results.json
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """How runs are scored, and what is written beside the results."""
+    """The way runs are scored, and what is written beside the results."""
 
     device: torch.device
+    command: str  # that results.json keeps
     batch_size: int = 16
     workers: int = 1  # threads that read files
     cache: str = "ram"
@@ -86,210 +55,109 @@ class Scoring:
     heat_maps: bool = False
     mvtec_maps: Path | None = None  # folder of TIFF maps
     skipped: Skipped = field(default_factory=dict)  # files left out of the samples
-    unwritten: list[str] = field(default_factory=list)  # gets a line for each map that could not be written
+
+    def store(self, size: int) -> ImageStore:
+        return ImageStore(size, self.workers, self.cache, self.cache_dir)
 
 
-@dataclass
-class Scores:
-    """The figures of one seed, category by category."""
+class Scored(NamedTuple):
+    """The tables to print, and a line for each map that could not be written."""
 
-    rows: dict[str, dict[str, float]] = field(default_factory=dict)
-    native: dict[str, dict[str, float]] = field(default_factory=dict)
-    seconds: dict[str, dict[str, float]] = field(default_factory=dict)
-    models: dict[str, str] = field(default_factory=dict)  # which they are of
-    lost: dict[str, dict[str, int]] = field(default_factory=dict)  # regions without a pixel, by image
-    images: list[ImageScore] = field(default_factory=list)
+    tables: str
+    unwritten: list[str]
 
 
-def open_test_data(
-    run: Path, data_root: Path, args: argparse.Namespace
-) -> tuple[DataSource, dict[str, list[Sample]], Skipped]:
-    """The data set of a run, the test samples of each category asked for (all that were trained), and the files that
-    --skip_bad left out.
-
-    A trained category that is not in `data_root` is left out with a notice on stderr. Raises RunError for categories
-    that the run has not trained, DataError for those without test images and for all errors in the test images.
-    """
-    categories = args.categories
-    trained = trained_categories(run)
-    if not trained:
-        raise RunError(f"{run} has no category yet that is trained")
-    untrained = [category for category in categories or [] if category not in trained]
-    if untrained:
-        raise RunError(f"{run} has no trained {', '.join(untrained)}; it has: {', '.join(trained)}")
-    settings = read_config(seed_folders(run)[0])
-    source = open_dataset(data_root, settings["dataset"], categories or trained)
-    if source.missing:
-        print(printable(f"trained, but not in {data_root}: {', '.join(source.missing)}"), file=sys.stderr)
-    # The training images are not looked at: scoring needs none, and a copy among them was refused in training.
-    folder = seed_folders(run)[0]
-    levels = {category: read_view(folder, category).levels for category in source.categories}
-    usable = usable_samples(
-        source, ["test"], workers=args.workers, cache_dir=args.cache_dir, skip_bad=args.skip_bad, levels=levels
-    )
-    samples = {category: parts["test"] for category, parts in usable.samples.items()}
-    empty = [category for category, found in samples.items() if not found]
-    if empty:
-        raise DataError(f"no test images of {', '.join(empty)} in {source.root}; there is nothing to score")
-    return source, samples, usable.skipped
-
-
-def read_test_sets(
-    folders: Sequence[Path], samples: Mapping[str, Sequence[Sample]], size: int, how: Scoring
-) -> Callable[[str], TestSet]:
-    """Read the files of all categories as the models in `folders` are shown them, and return the function that gives a
-    category's test set.
-
-    Raises RunError if the seeds are not shown the same, DataError listing the files that cannot be read.
-    """
-    views = {category: read_view(folders[0], category) for category in samples}
-    for folder, category in product(folders[1:], samples):
-        if read_view(folder, category) != views[category]:
-            other = view_path(folders[0], category)
-            raise RunError(f"{view_path(folder, category)} differs from {other}: the seeds were not trained alike")
-    store = ImageStore(size, how.workers, how.cache, how.cache_dir)
-    stacks = store.open({category: evaluation_files(found, views[category]) for category, found in samples.items()})
-    return lambda category: TestSet.of(samples[category], stacks(category), views[category])
-
-
-def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, how: Scoring) -> str:
-    """Score the categories of `samples` (test samples below the data set's `root`); returns the tables to print.
+def score_run(run: Path, samples: Samples, root: Path, options: Scoring) -> Scored:
+    """Score the categories of `samples` (test samples below the data set's `root`), and write the results.
 
     Every seed of the run must have these categories trained. Raises RunError, CheckpointError and DataError for what
     cannot be used, UsageError for files of others where results or maps are to be written.
     """
     folders = seed_folders(run)
-    refuse_other_files(run, folders, samples, root, how)
-    scores = {folder: Scores() for folder in folders}
-    settings = {folder: read_config(folder) for folder in folders}
-    epoch = which_epoch(settings[folders[0]])  # the same of all seeds
-    thresholds = {(folder, category): read_thresholds(folder, category) for folder in folders for category in samples}
-    test_sets = read_test_sets(folders, samples, settings[folders[0]]["image_size"], how)
-    for category, found in tqdm(samples.items(), desc="scoring", unit="category", disable=None):
+    refuse_other_files(run, folders, samples, root, options)
+    seeds = [Scores(folder, read_config(folder)) for folder in folders]
+    size = seeds[0].settings["image_size"]
+    for folder, category in product(folders, samples):
+        read_thresholds(folder, category)  # those that cannot be read are an error now
+    test_sets = read_test_sets(folders, samples, options.store(size))
+    lost, unwritten = {}, []
+    for category, tests in tqdm(samples.items(), desc="scoring", unit="category", disable=None):
         test_set = test_sets(category)
-        if lost := find_lost_regions(found, settings[folders[0]]["image_size"], how.workers):  # of all seeds alike
-            for score in scores.values():
-                score.lost[category] = lost
-        for folder in folders:
-            prediction = score_category(category, folder, found, test_set, settings[folder], scores[folder], how, run)
-            by = thresholds[folder, category]
-            scores[folder].images += image_scores(category, found, root, prediction.scores, by)
-    warn_of_lost_regions(scores[folders[0]].lost, settings[folders[0]]["image_size"])
-    test_files = {category: fingerprint(found, root) for category, found in samples.items()}
-    for folder in folders:
-        write_scores(folder / SCORES, scores[folder].images)
-        write_results(folder, [scores[folder]], run_info(folder, settings[folder], scores[folder], test_files, how))
+        if regions := find_lost_regions(tests, size, options.workers):
+            lost[category] = regions
+        for scores in seeds:
+            prediction = score_category(category, tests, test_set, root, scores, options)
+            unwritten += save_maps(category, tests, test_set, prediction, run, scores.folder, options)
+    warn_of_lost_regions(lost, size)
+    tested = {
+        "test_files": {category: fingerprint(tests, root) for category, tests in samples.items()},
+        "skipped": options.skipped,
+    }
+    for scores in seeds:
+        write_scores(scores.folder / SCORES, scores.images)
+        of_seed = seed_record(scores, tested | {"lost_regions": lost}, options.command, str(options.device))
+        write_results(scores.folder, [scores], of_seed)
     if folders != [run]:
-        seeds = {"seeds": [settings[folder].get("seed") for folder in folders]}
-        about = {"protocol": {"epoch": epoch, **PROTOCOL}, "test_files": test_files, "skipped": how.skipped}
-        write_results(run, list(scores.values()), seeds | about)
-    return format_results(run, folders, list(scores.values()), EPOCHS[epoch])
+        of_run = {"seeds": [scores.settings.get("seed") for scores in seeds]}
+        of_run |= {"protocol": {"epoch": seeds[0].epoch, **PROTOCOL}} | tested  # the same of all seeds
+        write_results(run, seeds, of_run)
+    return Scored(format_results(run, seeds), unwritten)
 
 
-def which_epoch(settings: Mapping[str, Any]) -> str:
-    """Which epoch's models a run holds, one of EPOCHS."""
-    return OFFICIAL if settings.get("weights") == OFFICIAL else settings["select"]
-
-
-def refuse_other_files(
-    run: Path, folders: Sequence[Path], samples: Mapping[str, Sequence[Sample]], root: Path, how: Scoring
-) -> None:
-    """UsageError if results or maps would be written over files that this program did not write."""
-    every = dict.fromkeys([run, *folders])
-    tables = {RESULTS: RESULTS_JSON, "results.csv": RESULTS_CSV, NATIVE_CSV: RESULTS_CSV, SCORES: SCORES_CSV}
+def refuse_other_files(run: Path, folders: Sequence[Path], samples: Samples, root: Path, options: Scoring) -> None:
+    """Raise UsageError if results or maps would be written over files that this program did not write."""
+    tables = {
+        RESULTS: RESULTS_JSON, record.RESULTS_CSV: RESULTS_CSV, record.NATIVE_CSV: RESULTS_CSV, SCORES: SCORES_CSV
+    }
     for name, pattern in tables.items():
-        refuse_foreign([folder / name for folder in every], begins_as(pattern), "move it away")
+        paths = [folder / name for folder in dict.fromkeys([run, *folders])]
+        refuse_foreign(paths, begins_as(pattern), "move it away")
     size = read_config(folders[0])["image_size"]
-    for folder, (category, found) in product(folders, samples.items()):
-        if how.heat_maps:
-            refuse_other_maps(heat_map_paths(folder, category, found), found, root / category, is_heat_map(size))
-        if how.mvtec_maps:
-            paths = tiff_paths(how.mvtec_maps, run, folder, category, found)
-            refuse_other_maps(paths, found, root / category, bears(ANOMALY_MAP))
+    for folder, (category, tests) in product(folders, samples.items()):
+        if options.heat_maps:
+            refuse_other_maps(heat_map_paths(folder, category, tests), tests, root / category, is_heat_map(size))
+        if options.mvtec_maps:
+            paths = tiff_paths(options.mvtec_maps, run, folder, category, tests)
+            refuse_other_maps(paths, tests, root / category, bears(ANOMALY_MAP))
 
 
 def score_category(
-    category: str, folder: Path, samples: Sequence[Sample], test_set: TestSet, settings: Mapping[str, Any],
-    scores: Scores, how: Scoring, run: Path,
+    category: str, samples: Sequence[Sample], test_set: TestSet, root: Path, scores: Scores, options: Scoring
 ) -> Prediction:
-    """Evaluate one trained category of one seed, and write its maps."""
+    """Evaluate one trained category of one seed."""
     started = time.perf_counter()
-    model, training_seconds = load_model(folder, category, settings)
-    scores.models[category] = model_word(model, test_set.view)
-    read_thresholds(folder, category, scores.models[category])  # refuses those of another model
-    model = model.to(how.device).optimize_for_inference()
-    prediction = predict_category(category, folder, model, test_set, how.batch_size)
-    scores.rows[category] = prediction.evaluate(test_set)
-    if how.native:
-        scores.native[category] = prediction.evaluate_native(samples)
-    trained = {} if which_epoch(settings) == OFFICIAL else {"training": training_seconds}  # theirs is not known
+    predictor, _, training_seconds = load_predictor(scores.folder, category, options.device, options.batch_size)
+    thresholds = read_thresholds(scores.folder, category, predictor.word)  # refuses those of another model
+    prediction = predict_category(category, scores.folder, predictor, test_set)
+    scores.models[category] = predictor.word
+    scores.rows[category] = test_set.evaluate(prediction)
+    if options.native:
+        scores.native[category] = test_set.evaluate_native(prediction, samples)
+    trained = {} if scores.epoch == OFFICIAL else {"training": training_seconds}  # theirs is not known
     scores.seconds[category] = trained | {"testing": time.perf_counter() - started}
-    if how.heat_maps:
-        pictures = test_set.pictures(samples, how.workers)
-        paths = heat_map_paths(folder, category, samples)
-        how.unwritten.extend(save_heat_maps(paths, pictures, test_set.masks, prediction.maps))
-    if how.mvtec_maps:
-        paths = tiff_paths(how.mvtec_maps, run, folder, category, samples)
-        how.unwritten.extend(save_tiffs(paths, samples, prediction.maps))
+    scores.images += image_scores(category, samples, root, prediction.scores, thresholds)
     return prediction
 
 
-def predict_category(category: str, folder: Path, model: AAND, test_set: TestSet, batch_size: int) -> Prediction:
+def save_maps(
+    category: str, samples: Sequence[Sample], test_set: TestSet, prediction: Prediction, run: Path, folder: Path,
+    options: Scoring,
+) -> list[str]:
+    """Write the maps asked for of one category of one seed; returns a line for each that could not be written."""
+    unwritten = []
+    if options.heat_maps:
+        pictures = test_set.pictures(samples, options.workers)
+        paths = heat_map_paths(folder, category, samples)
+        unwritten += save_heat_maps(paths, pictures, test_set.masks, prediction.maps)
+    if options.mvtec_maps:
+        paths = tiff_paths(options.mvtec_maps, run, folder, category, samples)
+        unwritten += save_tiffs(paths, samples, prediction.maps)
+    return unwritten
+
+
+def predict_category(category: str, folder: Path, predictor: Predictor, test_set: TestSet) -> Prediction:
     """A category's prediction; RunError naming it and the images of which its model makes no finite numbers."""
     try:
-        return Prediction.of(model, test_set, batch_size)
+        return predictor.maps(test_set.images, test_set.paths)
     except PredictionError as error:
         raise RunError(f"{category} in {folder}: {error}") from error
-
-
-def run_info(
-    folder: Path, settings: Mapping[str, Any], scores: Scores, test_files: Mapping[str, Any], how: Scoring
-) -> dict[str, Any]:
-    """All that results.json says beside the figures."""
-    gone = ("select", "holdout") if settings["select"] == LAST_EPOCH else ()
-    flags = {name: value for name, value in settings.items() if name not in (*TRAINING, *LOCAL_SETTINGS, *gone)}
-    training = {name: settings[name] for name in TRAINING if name in settings}
-    protocols = published_protocol(folder)
-    return {
-        "seed": settings.get("seed"),
-        "protocol": {"epoch": which_epoch(settings), **PROTOCOL},
-        "settings": flags,
-        "published_protocol": {category: protocols[category] for category in scores.rows if category in protocols},
-        "training": training,
-        "testing": {
-            "command": shlex.join(["python", *sys.argv]),
-            "code": code_version(),
-            "environment": environment(),
-            "device": str(how.device),
-        },
-        "seconds": scores.seconds,
-        "models": scores.models,
-        "test_files": test_files,
-        "skipped": how.skipped,
-        "lost_regions": scores.lost,
-    }
-
-
-def write_results(folder: Path, scores: Sequence[Scores], info: Mapping[str, Any]) -> None:
-    """results.json and results.csv; with figures at native resolution also results_native.csv."""
-    native = [s.native for s in scores]
-    if any(native):
-        write_csv(folder / NATIVE_CSV, native)
-        info = info | {"native": {"protocol": PROTOCOL_NATIVE, **to_json(native)}}
-    else:
-        (folder / NATIVE_CSV).unlink(missing_ok=True)  # of an earlier scoring
-    write_csv(folder / "results.csv", [s.rows for s in scores])
-    write_json(folder / RESULTS, [s.rows for s in scores], info)
-
-
-def format_results(run: Path, folders: Sequence[Path], scores: Sequence[Scores], epoch: str) -> str:
-    """The tables to print: the result's, at native resolution where asked for, the published protocol where known."""
-    over = f", mean ± standard deviation over {len(folders)} seeds" if len(folders) > 1 else ""
-    tables = [printable(f"{run} ({epoch}{over})"), format_table([s.rows for s in scores])]
-    if any(s.native for s in scores):
-        tables += [f"At native resolution: {PROTOCOL_NATIVE}", format_table([s.native for s in scores])]
-    protocols = [published_protocol(folder) for folder in folders]
-    common = [category for category in scores[0].rows if all(category in protocol for protocol in protocols)]
-    if common:
-        tables.append(format_published_protocol([{c: protocol[c] for c in common} for protocol in protocols]))
-    return "\n".join(tables)

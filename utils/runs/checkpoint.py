@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +33,7 @@ from utils.runs.folder import (
     teacher_path,
     view_path,
 )
+from utils.runs.probe import probe_image
 from utils.runs.settings import describe
 from utils.system.errors import CheckpointError
 from utils.system.files import atomic_write
@@ -188,10 +188,3 @@ def _probe(model: AAND, run: Path, category: str, size: int) -> None:
 
 def _are_finite(tensors: Iterable[Tensor]) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in tensors)
-
-
-def probe_image(size: int) -> np.ndarray:
-    """A plain image uint8 (size, size, 3) of every grey level in each colour: numbers that a model cannot put up with
-    show on it."""
-    ramp = np.linspace(0, 255, size).astype(np.uint8)
-    return np.stack(np.broadcast_arrays(ramp, ramp[:, None], ramp[::-1]), axis=2)
