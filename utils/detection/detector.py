@@ -48,7 +48,7 @@ class ModelInput:
 
 @dataclass(frozen=True)
 class Detection:
-    """What a model says of one image. Without thresholds `is_anomalous` and `p_value` are None.
+    """The result of one image. Without thresholds `is_anomalous` and `p_value` are None.
 
     regions: of an anomalous image, the highest score first; of any other none.
     """
@@ -94,7 +94,7 @@ class Detector(Predictor):
         return self.threshold if self.threshold is not None else self.thresholds and self.thresholds.pixel_threshold
 
     def at(self, far: float) -> Detector:
-        """The same detector with thresholds for another false-alarm rate. Raises RunError if it has none."""
+        """A detector with thresholds for another false-alarm rate. Raises RunError if it has none."""
         if self.thresholds is None:
             raise RunError("there are no thresholds to move; set them with scripts/calibrate.py")
         return replace(self, thresholds=self.thresholds.at(far))
@@ -140,7 +140,7 @@ class Detector(Predictor):
         return detections
 
     def judge(self, model_map: np.ndarray, score: float, size: tuple[int, int]) -> Detection:
-        """What the map (S, S) of a whole image of `size` (height, width), and its score, mean by the thresholds.
+        """Judge the map (S, S) of a whole image of `size` (height, width), and its score, by the thresholds.
 
         Raises PredictionError where they are no finite numbers.
         """

@@ -37,7 +37,7 @@ Writer = AbstractContextManager[Write]
 
 @dataclass(frozen=True)
 class Record:
-    """A file and what was found in it, or why it could not be read; with both, why it has no heat map. remarks: what
+    """A file and its detection, or why it could not be read; with both, why it has no heat map. remarks: what
     may be wrong with a file that was scored."""
 
     path: Path
@@ -55,7 +55,7 @@ class Record:
         return dict(zip(COLUMNS, figures, strict=True))
 
     def line(self) -> str:
-        """For a person."""
+        """The record in a line for a person."""
         if self.found is None:
             return f"error      {printable(self.error)}"
         verdict = {True: "anomalous", False: "good", None: "-"}[self.found.is_anomalous]
@@ -70,7 +70,7 @@ class Record:
 
 
 class Notes:
-    """What may be wrong with files that are used, by kind: how often, and the first of them."""
+    """Remarks on files that are used, by kind: their number, and the first of them."""
 
     def __init__(self):
         self.counts: Counter[str] = Counter()
@@ -89,8 +89,8 @@ class Notes:
 
 @dataclass
 class Summary:
-    """How many images were scored, called anomalous, and could not be read or have no map written; the first errors;
-    what else there is to say."""
+    """Numbers of images that were scored, called anomalous, not readable or left without a map; the first errors, and
+    remarks."""
 
     scored: int = 0
     anomalous: int | None = None  # without a threshold nothing is
@@ -131,7 +131,7 @@ class Summary:
 def read_batches(
     detector: Detector, paths: Sequence[Path], workers: int
 ) -> Iterator[list[tuple[Path, ModelInput | DataError]]]:
-    """Files in batches, each with what the model is shown of it, or why it cannot be read."""
+    """Files in batches, each as the model is shown it, or with the reason why it cannot be read."""
 
     def read(path: Path) -> tuple[Path, ModelInput | DataError]:
         try:

@@ -45,7 +45,7 @@ Compute = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 @dataclass(frozen=True)
 class Facts:
-    """What a model file says of itself.
+    """The metadata of a model file.
 
     view: what the model is shown of an image, done inside the file; thresholds: of the run, None if it had none; opset:
     of ONNX, None in other formats.
@@ -182,7 +182,7 @@ def _load_openvino(openvino: ModuleType, path: Path, threads: int | None) -> tup
 
 
 def _check_interface(inputs: Sequence[tuple[str, str, int | None]], kind: str, outputs: Sequence[str]) -> None:
-    """ValueError unless a file takes what our exports take, by name, type and dimensions, and gives what they give."""
+    """Raise ValueError unless a file takes and gives what our exports do, by name, type and dimensions."""
     if list(inputs) != [(INPUT, kind, 4)]:
         taken = ", ".join(f"{name} {of} of {rank} dimensions" for name, of, rank in inputs)
         raise ValueError(f"it takes {taken or 'nothing'}, not {INPUT} {kind} of 4 dimensions")
@@ -208,7 +208,7 @@ def sealed(content: bytes) -> bytes:
 
 
 def seal_is_broken(path: Path, seal: str) -> bool:
-    """Whether a file is another than the one that was sealed so."""
+    """Tell whether a file is another than the one that was sealed so."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         start = content.find(seal.encode())
         sha256 = hashlib.sha256(content[:start])

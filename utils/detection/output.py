@@ -1,4 +1,4 @@
-"""Where predictions are written: the file of scores and the heat maps, over nothing that this program did not write.
+"""Targets of predictions: the file of scores and the heat maps, over nothing that this program did not write.
 
     photographs, left_out = leave_out_own(paths, arguments)
     maps = map_targets(photographs, Path("maps"))
@@ -40,7 +40,7 @@ def leave_out_own(paths: Sequence[Path], arguments: Iterable[str]) -> tuple[list
 
 
 def map_targets(paths: Sequence[Path], folder: Path | None) -> dict[Path, Path]:
-    """Where each image's heat map is written: its path below the folder common to all, with its suffix, then .png."""
+    """The file of each image's heat map: its path below the folder common to all, with its suffix, then .png."""
     if folder is None:
         return {}
     absolute = [os.path.abspath(path) for path in paths]
@@ -50,34 +50,33 @@ def map_targets(paths: Sequence[Path], folder: Path | None) -> dict[Path, Path]:
 
 
 def refuse_other_targets(images: Sequence[Path], output: Path | None, maps: Collection[Path]) -> None:
-    """UsageError if predictions would be written over an image, or over a file that this program did not write."""
+    """Raise UsageError if predictions would be written over an image, or a file that this program did not write."""
     sources = {os.path.realpath(path) for path in images}
     for target in [*([output] if output else []), *maps]:
         if os.path.realpath(target) in sources:
             raise UsageError(f"{target} is one of the images, and would be overwritten: choose another place")
     if output:
-        refuse_foreign([output], begins_as(PREDICTIONS[output.suffix]), "give another --output")
-    refuse_foreign(maps, bears(HEAT_MAP), "choose another folder for --save_maps, or move it away")
+        refuse_foreign([output], begins_as(PREDICTIONS[output.suffix]), "give another `output`")
+    refuse_foreign(maps, bears(HEAT_MAP), "choose another folder for `save_maps`, or move it away")
 
 
 def writer_for(path: Path | None) -> Writer:
-    """What writes records: to a .csv or .jsonl file or, without a path, to the screen.
+    """The writer of records: to a .csv or .jsonl file or, without a path, to the screen.
 
     Raises UsageError for another suffix.
     """
     if path is None:
         return nullcontext(lambda record: tqdm.write(record.line()))
     if path.suffix not in PREDICTIONS:
-        raise UsageError(f"--output {path}: predictions are written as .csv or .jsonl")
+        raise UsageError(f"`output` {path}: predictions are written as .csv or .jsonl")
     return _write_file(path)
 
 
 @contextmanager
 def _write_file(path: Path) -> Iterator[Write]:
-    """Whole lines reach the file as they come, so that a run of hours that is stopped leaves what it has found."""
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w", encoding="utf-8", newline="", buffering=1)
+        file = path.open("w", encoding="utf-8", newline="", buffering=1)  # whole lines: a run of hours may be stopped
 
     def add(line: str) -> None:
         with naming(path):
@@ -96,7 +95,7 @@ def _write_file(path: Path) -> Iterator[Write]:
 
 
 def map_paths(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Where to write files that are to be called `names` (relative paths) in a folder.
+    """Paths in a folder for files that are to be called `names` (relative paths).
 
     A name that is too long, or that a disk may take for another's since it differs in upper and lower case alone, is
     cut and gets a hash of the whole.

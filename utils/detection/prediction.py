@@ -139,5 +139,5 @@ def require_finite(maps: np.ndarray, scores: np.ndarray, names: Sequence[str | P
 
 
 def is_finite(anomaly_map: np.ndarray, score: float) -> bool:
-    """Whether the map of an image and its score are a result."""
+    """Tell whether the map of an image and its score are a result."""
     return bool(np.isfinite(score) and np.isfinite(anomaly_map).all())

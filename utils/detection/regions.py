@@ -1,4 +1,4 @@
-"""Where an image is anomalous: the connected parts of its map that are above a threshold, as boxes.
+"""Anomalous regions of an image: the connected parts of its map that are above a threshold, as boxes.
 
     for region in find_regions(model_map, threshold, (height, width)): ...
 """

@@ -1,4 +1,4 @@
-"""The test set of a category in memory, and what its metrics do not see."""
+"""The test set of a category in memory, its metrics, and the regions that they do not see."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TestSet:
 
     @classmethod
     def of(cls, samples: Sequence[Sample], stacks: Sequence[Stack], view: View = WHOLE) -> TestSet:
-        """From test samples and what was decoded of their `evaluation_files`."""
+        """The test set of samples, given what was decoded of their `evaluation_files`."""
         images, masks = stacks
         masks = spread_masks(samples, masks)
         labels = np.array([sample.label for sample in samples])
@@ -67,7 +67,7 @@ class TestSet:
         return evaluate(self.labels, prediction.scores, self.masks, prediction.maps)
 
     def evaluate_native(self, prediction: Prediction, samples: Sequence[Sample]) -> dict[str, float]:
-        """The same with each mask as its file has it, and the maps enlarged to it (good images: to the image)."""
+        """The metrics with each mask as its file has it, and the maps enlarged to it (good images: to the image)."""
         if any(sample.label and sample.mask_path is None for sample in samples):
             return evaluate(self.labels, prediction.scores, None, prediction.maps)
         masks = [

@@ -34,12 +34,12 @@ def tiff_paths(maps: Path, run: Path, folder: Path, category: str, samples: Sequ
 
 
 def is_heat_map(size: int) -> IsOurs:
-    """Whether a file in a run's maps/ is a heat map of this image size: earlier versions gave them no mark."""
+    """A test whether a file in a run's maps/ is a heat map of this image size: earlier versions gave them no mark."""
     return lambda path: mark_of(path) == HEAT_MAP or has_form(path, "RGB", (2 * size, size))
 
 
 def refuse_other_maps(paths: Sequence[Path], samples: Sequence[Sample], category: Path, is_ours: IsOurs) -> None:
-    """UsageError if maps would be written over files of others, or into the category's folder of the data set."""
+    """Raise UsageError if maps would be written over files of others, or into the category's folder of the data set."""
     data = {sample.image_path.parent.resolve() for sample in samples} | {category.resolve()}
     for folder in {path.parent.resolve() for path in paths}:
         if any(folder.is_relative_to(images) for images in data):

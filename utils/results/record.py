@@ -1,4 +1,4 @@
-"""What is written and printed of a scored run: results.json and results.csv, tables."""
+"""The record of a scored run: results.json, results.csv and printed tables."""
 
 from __future__ import annotations
 
