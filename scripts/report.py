@@ -46,7 +46,7 @@ def main(args: argparse.Namespace) -> None:
     from utils.report.build import write_report
     from utils.results.scoring import Scoring
     from utils.results.test_data import open_test_data
-    from utils.runs.folder import read_config, seed_folders
+    from utils.runs.folder import open_runs
     from utils.system.device import pick_device
     from utils.system.memory import keep_freed_memory
     from utils.system.own_files import REPORT, begins_as, refuse_foreign
@@ -54,7 +54,7 @@ def main(args: argparse.Namespace) -> None:
     keep_freed_memory()
     output = args.output or args.run / "report.html"
     refuse_foreign([output], begins_as(REPORT), "give another --output")
-    data_root = args.data_root or Path(read_config(seed_folders(args.run)[0])["data_root"])
+    data_root = args.data_root or Path(open_runs(args.run)[0].settings.data_root)
     data = open_test_data(
         args.run, data_root, categories=args.categories, workers=args.workers, cache_dir=args.cache_dir,
         skip_bad=args.skip_bad,

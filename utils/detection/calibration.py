@@ -13,6 +13,7 @@ from datasets import open_dataset
 from datasets.base import DataError
 from datasets.names import printable
 from datasets.problems import MOST_SHOWN, count
+from utils.data.facts import FactStore
 from utils.data.finding import find_images
 from utils.detection.detector import Detector, ModelInput, load_detector, pick_category
 from utils.detection.files import Notes, read_batches
@@ -25,9 +26,9 @@ from utils.detection.thresholds import (
     shortage,
     write_thresholds,
 )
-from utils.runs.folder import read_config, seed_folders, trained_categories
-from utils.runs.training_images import digests_of, read_training_images
+from utils.runs.folder import Run, open_runs, trained_categories
 from utils.system.errors import RunError, UsageError
+from utils.system.files import in_parallel
 
 CACHE_DIR = Path("cache")  # of train.py, by default: files that it knows need not be opened again
 MOST_NAMED = 3  # images that an error names
@@ -65,18 +66,18 @@ def calibrate_run(
     paths = files.all_paths()
     if files.note():
         print(files.note(), file=sys.stderr)
-    folders = seed_folders(run)
+    runs = open_runs(run)
     digests = digests_of(paths, workers, CACHE_DIR)
-    refuse_training_images(folders, category, digests, workers)
+    refuse_training_images(runs, category, digests, workers)
     paths = without_copies(digests)
     warn(len(paths), far, category)
-    for folder in folders:
-        predictor, _, _ = load_predictor(folder, category, device, batch_size)
+    for one in runs:
+        predictor, _, _ = load_predictor(one.category(category), device, batch_size)
         names: list[Path] = []
         batches = read_all(Detector(**vars(predictor)), paths, workers, names)
         thresholds = calibrate(predictor, batches, far, GIVEN, names)
-        write_thresholds(folder, category, thresholds)
-        yield folder, category, thresholds
+        write_thresholds(one.folder, category, thresholds)
+        yield one.folder, category, thresholds
 
 
 def move_thresholds(
@@ -86,7 +87,7 @@ def move_thresholds(
 
     Raises RunError if one that is asked for has none, or those of another model.
     """
-    folders = seed_folders(run)
+    folders = [one.folder for one in open_runs(run)]
     names = [pick_category(run, name) for name in categories or trained_categories(run)]
     before = {(folder, name): read_thresholds(folder, name) for folder in folders for name in names}
     missing = sorted({name for (_, name), thresholds in before.items() if thresholds is None})
@@ -108,16 +109,16 @@ def warn(images: int, far: float, category: str) -> None:
 
 
 def refuse_training_images(
-    folders: Sequence[Path], category: str, digests: Mapping[Path, str], workers: int
+    runs: Sequence[Run], category: str, digests: Mapping[Path, str], workers: int
 ) -> None:
     """UsageError if images are those of the training, under whatever names: what a model was trained on scores too low.
 
     Runs from before do not say what they were trained on: then the training data are looked at, where they are.
     """
-    known = [read_training_images(folder, category) for folder in folders]
+    known = [run.category(category).training_images for run in runs]
     trained = set().union(*(seen for seen in known if seen is not None))
     if None in known:
-        trained |= digests_of_data(folders[0], category, workers)
+        trained |= digests_of_data(runs[0], category, workers)
     same = [path for path, digest in digests.items() if digest and digest in trained]
     if same:
         named = ", ".join(printable(path) for path in same[:MOST_NAMED])
@@ -127,15 +128,23 @@ def refuse_training_images(
         )
 
 
-def digests_of_data(folder: Path, category: str, workers: int) -> set[str]:
-    """Digests of the training images as far as they are still where they were; where not, stderr says so."""
-    config = read_config(folder)
+def digests_of(paths: Sequence[Path], workers: int, cache_dir: Path) -> dict[Path, str]:
+    """The digest of each image's decoded values; "" of those that cannot be read. Those that `cache_dir` knows are not
+    opened."""
+    facts = FactStore(cache_dir)
+    digests = in_parallel(lambda path: facts.of_image(path).digest, paths, workers)
+    return dict(zip(paths, digests, strict=True))
+
+
+def digests_of_data(run: Run, category: str, workers: int) -> set[str]:
+    """Of the training images as far as they are still where they were; where not, stderr says so."""
+    settings = run.settings
     try:
-        samples = open_dataset(config["data_root"], config["dataset"], [category]).samples(category, "train")
+        samples = open_dataset(settings.data_root, settings.dataset, [category]).samples(category, "train")
     except (DataError, OSError):
-        data = printable(config["data_root"])
-        print(f"warning: {folder} does not say which images it was trained on, and they are not in {data} any more: "
-              "make sure yourself that the images given are others", file=sys.stderr)
+        data = printable(settings.data_root)
+        print(f"warning: {run.folder} does not say which images it was trained on, and they are not in {data} any "
+              "more: make sure yourself that the images given are others", file=sys.stderr)
         return set()
     return set(digests_of([sample.image_path for sample in samples], workers, CACHE_DIR).values())
 

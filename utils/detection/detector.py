@@ -24,7 +24,7 @@ from utils.detection.model_file import OF_TORCH, RUNNABLE, ExportedModel
 from utils.detection.prediction import Predictor, is_finite, load_predictor
 from utils.detection.regions import Region, find_regions
 from utils.detection.thresholds import Thresholds, read_thresholds
-from utils.runs.folder import read_config, seed_folders, trained_categories
+from utils.runs.folder import Run, open_runs, trained_categories
 from utils.system.errors import ModelFileError, PredictionError, RunError, UsageError
 from utils.system.missing import CORE
 from utils.system.packages import require
@@ -169,11 +169,11 @@ def load_detector(
     if path.suffix in (*RUNNABLE, *OF_TORCH) and not path.is_dir():
         return _of_file(path, category, seed, str(device))
     category = pick_category(path, category)
-    folder = pick_seed(path, seed)
+    run = pick_seed(path, seed)
     instead = f"{CORE}, or give an .onnx or .xml file that scripts/export.py made of it elsewhere"
     require("torch", f"{printable(path)}, a run folder,", instead)
-    predictor, _, _ = load_predictor(folder, category, device, batch_size)
-    thresholds = read_thresholds(folder, category, predictor.word)
+    predictor, _, _ = load_predictor(run.category(category), device, batch_size)
+    thresholds = read_thresholds(run.folder, category, predictor.word)
     return Detector(**vars(predictor), thresholds=thresholds, category=category)
 
 
@@ -202,9 +202,9 @@ def pick_category(run: Path, category: str | None) -> str:
     return category or trained[0]
 
 
-def pick_seed(run: Path, seed: int | None) -> Path:
-    """The run folder of a seed, or the first; RunError if the run has no such seed."""
-    folders = {read_config(folder).get("seed"): folder for folder in seed_folders(run)}
-    if seed is not None and seed not in folders:
-        raise RunError(f"{run} has no seed {seed}; it has: {', '.join(map(str, folders))}")
-    return next(iter(folders.values())) if seed is None else folders[seed]
+def pick_seed(run: Path, seed: int | None) -> Run:
+    """The run of a seed, or the first; RunError if there is no such seed."""
+    runs = {one.settings.seed: one for one in open_runs(run)}
+    if seed is not None and seed not in runs:
+        raise RunError(f"{run} has no seed {seed}; it has: {', '.join(map(str, runs))}")
+    return next(iter(runs.values())) if seed is None else runs[seed]

@@ -1,6 +1,6 @@
 """Anomaly maps and scores of images, whatever runs the model: the one way from images to maps.
 
-    predictor = Predictor.of(model, view, batch_size=16)         # or load_predictor(run, "bottle")
+    predictor = Predictor.of(model, view, batch_size=16)         # or load_predictor(run.category("bottle"))
     prediction = predictor.maps(images)                          # uint8 (N, S, S, 3) -> float32 (N, S, S), (N,)
 
 Every map and score is a finite number: NaN is above no threshold, and whatever lets it pass calls a defect good.
@@ -19,7 +19,7 @@ import numpy as np
 from datasets.names import printable
 from datasets.problems import count
 from datasets.view import WHOLE, View
-from utils.runs.folder import read_config, read_view
+from utils.runs.folder import RunCategory
 from utils.system.errors import PredictionError
 
 if TYPE_CHECKING:  # model files are run where there is no torch
@@ -94,22 +94,21 @@ class Predictor:
 
 
 def load_predictor(
-    run: Path, category: str, device: Any = "cpu", batch_size: int = 16
+    files: RunCategory, device: Any = "cpu", batch_size: int = 16
 ) -> tuple[Predictor, AAND, float]:
-    """The predictor of a trained category in a run folder of one seed, its model, ready for inference, and the seconds
-    that its training took.
+    """The predictor of a trained category, its model, ready for inference, and the seconds that its training took.
 
     Raises RunError and CheckpointError for files that cannot be used, UsageError for the device.
     """
-    from utils.runs.checkpoint import load_model, model_word
+    from utils.runs.checkpoint import model_word
     from utils.system.device import pick_device
 
-    config, picked = read_config(run), pick_device(str(device))
-    model, seconds = load_model(run, category, config)
-    view = read_view(run, category)
+    picked = pick_device(str(device))
+    model, seconds = files.load_model()
+    view = files.view
     word = model_word(model, view)  # before layers are merged
     model = model.to(picked).optimize_for_inference()
-    return Predictor.of(model, config["image_size"], view, batch_size, word), model, seconds
+    return Predictor.of(model, files.run.settings.image_size, view, batch_size, word), model, seconds
 
 
 def check_shapes(maps: np.ndarray, scores: np.ndarray, images: int) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 from datasets.names import printable
 from utils.metrics.tables import format_published_protocol, format_table, to_json, write_csv, write_json
 from utils.results.image_scores import ImageScore
-from utils.runs.folder import OFFICIAL, RESULTS, published_protocol
-from utils.runs.settings import LAST_EPOCH, RATED_EPOCH
+from utils.runs.folder import RESULTS, Run
+from utils.runs.history import published_protocol
+from utils.runs.settings import LAST_EPOCH, OFFICIAL, RATED_EPOCH
 from utils.system.environment import code_version, environment
 
 EPOCHS = {  # of earlier versions' runs, or of converted checkpoints, it may be another than the last
@@ -33,24 +34,18 @@ LOCAL_SETTINGS = ("data_root", "aux_path", "checkpoints")  # paths of one machin
 
 @dataclass
 class Scores:
-    """The figures of one seed, category by category, with its run folder and settings."""
+    """The figures of one seed, category by category."""
 
-    folder: Path
-    settings: Mapping[str, Any]
+    run: Run
     rows: dict[str, dict[str, float]] = field(default_factory=dict)
     native: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds: dict[str, dict[str, float]] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)  # which they are of
     images: list[ImageScore] = field(default_factory=list)
 
-    @property
-    def epoch(self) -> str:
-        return which_epoch(self.settings)
-
-
-def which_epoch(settings: Mapping[str, Any]) -> str:
+def which_epoch(run: Run) -> str:
     """The epoch whose models a run holds, one of EPOCHS."""
-    return OFFICIAL if settings.get("weights") == OFFICIAL else settings["select"]
+    return OFFICIAL if run.settings.weights == OFFICIAL else run.settings.select
 
 
 def seed_record(scores: Scores, tested: Mapping[str, Any], command: str, device: str) -> dict[str, Any]:
@@ -58,11 +53,11 @@ def seed_record(scores: Scores, tested: Mapping[str, Any], command: str, device:
 
     tested: what is the same for all seeds; command and device: of the scoring.
     """
-    settings, protocols = scores.settings, published_protocol(scores.folder)
+    settings, protocols = scores.run.config, published_protocol(scores.run.folder)
     gone = ("select", "holdout") if settings["select"] == LAST_EPOCH else ()
     return {
         "seed": settings.get("seed"),
-        "protocol": {"epoch": scores.epoch, **PROTOCOL},
+        "protocol": {"epoch": which_epoch(scores.run), **PROTOCOL},
         "settings": {name: settings[name] for name in settings if name not in (*TRAINING, *LOCAL_SETTINGS, *gone)},
         "published_protocol": {category: protocols[category] for category in scores.rows if category in protocols},
         "training": {name: settings[name] for name in TRAINING if name in settings},
@@ -88,11 +83,11 @@ def write_results(folder: Path, scores: Sequence[Scores], record: Mapping[str, A
 def format_results(run: Path, scores: Sequence[Scores]) -> str:
     """The tables to print: the result's, at native resolution where asked for, the published protocol where known."""
     over = f", mean ± standard deviation over {len(scores)} seeds" if len(scores) > 1 else ""
-    title = printable(f"{run} ({EPOCHS[scores[0].epoch]}{over})")
+    title = printable(f"{run} ({EPOCHS[which_epoch(scores[0].run)]}{over})")
     tables = [title, format_table([seed.rows for seed in scores])]
     if any(seed.native for seed in scores):
         tables += [f"At native resolution: {PROTOCOL_NATIVE}", format_table([seed.native for seed in scores])]
-    protocols = [published_protocol(seed.folder) for seed in scores]
+    protocols = [published_protocol(seed.run.folder) for seed in scores]
     common = [category for category in scores[0].rows if all(category in protocol for protocol in protocols)]
     if common:
         tables.append(format_published_protocol([{c: protocol[c] for c in common} for protocol in protocols]))

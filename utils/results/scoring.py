@@ -34,9 +34,10 @@ from utils.results.maps import (
     save_tiffs,
     tiff_paths,
 )
-from utils.results.record import PROTOCOL, Scores, format_results, seed_record, write_results
+from utils.results.record import PROTOCOL, Scores, format_results, seed_record, which_epoch, write_results
 from utils.results.test_data import Samples, read_test_sets
-from utils.runs.folder import OFFICIAL, RESULTS, read_config, seed_folders
+from utils.runs.folder import RESULTS, Run, RunCategory, open_runs
+from utils.runs.settings import OFFICIAL
 from utils.system.errors import PredictionError, RunError
 from utils.system.own_files import RESULTS_CSV, RESULTS_JSON, SCORES_CSV, bears, begins_as, refuse_foreign
 
@@ -73,46 +74,46 @@ def score_run(run: Path, samples: Samples, root: Path, options: Scoring) -> Scor
     Every seed of the run must have these categories trained. Raises RunError, CheckpointError and DataError for what
     cannot be used, UsageError for files of others where results or maps are to be written.
     """
-    folders = seed_folders(run)
-    refuse_other_files(run, folders, samples, root, options)
-    seeds = [Scores(folder, read_config(folder)) for folder in folders]
-    size = seeds[0].settings["image_size"]
-    for folder, category in product(folders, samples):
-        read_thresholds(folder, category)  # those that cannot be read are an error now
-    test_sets = read_test_sets(folders, samples, options.store(size))
+    runs = open_runs(run)
+    refuse_other_files(run, runs, samples, root, options)
+    seeds, size = [Scores(one) for one in runs], runs[0].settings.image_size
+    for one, category in product(runs, samples):
+        read_thresholds(one.folder, category)  # those that cannot be read are an error now
+    test_sets = read_test_sets(runs, samples, options.store(size))
     lost, unwritten = {}, []
     for category, tests in tqdm(samples.items(), desc="scoring", unit="category", disable=None):
         test_set = test_sets(category)
         if regions := find_lost_regions(tests, size, options.workers):
             lost[category] = regions
         for scores in seeds:
-            prediction = score_category(category, tests, test_set, root, scores, options)
-            unwritten += save_maps(category, tests, test_set, prediction, run, scores.folder, options)
+            files = scores.run.category(category)
+            prediction = score_category(files, tests, test_set, root, scores, options)
+            unwritten += save_maps(files, tests, test_set, prediction, run, options)
     warn_of_lost_regions(lost, size)
     tested = {
         "test_files": {category: fingerprint(tests, root) for category, tests in samples.items()},
         "skipped": options.skipped,
     }
     for scores in seeds:
-        write_scores(scores.folder / SCORES, scores.images)
+        write_scores(scores.run.folder / SCORES, scores.images)
         of_seed = seed_record(scores, tested | {"lost_regions": lost}, options.command, str(options.device))
-        write_results(scores.folder, [scores], of_seed)
-    if folders != [run]:
-        of_run = {"seeds": [scores.settings.get("seed") for scores in seeds]}
-        of_run |= {"protocol": {"epoch": seeds[0].epoch, **PROTOCOL}} | tested  # the same of all seeds
+        write_results(scores.run.folder, [scores], of_seed)
+    if runs != [Run(run)]:
+        of_run = {"seeds": [one.settings.seed for one in runs]}
+        of_run |= {"protocol": {"epoch": which_epoch(runs[0]), **PROTOCOL}} | tested  # the same of all seeds
         write_results(run, seeds, of_run)
     return Scored(format_results(run, seeds), unwritten)
 
 
-def refuse_other_files(run: Path, folders: Sequence[Path], samples: Samples, root: Path, options: Scoring) -> None:
+def refuse_other_files(run: Path, runs: Sequence[Run], samples: Samples, root: Path, options: Scoring) -> None:
     """Raise UsageError if results or maps would be written over files that this program did not write."""
+    folders, size = [one.folder for one in runs], runs[0].settings.image_size
     tables = {
         RESULTS: RESULTS_JSON, record.RESULTS_CSV: RESULTS_CSV, record.NATIVE_CSV: RESULTS_CSV, SCORES: SCORES_CSV
     }
     for name, pattern in tables.items():
         paths = [folder / name for folder in dict.fromkeys([run, *folders])]
         refuse_foreign(paths, begins_as(pattern), "move it away")
-    size = read_config(folders[0])["image_size"]
     for folder, (category, tests) in product(folders, samples.items()):
         if options.heat_maps:
             refuse_other_maps(heat_map_paths(folder, category, tests), tests, root / category, is_heat_map(size))
@@ -122,29 +123,29 @@ def refuse_other_files(run: Path, folders: Sequence[Path], samples: Samples, roo
 
 
 def score_category(
-    category: str, samples: Sequence[Sample], test_set: TestSet, root: Path, scores: Scores, options: Scoring
+    files: RunCategory, samples: Sequence[Sample], test_set: TestSet, root: Path, scores: Scores, options: Scoring
 ) -> Prediction:
     """Evaluate one trained category of one seed."""
-    started = time.perf_counter()
-    predictor, _, training_seconds = load_predictor(scores.folder, category, options.device, options.batch_size)
-    thresholds = read_thresholds(scores.folder, category, predictor.word)  # refuses those of another model
-    prediction = predict_category(category, scores.folder, predictor, test_set)
+    started, category = time.perf_counter(), files.name
+    predictor, _, training_seconds = load_predictor(files, options.device, options.batch_size)
+    thresholds = read_thresholds(files.run.folder, category, predictor.word)  # refuses those of another model
+    prediction = predict_category(files, predictor, test_set)
     scores.models[category] = predictor.word
     scores.rows[category] = test_set.evaluate(prediction)
     if options.native:
         scores.native[category] = test_set.evaluate_native(prediction, samples)
-    trained = {} if scores.epoch == OFFICIAL else {"training": training_seconds}  # theirs is not known
+    trained = {} if which_epoch(files.run) == OFFICIAL else {"training": training_seconds}  # theirs is not known
     scores.seconds[category] = trained | {"testing": time.perf_counter() - started}
     scores.images += image_scores(category, samples, root, prediction.scores, thresholds)
     return prediction
 
 
 def save_maps(
-    category: str, samples: Sequence[Sample], test_set: TestSet, prediction: Prediction, run: Path, folder: Path,
+    files: RunCategory, samples: Sequence[Sample], test_set: TestSet, prediction: Prediction, run: Path,
     options: Scoring,
 ) -> list[str]:
     """Write the maps asked for of one category of one seed; returns a line for each that could not be written."""
-    unwritten = []
+    category, folder, unwritten = files.name, files.run.folder, []
     if options.heat_maps:
         pictures = test_set.pictures(samples, options.workers)
         paths = heat_map_paths(folder, category, samples)
@@ -155,9 +156,9 @@ def save_maps(
     return unwritten
 
 
-def predict_category(category: str, folder: Path, predictor: Predictor, test_set: TestSet) -> Prediction:
+def predict_category(files: RunCategory, predictor: Predictor, test_set: TestSet) -> Prediction:
     """A category's prediction; RunError naming it and the images of which its model makes no finite numbers."""
     try:
         return predictor.maps(test_set.images, test_set.paths)
     except PredictionError as error:
-        raise RunError(f"{category} in {folder}: {error}") from error
+        raise RunError(f"{files.name} in {files.run.folder}: {error}") from error

@@ -15,7 +15,7 @@ from datasets.names import printable
 from utils.data.image_store import ImageStore
 from utils.data.preflight import Skipped, usable_samples
 from utils.detection.test_set import TestSet
-from utils.runs.folder import read_config, read_view, seed_folders, trained_categories, view_path
+from utils.runs.folder import Run, open_runs, trained_categories
 from utils.system.errors import RunError
 
 Samples = Mapping[str, Sequence[Sample]]  # of each category
@@ -37,17 +37,17 @@ def open_test_data(
     A trained category that is not in `data_root` is left out with a notice on stderr. Raises RunError for categories
     that the run has not trained, DataError for those without test images and for all errors in the test images.
     """
-    trained, folder = trained_categories(run), seed_folders(run)[0]
+    trained, first = trained_categories(run), open_runs(run)[0]
     if not trained:
         raise RunError(f"{run} has no category yet that is trained")
     untrained = [category for category in categories or [] if category not in trained]
     if untrained:
         raise RunError(f"{run} has no trained {', '.join(untrained)}; it has: {', '.join(trained)}")
-    source = open_dataset(data_root, read_config(folder)["dataset"], categories or trained)
+    source = open_dataset(data_root, first.settings.dataset, categories or trained)
     if source.missing:
         print(printable(f"trained, but not in {data_root}: {', '.join(source.missing)}"), file=sys.stderr)
     # The training images are not checked: scoring needs none, and a copy among them was refused in training.
-    levels = {category: read_view(folder, category).levels for category in source.categories}
+    levels = {category: first.category(category).view.levels for category in source.categories}
     usable = usable_samples(
         source, ["test"], workers=workers, cache_dir=cache_dir, skip_bad=skip_bad, levels=levels
     )
@@ -58,16 +58,17 @@ def open_test_data(
     return TestData(source, samples, usable.skipped)
 
 
-def read_test_sets(folders: Sequence[Path], samples: Samples, store: ImageStore) -> Callable[[str], TestSet]:
-    """Read the files of all categories as the models in `folders` are shown them; returns the function that gives a
+def read_test_sets(runs: Sequence[Run], samples: Samples, store: ImageStore) -> Callable[[str], TestSet]:
+    """Read the files of all categories as the models of `runs` are shown them; returns the function that gives a
     category's test set.
 
     Raises RunError if the seeds are not shown the same, DataError listing the files that cannot be read.
     """
-    views = {category: read_view(folders[0], category) for category in samples}
-    for folder, category in product(folders[1:], samples):
-        if read_view(folder, category) != views[category]:
-            other = view_path(folders[0], category)
-            raise RunError(f"{view_path(folder, category)} differs from {other}: the seeds were not trained alike")
+    first = {category: runs[0].category(category) for category in samples}
+    views = {category: files.view for category, files in first.items()}
+    for files in (run.category(category) for run, category in product(runs[1:], samples)):
+        if files.view != views[files.name]:
+            other = first[files.name].view_file
+            raise RunError(f"{files.view_file} differs from {other}: the seeds were not trained alike")
     stacks = store.open({category: evaluation_files(tests, views[category]) for category, tests in samples.items()})
     return lambda category: TestSet.of(samples[category], stacks(category), views[category])

@@ -22,7 +22,7 @@ from utils.detection.prediction import load_predictor
 from utils.detection.test_set import TestSet
 from utils.detection.thresholds import HELD_OUT, write_thresholds
 from utils.runs.checkpoint import MadeWith, load_checkpoint, save_checkpoint, state_of
-from utils.runs.folder import keep_view, progress_path, read_view, stage_path, view_path
+from utils.runs.folder import Run
 from utils.runs.history import RunLog
 from utils.system.commands import command
 from utils.system.errors import TrainingError
@@ -68,9 +68,10 @@ class Category:
         torch.manual_seed(config.seed)
         self.name, self.data, self.config, self.settings, self.log = name, data, config, settings, log
         world = config.world
-        world.from_first(lambda: keep_view(log.folder, name, data.view))
-        view = world.together(lambda: read_view(log.folder, name))
-        self.made_with = {**made_with, view_path(log.folder, name).name: view.word}
+        self.files = Run(log.folder).category(name)
+        world.from_first(lambda: self.files.keep_view(data.view))
+        view = world.together(lambda: self.files.view)
+        self.made_with = {**made_with, self.files.view_file.name: view.word}
         self.model: AAND = build_model(pretrained, config.traits).to(pretrained.device)
         if config.sync_norms:
             synchronise_norms(self.model.bottleneck, world)
@@ -83,7 +84,7 @@ class Category:
         """The stages without a checkpoint, from where an earlier process left them; each is saved when the next is
         asked for."""
         for number, parts in self.model.stage_parts().items():
-            path = stage_path(self.log.folder, self.name, number)
+            path = self.files.stage(number)
             if path.is_file():
                 load_checkpoint(path, parts, self.settings, self.name, self.made_with)
                 self.log.say(f"{self.name}: stage {number} already trained")
@@ -99,7 +100,7 @@ class Category:
     def _resumed(self, number: int, parts: Mapping[str, nn.Module]) -> Iterator[ResumableStage]:
         identity = {"category": self.name, "stage": number, "training images": self.data.digest}
         identity |= {f"{MADE_WITH} {name}": now for name, now in self.made_with.items()}
-        path, world, log = progress_path(self.log.folder, self.name, number), self.config.world, self.log
+        path, world, log = self.files.progress(number), self.config.world, self.log
         epochs = self.config.epochs_stage1 if number == 1 else self.config.epochs_stage2
         with stop_between_steps() as check:
             stage = ResumableStage(path, parts, identity, check, world, number)
@@ -135,7 +136,7 @@ class Category:
     def set_thresholds(self) -> None:
         """Set the thresholds by the images kept out of training, with the model as its files have it."""
         config, images = self.config, self.data.calibration
-        predictor, _, _ = load_predictor(self.log.folder, self.name, self.model.device, config.batch_size)
+        predictor, _, _ = load_predictor(self.files, self.model.device, config.batch_size)
         starts = range(0, len(images), config.batch_size)
         parts = (images[start : start + config.batch_size].numpy() for start in starts)
         thresholds = calibrate(predictor, parts, config.far, HELD_OUT, self.data.calibration_paths)

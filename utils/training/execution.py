@@ -14,7 +14,7 @@ import torch
 from models.aand import AAND
 from models.folding import fold_batch_norms
 from models.teacher import PretrainedTeacher
-from utils.system.device import DTYPES
+from utils.system.precision import DTYPES
 from utils.system.processes import ALONE, World
 
 
@@ -27,8 +27,6 @@ class Execution:
     fold_norms: bool = True  # the frozen trunk's batch norms
     fused_optimizer: bool = True
     compile: bool = False  # torch.compile
-    trunk_passes: int = 1  # of the frozen trunk in a step of Stage I
-    one_by_one: bool = False  # synthesise and evaluate an image at a time
     world: World = ALONE  # the processes that train together
 
     @property
@@ -59,4 +57,4 @@ class Execution:
             model.decoder.compile()
 
 
-PLAIN = Execution(channels_last=False, fold_norms=False, fused_optimizer=False, trunk_passes=2, one_by_one=True)
+PLAIN = Execution(channels_last=False, fold_norms=False, fused_optimizer=False)

@@ -152,7 +152,7 @@ class ResumableStage:
         differences = [f"{name}: {before.get(name)} -> {now}" for name, now in others.items()]
         if differences:
             raise CheckpointError(
-                f"{self.path} cannot go on with something else ({'; '.join(differences)}); choose another --output, "
+                f"{self.path} cannot go on with something else ({'; '.join(differences)}); choose another `output`, "
                 "or delete it to train this stage from its start"
             )
         try:
