@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -22,7 +23,6 @@ from datasets.names import printable
 from datasets.view import View, enlarge
 from utils.detection.model_file import OF_TORCH, RUNNABLE, ExportedModel
 from utils.detection.prediction import Predictor, is_finite, load_predictor
-from utils.detection.regions import Region, find_regions
 from utils.detection.thresholds import Thresholds, read_thresholds
 from utils.runs.folder import Run, open_runs, trained_categories
 from utils.system.errors import ModelFileError, PredictionError, RunError, UsageError
@@ -44,6 +44,19 @@ class ModelInput:
     pixels: np.ndarray
     size: tuple[int, int]
     remarks: Remarks = ()
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of an image whose anomaly map is above the pixel threshold, in the image's own pixels: its box, right and
+    bottom just outside, the map's maximum in it, and its area."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    score: float
+    area: int
 
 
 @dataclass(frozen=True)
@@ -208,3 +221,25 @@ def pick_seed(run: Path, seed: int | None) -> Run:
     if seed is not None and seed not in runs:
         raise RunError(f"{run} has no seed {seed}; it has: {', '.join(map(str, runs))}")
     return next(iter(runs.values())) if seed is None else runs[seed]
+
+
+def find_regions(model_map: np.ndarray, threshold: float, size: tuple[int, int]) -> list[Region]:
+    """The 8-connected parts of a map (S, S) above a threshold, in pixels of its image of `size` (height, width).
+
+    They are found in the map as the model made it, where the threshold holds; none is too small to be one, as the map
+    is smooth: a small part is a hill just above the threshold, and the list begins with the highest. Raises ValueError
+    for NaN, which is above nothing.
+    """
+    if not is_finite(model_map, threshold):
+        raise ValueError("a map or threshold with NaN or infinite values has no regions")
+    above = model_map > threshold
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(above.astype(np.uint8), connectivity=8)
+    highest = np.full(count, -np.inf, np.float32)
+    np.maximum.at(highest, labels[above], model_map[above])
+    (height, width), (rows, columns) = size, model_map.shape
+    regions = []
+    for (left, top, wide, high, area), score in zip(stats[1:].tolist(), highest[1:].tolist(), strict=True):
+        right, bottom = -(-(left + wide) * width // columns), -(-(top + high) * height // rows)  # rounded up
+        area = max(1, round(area * height * width / (rows * columns)))
+        regions.append(Region(left * width // columns, top * height // rows, right, bottom, score, area))
+    return sorted(regions, key=lambda region: (-region.score, region.top, region.left))
