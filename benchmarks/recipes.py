@@ -45,7 +45,7 @@ from utils.cli import (
     user_path,
 )
 from utils.data.image_store import FileStack, Stack
-from utils.detection.prediction import Prediction, TestSet
+from utils.detection.test_set import TestSet
 from utils.metrics.tables import Statistic
 from utils.system.device import pick_device
 from utils.system.environment import environment
@@ -146,7 +146,7 @@ class Category:
         for _ in range(TIMED_PASSES):
             started = time.perf_counter()
             shown = TestSet(self._shown(images, view), self.validation.labels[: len(images)], None, view)
-            Prediction.of(model, shown, BATCH_SIZE)
+            shown.predict(model, BATCH_SIZE)
             passes.append(time.perf_counter() - started)
         return min(passes) / len(images)
 
@@ -174,7 +174,7 @@ class Category:
                 before = time.perf_counter()
                 if recipe.standardised:
                     standardise(model, features, execution)
-                metrics[epoch] = Prediction.of(model, validation, BATCH_SIZE).evaluate(validation)
+                metrics[epoch] = validation.evaluate(validation.predict(model, BATCH_SIZE))
                 rating += time.perf_counter() - before
 
         stage = ResumableStage()

@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
 
     args.run, args.category = run_of_category(args.run, args.category, None)
     args.category = pick_category(args.run, args.category)
-    args.run = pick_seed(args.run, args.seed)
+    args.run = pick_seed(args.run, args.seed).folder
     suffix = SUFFIXES[args.format]
     name = args.category + ("" if args.precision == "fp32" else f".{args.precision}")
     path = args.output or args.run / "exported" / f"{name}{suffix}"

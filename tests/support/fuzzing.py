@@ -75,7 +75,6 @@ def fuzz_runs(folder: Path) -> int:
     from utils.metrics import METRICS
     from utils.results.comparison import compare, read_runs
     from utils.results.comparison_report import format_text, write_csv, write_json, write_markdown
-    from utils.runs.checkpoint import load_checkpoint, save_checkpoint
     from utils.runs.folder import Run, newest_run, trained_categories
     from utils.runs.history import published_protocol
     from utils.runs.settings import read_config
@@ -133,6 +132,7 @@ def fuzz_checkpoints(folder: Path) -> int:
 
     from models import WeightsError
     from models.tensor_files import read_file
+    from utils.runs.checkpoint import load_checkpoint, save_checkpoint
     from utils.system.errors import CheckpointError
 
     run, path = folder / "run", folder / "run" / "part.pt"

@@ -24,8 +24,7 @@ import torch
 from torch import Tensor
 
 from models.aand import AAND
-from utils.detection.model_file import INPUT, KEY, OUTPUTS, WEIGHTS_KEY, Facts
-from utils.detection.sealing import SEAL_KEY, UNSEALED, sealed
+from utils.detection.model_file import INPUT, KEY, OUTPUTS, SEAL_KEY, UNSEALED, WEIGHTS_KEY, Facts, sealed
 from utils.detection.thresholds import read_thresholds
 from utils.export.model import DeployedModel
 from utils.export.quantization import quantize

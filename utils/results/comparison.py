@@ -39,7 +39,7 @@ class Run:
         return None if None in values else values
 
     def gains(self, category: str) -> Values:
-        """How much choosing the epoch on the test set would add to the result's image AUROC."""
+        """The amount that choosing the epoch on the test set would add to the result's image AUROC."""
         chosen = [seed.get("published_protocol", {}).get(category) for seed in self.seeds]
         return None if None in chosen else [float(found["gain"][CHOSEN_BY]) for found in chosen]
 
@@ -66,7 +66,7 @@ class Difference:
 
     @property
     def beyond(self) -> bool | None:
-        """Whether the difference is larger than the spread; None where that is not known."""
+        """Tell whether the difference is larger than the spread; None where that is not known."""
         return None if self.spread is None else abs(self.value) > self.spread
 
 
@@ -91,7 +91,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What to show. `gains` are those of the published protocol: no results."""
+    """The content of a comparison. `gains` are those of the published protocol: no results."""
 
     names: Sequence[str]
     num_seeds: Sequence[int]
@@ -157,7 +157,7 @@ def compare(runs: Sequence[Run], metrics: Sequence[str]) -> Comparison:
 
 
 def describe_differences(runs: Sequence[Run], categories: Sequence[str]) -> list[str]:
-    """What the runs differ in besides their figures, as sentences; `categories` are those compared."""
+    """Differences of the runs besides their figures, as sentences; `categories` are those compared."""
     notes = []
     every = [seed for run in runs for seed in run.seeds]
     others = [c for c in categories if len({seed["test_files"][c]["sha256"] for seed in every}) > 1]

@@ -26,7 +26,7 @@ from datasets.problems import count
 from datasets.view import WHOLE, View
 from utils.data.check import KnownLevels, Splits
 from utils.data.image_store import ImageStore
-from utils.detection.prediction import TestSet, find_lost_regions, warn_of_lost_regions
+from utils.detection.test_set import TestSet, find_lost_regions, warn_of_lost_regions
 from utils.detection.thresholds import shortage
 from utils.system.errors import UsageError
 from utils.system.processes import World
