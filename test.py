@@ -62,10 +62,10 @@ def main(args: argparse.Namespace) -> None:
 
     keep_freed_memory()
     device = pick_device(args.device)
-    source, samples, skipped = open_test_data(run, args.data_root, args)
+    source, samples, usable = open_test_data(run, args.data_root, args)
     how = Scoring(
         device, args.batch_size, args.workers, args.cache, args.cache_dir, native=args.resolution == "native",
-        heat_maps=args.save_maps, mvtec_maps=args.mvtec_maps, skipped=skipped,
+        heat_maps=args.save_maps, mvtec_maps=args.mvtec_maps, skipped=usable.skipped, decoded=usable.decoded,
     )
     print(score_run(run, samples, source.root, how))
     if how.unwritten:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -136,7 +137,8 @@ def _plain(name: str) -> str:
 
 
 def foreground_of(
-    image_path: Path, dataset: str, category: str, fg_root: Path | None, image: np.ndarray
+    image_path: Path, dataset: str, category: str, fg_root: Path | None, image: np.ndarray,
+    read_mask: Callable[[Path], np.ndarray] = load_mask,
 ) -> np.ndarray:
     """The stored foreground mask of a training image, or one made of it where `fg_root` (if any) has none.
 
@@ -146,7 +148,7 @@ def foreground_of(
     stored = None if fg_root is None else mask_folder(fg_root, dataset, category) / mask_name(image_path)
     if stored is None or not os.path.lexists(stored):  # a pipe is there, and an error
         return foreground_mask(image, rule_for(dataset, category))
-    mask = load_mask(stored)
+    mask = read_mask(stored)
     if mask.shape != image.shape[:2]:
         raise DataError(
             f"foreground mask {stored} has {mask.shape[1]}x{mask.shape[0]} pixels, its image {image_path} "

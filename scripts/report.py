@@ -53,9 +53,10 @@ def main(args: argparse.Namespace) -> None:
     output = args.output or args.run / "report.html"
     refuse_foreign([output], begins_as(REPORT), "give another --output")
     data_root = args.data_root or Path(read_config(seed_folders(args.run)[0])["data_root"])
-    source, samples, skipped = open_test_data(args.run, data_root, args)
+    source, samples, usable = open_test_data(args.run, data_root, args)
     how = Scoring(
-        pick_device(args.device), args.batch_size, args.workers, args.cache, args.cache_dir, skipped=skipped
+        pick_device(args.device), args.batch_size, args.workers, args.cache, args.cache_dir, skipped=usable.skipped,
+        decoded=usable.decoded,
     )
     write_report(output, args.run, samples, source.root, how, args.images)
     print(f"{printable(output)} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser")

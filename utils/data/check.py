@@ -22,6 +22,7 @@ from datasets.levels import FAR_BELOW_WHITE, Levels, Range
 from datasets.pairing import SPLITS
 from datasets.problems import Problem, count, error, warning
 from datasets.unused import warn_of_mixed
+from utils.data.decoded_files import DecodedFiles
 from utils.data.facts import Facts, FactStore
 from utils.system.files import in_parallel
 
@@ -59,11 +60,12 @@ class Known(NamedTuple):
 
 def check_source(
     source: DataSource, splits: Sequence[str] = SPLITS, *, workers: int, cache_dir: Path,
-    levels: KnownLevels | None = None,
+    levels: KnownLevels | None = None, decoded: DecodedFiles | None = None,
 ) -> Checked:
     """Check all files of the source's categories, opened in `workers` threads; those that the cache knows are not.
 
-    levels: how files become grey levels, where it is decided already; otherwise the training images decide.
+    levels: how files become grey levels, where it is decided already; otherwise the training images decide. decoded:
+    keeps the files that are opened.
 
     Problems come category by category: those of the lists, of the files in the samples' order, then images that are
     there twice; at the end of what belongs to none. Nothing is raised for a category that cannot be listed: that is a
@@ -73,7 +75,8 @@ def check_source(
     problems: dict[str, list[Problem]] = {}
     for category in source.categories:
         samples[category], problems[category] = _list_category(source, category, splits)
-    known = _see_files([s for parts in samples.values() for part in parts.values() for s in part], workers, cache_dir)
+    everything = [sample for parts in samples.values() for part in parts.values() for sample in part]
+    known = _see_files(everything, workers, FactStore(cache_dir, decoded))
     found = dict(levels or {})
     for category, parts in samples.items():
         if category not in found:
@@ -124,8 +127,7 @@ def _list_category(source: DataSource, category: str, splits: Sequence[str]) -> 
     return samples, problems + warn_of_mixed(source.root / category, everything)
 
 
-def _see_files(samples: Sequence[Sample], workers: int, cache_dir: Path) -> Known:
-    store = FactStore(cache_dir)
+def _see_files(samples: Sequence[Sample], workers: int, store: FactStore) -> Known:
     images = list(dict.fromkeys(sample.image_path for sample in samples))
     masks = list(dict.fromkeys(mask for s in samples for mask in (s.mask_path, s.blank_mask) if mask))
     jobs = [(store.of_image, path) for path in images] + [(store.of_mask, path) for path in masks]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from datasets.base import Sample, load_mask, lost_regions, read_size
-from datasets.loading import image_files, paths_of, spread_masks
+from datasets.files import image_files, paths_of, spread_masks
 from datasets.names import printable
 from datasets.problems import count
 from datasets.view import WHOLE, View, enlarge
@@ -93,10 +93,12 @@ class Prediction:
         return evaluate(labels, self.scores, masks, maps)
 
 
-def find_lost_regions(samples: Sequence[Sample], size: int, workers: int) -> dict[str, int]:
+def find_lost_regions(
+    samples: Sequence[Sample], size: int, workers: int, read: Callable[[Path], np.ndarray] = load_mask
+) -> dict[str, int]:
     """How many anomalous regions of each image have no pixel at image_size, of images where any has none."""
     masked = [sample for sample in samples if sample.label and sample.mask_path]
-    lost = in_parallel(lambda sample: lost_regions(load_mask(sample.mask_path), size), masked, workers)
+    lost = in_parallel(lambda sample: lost_regions(read(sample.mask_path), size), masked, workers)
     return {sample.name: number for sample, number in zip(masked, lost, strict=True) if number}
 
 

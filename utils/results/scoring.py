@@ -22,12 +22,13 @@ from tqdm import tqdm
 
 from datasets import DataSource, open_dataset
 from datasets.base import DataError, Sample
-from datasets.loading import evaluation_files
+from datasets.files import evaluation_files
 from datasets.marks import ANOMALY_MAP
 from datasets.names import printable
 from models.aand import AAND
+from utils.data.decoded_files import DecodedFiles
 from utils.data.image_store import ImageStore
-from utils.data.preflight import Skipped, usable_samples
+from utils.data.preflight import Skipped, Usable, usable_samples
 from utils.detection.prediction import Prediction, TestSet, find_lost_regions, fingerprint, warn_of_lost_regions
 from utils.detection.thresholds import read_thresholds
 from utils.metrics.tables import format_published_protocol, format_table, to_json, write_csv, write_json
@@ -86,6 +87,7 @@ class Scoring:
     heat_maps: bool = False
     mvtec_maps: Path | None = None  # folder of TIFF maps
     skipped: Skipped = field(default_factory=dict)  # files left out of the samples
+    decoded: DecodedFiles = field(default_factory=DecodedFiles)  # files that the check has opened
     unwritten: list[str] = field(default_factory=list)  # gets a line for each map that could not be written
 
 
@@ -103,7 +105,7 @@ class Scores:
 
 def open_test_data(
     run: Path, data_root: Path, args: argparse.Namespace
-) -> tuple[DataSource, dict[str, list[Sample]], Skipped]:
+) -> tuple[DataSource, dict[str, list[Sample]], Usable]:
     """The data set of a run, the test samples of each category asked for (all that were trained), and the files that
     --skip_bad left out.
 
@@ -131,7 +133,7 @@ def open_test_data(
     empty = [category for category, found in samples.items() if not found]
     if empty:
         raise DataError(f"no test images of {', '.join(empty)} in {source.root}; there is nothing to score")
-    return source, samples, usable.skipped
+    return source, samples, usable
 
 
 def read_test_sets(
@@ -147,8 +149,9 @@ def read_test_sets(
         if read_view(folder, category) != views[category]:
             other = view_path(folders[0], category)
             raise RunError(f"{view_path(folder, category)} differs from {other}: the seeds were not trained alike")
-    store = ImageStore(size, how.workers, how.cache, how.cache_dir)
+    store = ImageStore(size, how.workers, how.cache, how.cache_dir, how.decoded)
     stacks = store.open({category: evaluation_files(found, views[category]) for category, found in samples.items()})
+    how.decoded.drop("image")
     return lambda category: TestSet.of(samples[category], stacks(category), views[category])
 
 
@@ -167,13 +170,15 @@ def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, ho
     test_sets = read_test_sets(folders, samples, settings[folders[0]]["image_size"], how)
     for category, found in tqdm(samples.items(), desc="scoring", unit="category", disable=None):
         test_set = test_sets(category)
-        if lost := find_lost_regions(found, settings[folders[0]]["image_size"], how.workers):  # of all seeds alike
+        size = settings[folders[0]]["image_size"]  # of all seeds alike
+        if lost := find_lost_regions(found, size, how.workers, how.decoded.mask):
             for score in scores.values():
                 score.lost[category] = lost
         for folder in folders:
             prediction = score_category(category, folder, found, test_set, settings[folder], scores[folder], how, run)
             by = thresholds[folder, category]
             scores[folder].images += image_scores(category, found, root, prediction.scores, by)
+    how.decoded.drop()
     warn_of_lost_regions(scores[folders[0]].lost, settings[folders[0]]["image_size"])
     test_files = {category: fingerprint(found, root) for category, found in samples.items()}
     for folder in folders:

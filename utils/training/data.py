@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 from datasets import DataSource
 from datasets.base import DataError, Sample
-from datasets.loading import (
-    CALIBRATION_SEED,
+from datasets.batches import CALIBRATION_SEED, hold_out
+from datasets.files import (
     Files,
     evaluation_files,
-    hold_out,
     image_files,
     paths_of,
     stored_foregrounds,
@@ -25,6 +24,7 @@ from datasets.names import printable
 from datasets.problems import count
 from datasets.view import WHOLE, View
 from utils.data.check import KnownLevels, Splits
+from utils.data.decoded_files import DecodedFiles
 from utils.data.image_store import ImageStore
 from utils.detection.prediction import TestSet, find_lost_regions, warn_of_lost_regions
 from utils.detection.thresholds import shortage
@@ -92,11 +92,12 @@ def check_batches(samples: Samples, config: TrainConfig, world: World) -> None:
 
 
 def read_data(
-    source: DataSource, samples: Samples, levels: KnownLevels, textures: list[Path], config: TrainConfig
+    source: DataSource, samples: Samples, levels: KnownLevels, textures: list[Path], config: TrainConfig,
+    decoded: DecodedFiles,
 ) -> Callable[[str], TrainingSet]:
     """Read every file, those of the test set too, so that a broken one is an error now and not hours later; returns the
-    training set of a category."""
-    store = ImageStore(config.image_size, config.workers, config.cache, config.cache_dir)
+    training set of a category. decoded: files that the check has opened, which are given back."""
+    store = ImageStore(config.image_size, config.workers, config.cache, config.cache_dir, decoded)
     views = find_views(store, source, samples, levels, config)
     groups = {TEXTURES: [texture_files(textures)]}
     groups |= {c: [files_to_train(split.train, source.name, c, config, views[c])] for c, split in samples.items()}
@@ -106,11 +107,15 @@ def read_data(
     tests = {("test", c): evaluation_files(split.test, views[c]) for c, split in samples.items()}
     if config.eval_every:
         stacks = store.open(groups | tests)
-        lost = {c: find_lost_regions(split.test, config.image_size, config.workers) for c, split in samples.items()}
+        lost = {
+            c: find_lost_regions(split.test, config.image_size, config.workers, decoded.mask)
+            for c, split in samples.items()
+        }
         warn_of_lost_regions(lost, config.image_size)
     else:
         stacks = store.open(groups, unused=[files for group in tests.values() for files in group])
 
+    decoded.drop()
     textures_read = stacks(TEXTURES)  # once, not in each category's turn
 
     def training_set(category: str) -> TrainingSet:
@@ -150,8 +155,7 @@ def find_views(
     whole = {category: View(levels=levels[category]) for category in samples}
     if not recipe.own_view:
         return whole
-    stacks = store.open(
-        {c: [files_to_train(split.train, source.name, c, config, whole[c])] for c, split in samples.items()}
-    )
+    files = {c: [files_to_train(split.train, source.name, c, config, whole[c])] for c, split in samples.items()}
+    stacks = store.open(files, last=False)
     how = {"crop": recipe.crop, "stretch": recipe.stretch}
     return {category: View.of(*stacks(category), **how, levels=levels[category]) for category in samples}
