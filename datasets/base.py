@@ -1,4 +1,4 @@
-"""What every data set has in common: samples, and the one way an image or a mask is read.
+"""Common parts of all data sets: samples, and the one way an image or a mask is read.
 
 A reader (one file per layout) turns a folder into `Sample`s; `load_image` and `load_mask` turn a sample into arrays.
 """
@@ -100,7 +100,7 @@ def load_image(
 
 
 def is_deep(path: Path) -> bool:
-    """Whether an image has more than 8 bits a channel, by its header. Raises DataError naming an unreadable file."""
+    """Read from an image's header whether it has more than 8 bits a channel. Raises DataError naming a bad file."""
     with _reading(path):
         return is_deep_file(path)
 
@@ -176,14 +176,14 @@ def shrink_mask(mask: np.ndarray, size: int) -> np.ndarray:
 
 
 def lost_regions(mask: np.ndarray, size: int) -> int:
-    """How many 8-connected regions of a mask uint8 (H, W) have no pixel left once `shrink_mask` has made it smaller."""
+    """Count the 8-connected regions of a mask uint8 (H, W) that have no pixel left after `shrink_mask`."""
     regions, labels = cv2.connectedComponents(mask, connectivity=8)
     left = np.unique(Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST))
     return int(regions - 1 - np.count_nonzero(left))
 
 
 def describe(error: BaseException) -> str:
-    """What an error says in one printable line, its type where it says nothing."""
+    """Text of an error in one printable line, its type where it says nothing."""
     text = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
     return printable(text)
 

@@ -63,7 +63,7 @@ class Files:
     depends_on: str = ""
 
     def shape(self, size: int) -> tuple[int, ...]:
-        """Of all files decoded, one after the other along the first dimension."""
+        """Shape of all files decoded, one after the other along the first dimension."""
         one = (*self.channels, size, size) if self.planes_first else (size, size, *self.channels)
         return (len(self.paths), *one)
 

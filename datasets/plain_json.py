@@ -33,7 +33,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """As `read_json`, of a text."""
+    """Parse a text as `read_json` does a file."""
     try:
         content = json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_bounded)
     except RecursionError:

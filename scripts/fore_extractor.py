@@ -71,7 +71,7 @@ def refuse_others(jobs: list[Job]) -> None:
 
 
 def levels_of(paths: Sequence[Path], workers: int) -> Levels:
-    """How training images become grey levels. Those of 8 bits are not decoded for it."""
+    """Levels by which training images become grey. Those of 8 bits are not decoded for it."""
     deep = [path for path in paths if is_deep(path)]
     return Levels.of(in_parallel(lambda path: read_picture(path).range, deep, workers))
 

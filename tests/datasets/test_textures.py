@@ -24,7 +24,7 @@ def test_list_textures_looks_below(tmp_path):
 
 
 def test_list_textures_without_images(tmp_path):
-    with pytest.raises(DataError, match="nowhere.*--aux_path"):
+    with pytest.raises(DataError, match="nowhere.*`aux_path`"):
         textures.list_textures(tmp_path / "nowhere")
     with pytest.raises(DataError, match="no texture image"):
         textures.list_textures(tmp_path)

@@ -1,4 +1,4 @@
-"""What is known of image files and masks without opening them again: kept in `<cache_dir>/checks.json`.
+"""Facts of image files and masks, known without opening them again: kept in `<cache_dir>/checks.json`.
 
     facts = FactStore(Path("cache"))
     facts.of_image(path).digest, facts.of_mask(path).anomalous
@@ -39,7 +39,7 @@ EXACT = 1 / 64  # of a step: how far floats that were made of whole numbers are 
 
 
 class Facts(NamedTuple):
-    """What is known of a file; of one that cannot be read only why.
+    """Facts of a file; of one that cannot be read only why.
 
     kind, low, high, white, depth: of an image, as of `datasets.levels.Range`; looks_like_mask: whether an image holds
     two grey levels, black and another, and nothing else; orientation: as EXIF numbers it, 1 being upright; has_more:

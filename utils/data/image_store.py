@@ -65,7 +65,7 @@ Put = Callable[[int, np.ndarray], None]  # of a decoded file and its place
 
 
 class ImageStore:
-    """Where decoded files stay.
+    """Keep decoded files.
 
     cache: "ram"; "disk", memory-mapped files in `folder` that later runs and other processes share; "none". decoded:
     where files are taken from, e.g. DecodedFiles that the check has opened.
@@ -130,8 +130,9 @@ class ImageStore:
             for part, put in zip(files, puts, strict=True)
             for place in range(len(part.paths))
         ]
-        found = in_parallel(read, jobs, self.workers)
-        problems = [p for p in tqdm(found, total=len(jobs), desc="reading files", unit="file", leave=False) if p]
+        reasons = in_parallel(read, jobs, self.workers)
+        reasons = tqdm(reasons, total=len(jobs), desc="reading files", unit="file", leave=False)
+        problems = [reason for reason in reasons if reason]
         if problems:
             raise DataError(f"{len(problems)} of {len(jobs)} files cannot be used:", *problems[:MOST_SHOWN])
 
@@ -153,7 +154,7 @@ class ImageStore:
         self.whole |= {path: _state(path) for path in missing}
 
     def _is_whole(self, path: Path, part: Files) -> bool:
-        """Whether a cache file can be used; of a damaged one stderr says so."""
+        """Tell whether a cache file can be used; of a damaged one stderr says so."""
         try:
             state = _state(path)
         except FileNotFoundError:
@@ -188,7 +189,7 @@ def _state(path: Path) -> tuple[int, ...]:
 
 
 def _key(part: Files) -> str:
-    """What the decoded files depend on, as a name: paths, sizes, times of change, and what decodes them."""
+    """Name of all that the decoded files depend on: paths, sizes, times of change, and what decodes them."""
 
     def state(path: Path) -> list:
         try:

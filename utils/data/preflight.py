@@ -1,4 +1,4 @@
-"""What train.py and test.py do first: check the data, and start only with files that can be used."""
+"""First step of train.py and test.py: check the data, and start only with files that can be used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Skipped = dict[str, str]  # files below the data set's root -> why the run goes 
 
 
 class Usable(NamedTuple):
-    """The samples of every category, which files --skip_bad left out, how files become grey levels, what is known of
+    """The samples of every category, which files were left out, how files become grey levels, what is known of
     every image, whether test files were left out besides, and the files that were opened."""
 
     samples: dict[str, Splits]
@@ -34,10 +34,10 @@ def usable_samples(
     source: DataSource, splits: Sequence[str], *, workers: int, cache_dir: Path, skip_bad: bool,
     levels: KnownLevels | None = None, test_needed: bool = True,
 ) -> Usable:
-    """The samples of every category of the source, without files that --skip_bad leaves out; levels: where they are
+    """The samples of every category of the source; `skip_bad` leaves out bad files. levels: where they are
     decided already.
 
-    Warnings are counted on stderr. Raises one DataError listing all errors; with --skip_bad those that leaving files
+    Warnings are counted on stderr. Raises one DataError listing all errors; with `skip_bad` those that leaving files
     out does not mend. Unless the test set is needed, errors of its files alone are warnings, and these are left out.
     """
     decoded = DecodedFiles()
@@ -70,8 +70,8 @@ def warn(problems: Sequence[Problem], listing: str) -> None:
     kinds: dict[str, list[Problem]] = {}
     for problem in problems:
         kinds.setdefault(problem.message, []).append(problem)
-    for found in kinds.values():
-        print(f"warning, {count(len(found), 'time')}: {found[0]}", file=sys.stderr)
+    for alike in kinds.values():
+        print(f"warning, {count(len(alike), 'time')}: {alike[0]}", file=sys.stderr)
     if kinds:
         print(f"list all with: {listing}", file=sys.stderr)
 

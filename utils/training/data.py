@@ -49,7 +49,7 @@ TEXTURES, CALIBRATION = ("textures",), "calibration"  # groups of files; no cate
 def split_samples(
     parts: Splits, category: str, config: TrainConfig, digests: Mapping[Path, str] | None = None
 ) -> Split:
-    """A category's samples, a share of the training samples held out where --calibration asks for it.
+    """A category's samples, a share of the training samples held out where `calibration` asks for it.
 
     digests: of the training images. Copies of an image that is held out are left out, which stderr says.
     """
@@ -60,14 +60,14 @@ def split_samples(
     try:
         kept, calibration = hold_out(train, config.calibration, CALIBRATION_SEED, words)
     except DataError as error:
-        raise UsageError(f"--calibration {config.calibration}: {category}: {error}") from error
+        raise UsageError(f"`calibration` {config.calibration}: {category}: {error}") from error
     if copies := len(train) - len(kept) - len(calibration):
         print(f"{category}: {count(copies, 'image')} left out, being copies of held out ones", file=sys.stderr)
     return Split(kept, calibration, test)
 
 
 def warn_of_shortage(samples: Samples, config: TrainConfig) -> None:
-    """Say on stderr where the images of --calibration are too few for --far."""
+    """Say on stderr where the images of `calibration` are too few for `far`."""
     for category, split in samples.items():
         if split.calibration and (text := shortage(len(split.calibration), config.far)):
             print(printable(f"warning: {category}: --calibration {config.calibration}: {text}"), file=sys.stderr)
@@ -80,14 +80,14 @@ def check_batches(samples: Samples, config: TrainConfig, world: World) -> None:
         count = len(split.train)
         if (count - 1) % config.batch_size == 0:
             raise UsageError(
-                f"{category} has {count} images: with --batch_size {config.batch_size} the last batch is a single "
-                "one, too little for --image_size 32; choose another --batch_size or a larger --image_size"
+                f"{category} has {count} images: with `batch_size` {config.batch_size} the last batch is a single "
+                "one, too little for `image_size` 32; choose another `batch_size` or a larger `image_size`"
             )
         batches = {min(config.batch_size, count), count % config.batch_size}
         if not config.sync_norms and any(1 in world.shares(batch) for batch in batches):
             raise UsageError(
-                f"{category} has {count} images: with --batch_size {config.batch_size} a process's share of a batch is "
-                "a single one, too little for --image_size 32; use --sync_norms"
+                f"{category} has {count} images: with `batch_size` {config.batch_size} a process's share of a batch is "
+                "a single one, too little for `image_size` 32; use `sync_norms`"
             )
 
 
@@ -150,12 +150,13 @@ def files_to_train(
 def find_views(
     store: ImageStore, source: DataSource, samples: Samples, levels: KnownLevels, config: TrainConfig
 ) -> dict[str, View]:
-    """What the models are shown of each category, by its training images."""
+    """Views of the categories that the models are shown, by their training images."""
     recipe = config.traits
     whole = {category: View(levels=levels[category]) for category in samples}
     if not recipe.own_view:
         return whole
     files = {c: [files_to_train(split.train, source.name, c, config, whole[c])] for c, split in samples.items()}
     stacks = store.open(files, last=False)
-    how = {"crop": recipe.crop, "stretch": recipe.stretch}
-    return {category: View.of(*stacks(category), **how, levels=levels[category]) for category in samples}
+    return {
+        category: View.of(*stacks(category), recipe.crop, recipe.stretch, levels[category]) for category in samples
+    }
