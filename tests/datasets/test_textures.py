@@ -41,7 +41,7 @@ def test_builtin_textures_are_photographs():
 def test_find_aux_path(tmp_path, place):
     root = tmp_path / "mvtec"
     root.mkdir()
-    with pytest.raises(DataError, match="--aux_path builtin") as error:
+    with pytest.raises(DataError, match="`aux_path` builtin") as error:
         textures.find_aux_path(root)
     assert str(tmp_path / "dtd/images") in str(error.value)
     assert str(tmp_path / "DRAEM_dtd/dtd/images") in str(error.value)
