@@ -71,7 +71,7 @@ def main(args: argparse.Namespace) -> None:
     scored = score_run(run, data.samples, data.source.root, Scoring(
         device=device, command=shlex.join(["python", *sys.argv]), batch_size=args.batch_size, workers=args.workers,
         cache=args.cache, cache_dir=args.cache_dir, native=args.resolution == "native", heat_maps=args.save_maps,
-        mvtec_maps=args.mvtec_maps, skipped=data.skipped,
+        mvtec_maps=args.mvtec_maps, skipped=data.skipped, decoded=data.decoded,
     ))
     print(scored.tables)
     if scored.unwritten:

@@ -33,7 +33,8 @@ from datasets import open_dataset
 from datasets.anomalies.textures import find_aux_path, list_textures
 from datasets.anomalies.unseen import make_unseen_anomalies
 from datasets.base import DataError, Sample
-from datasets.loading import Files, hold_out, paths_of, texture_files, training_files
+from datasets.batches import hold_out
+from datasets.files import Files, paths_of, texture_files, training_files
 from datasets.view import WHOLE, View
 from models.aand import AAND, build_model
 from models.recipes import BASELINE, PUBLISHED, ROBUST, Recipe

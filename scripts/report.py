@@ -62,6 +62,7 @@ def main(args: argparse.Namespace) -> None:
     options = Scoring(
         device=pick_device(args.device), command=shlex.join(["python", *sys.argv]), batch_size=args.batch_size,
         workers=args.workers, cache=args.cache, cache_dir=args.cache_dir, skipped=data.skipped,
+        decoded=data.decoded,
     )
     write_report(output, args.run, data.samples, data.source.root, options, args.images)
     print(f"{printable(output)} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser")

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets.files import evaluation_files, image_files, training_files
 from datasets.foreground import foreground_mask, rule_for
-from datasets.loading import evaluation_files, image_files, training_files
 from datasets.view import WHOLE, View
 from models.aand import AAND
 from utils.detection.prediction import Predictor

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datasets.loading import SyntheticAnomalies
+from datasets.batches import SyntheticAnomalies
 from models.aand import build_model
 from models.teacher import build_teacher
 from tests.support.processes import Processes

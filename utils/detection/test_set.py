@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from datasets.base import Sample, load_mask, lost_regions, read_size
-from datasets.loading import image_files, paths_of, spread_masks
+from datasets.files import image_files, paths_of, spread_masks
 from datasets.names import printable
 from datasets.problems import count
 from datasets.view import WHOLE, View, enlarge
@@ -78,10 +78,12 @@ class TestSet:
         return evaluate(self.labels, prediction.scores, masks, maps)
 
 
-def find_lost_regions(samples: Sequence[Sample], size: int, workers: int) -> dict[str, int]:
+def find_lost_regions(
+    samples: Sequence[Sample], size: int, workers: int, read: Callable[[Path], np.ndarray] = load_mask
+) -> dict[str, int]:
     """The number of anomalous regions of each image that have no pixel at `image_size`, for images with any."""
     masked = [sample for sample in samples if sample.label and sample.mask_path]
-    lost = in_parallel(lambda sample: lost_regions(load_mask(sample.mask_path), size), masked, workers)
+    lost = in_parallel(lambda sample: lost_regions(read(sample.mask_path), size), masked, workers)
     return {sample.name: number for sample, number in zip(masked, lost, strict=True) if number}
 
 

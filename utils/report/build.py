@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from datasets.anomalies.textures import list_textures
 from datasets.base import DataError, Sample
-from datasets.loading import texture_files, training_files
+from datasets.files import texture_files, training_files
 from datasets.problems import count
 from datasets.view import View
 from models.aand import AAND

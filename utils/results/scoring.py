@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from datasets.base import Sample
 from datasets.marks import ANOMALY_MAP
+from utils.data.decoded_files import DecodedFiles
 from utils.data.image_store import ImageStore
 from utils.data.preflight import Skipped
 from utils.detection.prediction import Prediction, Predictor, load_predictor
@@ -56,9 +57,10 @@ class Scoring:
     heat_maps: bool = False
     mvtec_maps: Path | None = None  # folder of TIFF maps
     skipped: Skipped = field(default_factory=dict)  # files left out of the samples
+    decoded: DecodedFiles = field(default_factory=DecodedFiles)  # files that the check has opened
 
     def store(self, size: int) -> ImageStore:
-        return ImageStore(size, self.workers, self.cache, self.cache_dir)
+        return ImageStore(size, self.workers, self.cache, self.cache_dir, self.decoded)
 
 
 class Scored(NamedTuple):
@@ -83,12 +85,13 @@ def score_run(run: Path, samples: Samples, root: Path, options: Scoring) -> Scor
     lost, unwritten = {}, []
     for category, tests in tqdm(samples.items(), desc="scoring", unit="category", disable=None):
         test_set = test_sets(category)
-        if regions := find_lost_regions(tests, size, options.workers):
+        if regions := find_lost_regions(tests, size, options.workers, options.decoded.mask):
             lost[category] = regions
         for scores in seeds:
             files = scores.run.category(category)
             prediction = score_category(files, tests, test_set, root, scores, options)
             unwritten += save_maps(files, tests, test_set, prediction, run, options)
+    options.decoded.drop()
     warn_of_lost_regions(lost, size)
     tested = {
         "test_files": {category: fingerprint(tests, root) for category, tests in samples.items()},

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from datasets import DataSource, open_dataset
 from datasets.base import DataError, Sample
-from datasets.loading import evaluation_files
+from datasets.files import evaluation_files
 from datasets.names import printable
+from utils.data.decoded_files import DecodedFiles
 from utils.data.image_store import ImageStore
 from utils.data.preflight import Skipped, usable_samples
 from utils.detection.test_set import TestSet
@@ -27,6 +28,7 @@ class TestData(NamedTuple):
     source: DataSource
     samples: Samples
     skipped: Skipped
+    decoded: DecodedFiles  # files that the check has opened
 
 
 def open_test_data(
@@ -55,7 +57,7 @@ def open_test_data(
     empty = [category for category, tests in samples.items() if not tests]
     if empty:
         raise DataError(f"no test images of {', '.join(empty)} in {source.root}; there is nothing to score")
-    return TestData(source, samples, usable.skipped)
+    return TestData(source, samples, usable.skipped, usable.decoded)
 
 
 def read_test_sets(runs: Sequence[Run], samples: Samples, store: ImageStore) -> Callable[[str], TestSet]:
@@ -71,4 +73,5 @@ def read_test_sets(runs: Sequence[Run], samples: Samples, store: ImageStore) -> 
             other = first[files.name].view_file
             raise RunError(f"{files.view_file} differs from {other}: the seeds were not trained alike")
     stacks = store.open({category: evaluation_files(tests, views[category]) for category, tests in samples.items()})
+    store.decoded.drop("image")
     return lambda category: TestSet.of(samples[category], stacks(category), views[category])

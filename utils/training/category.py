@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from datasets.loading import epoch_batches
+from datasets.batches import epoch_batches
 from datasets.view import WHOLE, View
 from models.aand import AAND, build_model
 from models.teacher import PretrainedTeacher

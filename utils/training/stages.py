@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from datasets.loading import SyntheticAnomalies
+from datasets.batches import SyntheticAnomalies
 from models.aand import AAND
 from models.amplification import AmplifiedTeacher
 from models.losses import (
