@@ -17,13 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils.system.missing  # noqa: F401
 from datasets.names import printable
-from utils.cli import (
-    CommandParser,
-    add_inference_flags,
-    at_least,
-    run_command,
-    user_path,
-)
+from utils.cli import CommandParser, add_inference_flags, at_least, run_command, user_path
 from utils.system.device import pick_device
 
 
@@ -54,10 +48,10 @@ def main(args: argparse.Namespace) -> None:
     refuse_foreign([output], begins_as(REPORT), "give another --output")
     data_root = args.data_root or Path(read_config(seed_folders(args.run)[0])["data_root"])
     source, samples, skipped = open_test_data(args.run, data_root, args)
-    how = Scoring(
+    scoring = Scoring(
         pick_device(args.device), args.batch_size, args.workers, args.cache, args.cache_dir, skipped=skipped
     )
-    write_report(output, args.run, samples, source.root, how, args.images)
+    write_report(output, args.run, samples, source.root, scoring, args.images)
     print(f"{printable(output)} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser")
 
 

@@ -1,4 +1,4 @@
-"""From a run folder to its report: load the models, look at the test set again, and write the page."""
+"""Build the report of a run folder: load the models, predict the test set again, and write the page."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ STAGE1_EXAMPLES = 4
 
 
 def write_report(
-    path: Path, run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, how: Scoring, most_images: int = 200
+    path: Path, run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, scoring: Scoring,
+    most_images: int = 200,
 ) -> None:
     """Write the report of a run over the categories of `samples`, test samples below the data set's `root`, with at
-    most so many images of a category in its gallery; scores the run first where it has no results of them.
+    most so many images of a category in its gallery; score the run first where it has no results of them.
 
     With several seeds the table is over all of them, charts and pictures are of the first.
     """
     folders = seed_folders(run)
     if not all(is_scored(folder, run, samples) for folder in folders):
-        score_run(run, samples, root, how)
-    shown, settings = folders[0], read_config(folders[0])
-    test_sets = read_test_sets(folders[:1], samples, settings["image_size"], how)
-    sections = [
-        build_section(look_at(shown, category, found, test_sets(category), settings, how, most_images))
-        for category, found in tqdm(samples.items(), desc="report", unit="category", disable=None)
-    ]
-    runs = [{category: read_rows(folder, run)[category] for category in samples} for folder in folders]
+        score_run(run, samples, root, scoring)
+    settings = read_config(folders[0])
+    test_sets = read_test_sets(folders[:1], samples, settings["image_size"], scoring)
+    sections = []
+    for category, images in tqdm(samples.items(), desc="report", unit="category", disable=None):
+        report = report_category(folders[0], category, images, test_sets(category), settings, scoring, most_images)
+        sections.append(build_section(report))
     page = build_page(
         title=f"AAND report: {run.resolve().name}",
-        facts=facts_of(settings, folders) | unseen(samples, settings["image_size"], how.workers),
-        runs=runs,
+        facts=describe_run(settings, folders) | lost_regions(samples, settings["image_size"], scoring.workers),
+        runs=[{category: read_rows(folder, run)[category] for category in samples} for folder in folders],
         gains=published_gains(folders, samples),
         sections=sections,
         commands=[settings["command"], command("test.py", "--data_root", root, "--run", run)],
@@ -60,41 +60,40 @@ def write_report(
     write_text(path, page)
 
 
-def look_at(
+def report_category(
     folder: Path, category: str, samples: Sequence[Sample], test_set: TestSet, settings: Mapping[str, Any],
-    how: Scoring, most_images: int,
+    scoring: Scoring, most_images: int,
 ) -> CategoryReport:
-    """Predict a category's test set once more, and gather what its section shows."""
+    """Predict a category's test set once more, and gather what its section needs."""
     model, _ = load_model(folder, category, settings)
-    model = model.to(how.device).optimize_for_inference()
+    model = model.to(scoring.device).optimize_for_inference()
     return CategoryReport(
         name=category,
         samples=samples,
         test_set=test_set,
-        pictures=test_set.pictures(samples, how.workers),
-        prediction=predict_category(category, folder, model, test_set, how.batch_size),
+        pictures=test_set.pictures(samples, scoring.workers),
+        prediction=predict_category(category, folder, model, test_set, scoring.batch_size),
         records=[record for record in read_metrics(folder) if record["category"] == category],
-        stage1=show_stage1(model, category, samples, test_set.view, settings, how),
+        stage1=picture_examples(model, category, samples, test_set.view, settings, scoring.workers),
         most_images=most_images,
     )
 
 
-def show_stage1(
-    model: AAND, category: str, samples: Sequence[Sample], view: View, settings: Mapping[str, Any], how: Scoring
+def picture_examples(
+    model: AAND, category: str, samples: Sequence[Sample], view: View, settings: Mapping[str, Any], workers: int
 ) -> list[Stage1Picture]:
-    """What Stage I does to synthetic anomalies on good test images; nothing where the method has no Stage I."""
+    """Picture what Stage I does to synthetic anomalies on good test images; nothing where the method has no Stage I."""
     paths = [sample.image_path for sample in samples if not sample.label][:STAGE1_EXAMPLES]
     if not METHODS[settings["method"]][settings["recipe"]].amplified or not paths:
         return []
     size = settings["image_size"]
-    files = training_files(paths, settings["dataset"], category, None, view)
-    good = FileStack(files, size, how.workers)[:]  # (N, S, S, 4)
-    textures = FileStack(texture_files(training_textures(settings)), size, how.workers)  # few are drawn
+    good = FileStack(training_files(paths, settings["dataset"], category, None, view), size, workers)[:]  # (N, S, S, 4)
+    textures = FileStack(texture_files(training_textures(settings)), size, workers)  # few are drawn
     return picture_stage1(model, good[..., :3], good[..., 3], textures, settings.get("seed", 0))
 
 
 def training_textures(settings: Mapping[str, Any]) -> list[Path]:
-    """The textures of the training, or those that come with scikit-image where these are no longer there."""
+    """List the textures of the training, or those that come with scikit-image where these are no longer there."""
     try:
         return list_textures(settings.get("aux_path") or "builtin")
     except DataError:
@@ -102,8 +101,8 @@ def training_textures(settings: Mapping[str, Any]) -> list[Path]:
 
 
 def is_scored(folder: Path, run: Path, categories: Iterable[str]) -> bool:
-    """Whether a seed of a run has results of all categories, and of the models that are there; earlier results do not
-    say of which they are."""
+    """Tell whether a seed of a run has results of all categories, and of the models that are there; earlier results do
+    not say of which they are."""
     if not (folder / RESULTS).is_file():
         return False
     results, settings = read_results(folder, run), read_config(folder)
@@ -119,20 +118,20 @@ def is_scored(folder: Path, run: Path, categories: Iterable[str]) -> bool:
 
 
 def read_rows(folder: Path, run: Path) -> dict[str, dict[str, float]]:
-    """The results of one seed of a run, {category: {metric: value}}; empty where it has not been scored."""
+    """Read the results of one seed of a run, {category: {metric: value}}; empty where it has not been scored."""
     return read_results(folder, run)["categories"] if (folder / RESULTS).is_file() else {}
 
 
-def facts_of(settings: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, str]:
-    """What the run is, in words."""
+def describe_run(settings: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, str]:
+    """Facts of the run by name, in words."""
+    recipes = METHODS[settings["method"]]
     seeds = ", ".join(str(read_config(folder).get("seed", "not known")) for folder in folders)
     names = {"method": "Method", "backbone": "Teacher", "dataset": "Data set", "image_size": "Image size"}
     facts = {name: str(settings[key]) for key, name in names.items()}
     if "epochs_stage2" in settings:
-        amplified = METHODS[settings["method"]][settings["recipe"]].amplified
-        stages = [settings["epochs_stage1"]] if amplified else []
+        stages = [settings["epochs_stage1"]] if recipes[settings["recipe"]].amplified else []
         facts["Epochs"] = " + ".join(map(str, [*stages, settings["epochs_stage2"]]))
-    if len(METHODS[settings["method"]]) > 1:
+    if len(recipes) > 1:
         facts["Recipe"] = settings["recipe"]
     facts["Result"] = EPOCHS[which_epoch(settings)]
     facts["Seeds" if len(folders) > 1 else "Seed"] = seeds
@@ -145,16 +144,16 @@ def facts_of(settings: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, 
     return facts
 
 
-def unseen(samples: Mapping[str, Sequence[Sample]], size: int, workers: int) -> dict[str, str]:
-    """Which anomalous regions the pixel metrics do not see, in words; nothing where they see all."""
-    lost = [number for found in samples.values() for number in find_lost_regions(found, size, workers).values()]
+def lost_regions(samples: Mapping[str, Sequence[Sample]], size: int, workers: int) -> dict[str, str]:
+    """The number of anomalous regions that the pixel metrics do not see, in words; nothing where they see all."""
+    lost = [number for images in samples.values() for number in find_lost_regions(images, size, workers).values()]
     regions = f"{count(sum(lost), 'anomalous region')} in {count(len(lost), 'image')}, without a pixel at {size} px"
     return {"Not in pixel metrics": regions} if lost else {}
 
 
 def published_gains(folders: Sequence[Path], categories: Iterable[str]) -> dict[str, Statistic]:
-    """By how much the best test epoch is above the result in image AUROC, where every seed logged it; under "" the mean
-    of these categories."""
+    """Gain in image AUROC of the best test epoch over the result, where every seed logged it; under "" its mean over
+    these categories."""
     protocols = [published_protocol(folder) for folder in folders]
     gains = {
         category: [protocol[category]["gain"]["image_auroc"] for protocol in protocols]
