@@ -34,6 +34,14 @@ from utils.cli import (
 from utils.system.errors import UsageError
 
 
+def host(text: str) -> str:
+    """An argparse type: a host's name or address."""
+    try:
+        return host_name(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -51,7 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
         "the app reads no image of this machine")
     add("--host", default="127.0.0.1", help="address to serve on; any but this machine's own lets others in, without "
         "a password (default 127.0.0.1)")
-    add("--allowed_host", type=host_name, action="append", default=[], metavar="NAME", help="another name or address "
+    add("--allowed_host", type=host, action="append", default=[], metavar="NAME", help="another name or address "
         "under which browsers may ask for the app, such as a proxy's; may be given several times (default: that of "
         "--host alone, and with 0.0.0.0 or :: this machine's name and addresses)")
     add("--port", type=at_least(0, 65535), default=7860, metavar="N", help="0: any that is free (default 7860)")

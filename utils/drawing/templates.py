@@ -31,4 +31,6 @@ def open_templates(folder: Path, **filters: Callable) -> Callable[..., Markup]:
 
 
 def _visible(value: object) -> str:
-    return value if isinstance(value, Markup) else printable(value)
+    if isinstance(value, Markup) or (isinstance(value, str) and value.isprintable()):  # of pictures there are megabytes
+        return value
+    return printable(value)
