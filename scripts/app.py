@@ -74,24 +74,17 @@ def make_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
-    from utils.app.serving import (
-        Limits,
-        Stopping,
-        ended_in_time,
-        make_server,
-        no_connections,
-        open_port,
-        private_folder,
-    )
+    from utils.app import serving
     from utils.detection.detector import load_detector
     from utils.runs.given import run_of_category
     from utils.system.packages import require
 
     if args.folder and not args.folder.is_dir():
         raise UsageError(f"--folder {args.folder}: there is no such folder")
+    stopping = serving.Stopping()
     with (
-        open_port(args.host, args.port) as port, private_folder() as private, no_connections(),
-        ended_in_time(stopping := Stopping(), private),
+        serving.open_port(args.host, args.port) as port, serving.private_folder() as private, serving.no_connections(),
+        serving.ended_in_time(stopping, private),
     ):
         require("gradio", "the app")
         from utils.app.page import Page, looks
@@ -100,9 +93,9 @@ def main(args: argparse.Namespace) -> None:
         detector = load_detector(model, category, args.seed, args.device, args.batch_size)
         detector = detector.at(args.far) if args.far is not None else detector
         detector = replace(detector, threshold=args.threshold, most_pixels=args.max_pixels)
-        limits = Limits(args.max_upload, args.max_pixels)
+        limits = serving.Limits(args.max_upload, args.max_pixels)
         page = Page(detector, limits, args.folder, args.workers, stopping)
-        server = make_server(page.build(), port, limits, private, stopping, args.allowed_host, **looks())
+        server = serving.make_server(page.build(), port, limits, private, stopping, args.allowed_host, **looks())
         if not port.is_local:
             print(f"warning: --host {args.host}: whoever reaches this machine can use the app and sees what --folder "
                   "shows; there is no password, and nothing is encrypted", file=sys.stderr)

@@ -31,8 +31,8 @@ class Desk:
         self.job = threading.local()
 
     async def run(self, work: Callable, *values: object) -> Any:
-        """Do the work in a thread, and return what it returns. Raises what it raises, and UsageError if too much waits, it
-        takes too long or the server ends; then it ends at its next `check`."""
+        """Do the work in a thread and return its result. Raises its errors, and UsageError if too much waits, it takes
+        too long or the server ends; then it ends at its next `check`."""
         if self.open >= MOST_WAITING:
             raise UsageError("Too many requests wait; try again later.")
         deadline, context = time.monotonic() + self.seconds, copy_context()

@@ -31,10 +31,6 @@ def is_plain(path: str | PathLike) -> bool:
 class PlainFiles(View):
     """A view of plain files alone."""
 
-    @classmethod
-    def of_view(cls, view: View) -> PlainFiles:
-        return cls(**vars(view))
-
     def load(self, path: Path, most_pixels: int = MAX_PIXELS, tell: Tell | None = None) -> np.ndarray:
         """Load as View does. Raises DataError for what is no plain file (any more)."""
         if not is_plain(path):

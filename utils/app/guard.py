@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Set
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -46,36 +47,38 @@ class Guard:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         elif scope["type"] == "http":  # the page uses no web sockets
-            answer = self.app
+            answer, request = self.app, Request(scope, receive)
             try:
-                self._check(scope)
+                self._check(request)
                 if scope["path"] == UPLOAD:
-                    kind = Headers(scope=scope).get("content-type", "")
-                    answer = JSONResponse(await self.uploads.take(kind, receive))
+                    answer = JSONResponse(await self.uploads.take(request))
                 elif scope["path"] == PROGRESS:
                     answer = Response(UPLOADED, media_type="text/event-stream")
                 else:
-                    scope, receive = await self._passed_on(scope, receive)
+                    scope, receive = await self._passed_on(request)
             except Refused as refused:
                 answer = JSONResponse({"detail": refused.text}, refused.status)  # Gradio's page shows it
+            except ClientDisconnect:
+                return
             await answer(scope, receive, _changing(send))
 
-    def _check(self, scope: Scope) -> None:
+    def _check(self, request: Request) -> None:
         """Raise Refused for what may not be asked, or not so."""
-        hosts, origins = (Headers(scope=scope).getlist(name) for name in ("host", "origin"))
-        names = {*self.names, plain_name(scope["server"][0])}
+        hosts, origins = (request.headers.getlist(name) for name in ("host", "origin"))
+        names = {*self.names, plain_name(request.scope["server"][0])}
         if len(hosts) != 1 or not all(is_own(hosts[0], origin, names) for origin in origins or [None]):
             raise Refused(*NOT_OWN)
-        check_address(scope["method"], scope["path"], self.uploads)
+        check_address(request.method, request.scope["path"], self.uploads)
 
-    async def _passed_on(self, scope: Scope, receive: Receive) -> tuple[Scope, Receive]:
+    async def _passed_on(self, request: Request) -> tuple[Scope, Receive]:
         """Return the request as Gradio gets it. Raises Refused."""
+        scope, receive = request.scope, request.receive
         headers = MutableHeaders(raw=[pair for pair in scope["headers"] if pair[0] not in DROPPED])
         query = scope["query_string"] if scope["path"] in QUERIED else b""
         scope = {**scope, "headers": headers.raw, "query_string": query}
         if scope["method"] != "POST" or not CALL.fullmatch(scope["path"]):
             return scope, receive
-        body = await checked_body(receive, self.uploads)
+        body = await checked_body(request, self.uploads)
         del headers["transfer-encoding"]
         headers["content-length"] = str(len(body))
         messages = iter([{"type": "http.request", "body": body, "more_body": False}])

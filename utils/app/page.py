@@ -40,7 +40,7 @@ class Page:
     server is asked to end."""
 
     def __init__(self, detector: Detector, limits: Limits, folder: Path | None, workers: int, stopping: Event):
-        self.detector = replace(detector, view=PlainFiles.of_view(detector.view))
+        self.detector = replace(detector, view=PlainFiles(**vars(detector.view)))
         self.limits, self.folder = limits, folder
         self.workers, self.start = workers, Start.of(detector)
         self.model, self.light = (Desk(threads, limits.seconds, stopping) for threads in (1, LIGHT_THREADS))

@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Container, Iterator
 
-from starlette.types import Receive
+from starlette.requests import Request
 
 MOST_BYTES = 2**21  # of what is sent but for uploads; 500 files take 0.5 MB
 MOST_VALUES, MOST_DEPTH = 50_000, 32  # in it
@@ -52,13 +52,13 @@ def check_address(method: str, path: str, uploads: Container) -> None:
         raise Refused(*UNKNOWN)
 
 
-async def checked_body(receive: Receive, uploads: Container) -> bytes:
+async def checked_body(request: Request, uploads: Container) -> bytes:
     """Read the JSON of a request, in which of files only the paths are left, all of them of uploads.
 
     Raises Refused for other files, for what is no JSON object, and for what is too long or nested too deeply.
     """
     try:
-        content = json.loads(await _whole(receive), parse_constant=_refuse)
+        content = json.loads(await _whole(request), parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise Refused(*UNREADABLE) from None
     if not isinstance(content, dict):
@@ -92,17 +92,13 @@ def _inside(value: object) -> list[object]:
     return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
-async def _whole(receive: Receive) -> bytes:
+async def _whole(request: Request) -> bytes:
     body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Refused(*UNREADABLE)
-        body += message.get("body", b"")
+    async for part in request.stream():
+        body += part
         if len(body) > MOST_BYTES:
             raise Refused(*TOO_LONG)
-        if not message.get("more_body"):
-            return body
+    return body
 
 
 def _refuse(constant: str) -> None:

@@ -106,20 +106,18 @@ def private_folder() -> Iterator[Path]:
 
     Gradio has to be imported in the block: it asks for the folder, and whether to report its use, early.
     """
-    before = tempfile.tempdir
+    before, environment = tempfile.tempdir, dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="aand-app-") as created:
         folder = os.path.realpath(created)  # paths in it are read if no link is on the way
-        settings = QUIET | {"GRADIO_TEMP_DIR": folder}
-        earlier = {name: os.environ.get(name) for name in settings}
-        os.environ.update(settings)
+        os.environ.update(QUIET, GRADIO_TEMP_DIR=folder)
         tempfile.tempdir = folder
         try:
             yield Path(folder)
         finally:
             tempfile.tempdir = before
-            for name, value in earlier.items():
-                os.environ.pop(name)
-                os.environ.update({name: value} if value is not None else {})
+            for name in (*QUIET, "GRADIO_TEMP_DIR"):
+                del os.environ[name]
+            os.environ.update(environment)
 
 
 @contextmanager

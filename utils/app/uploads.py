@@ -1,7 +1,7 @@
 """Take in the files that visitors upload: each into a folder of its own, and nothing stays of what breaks off.
 
     uploads = Uploads(folder, page.upload_file_set, most_bytes=50 * 2**20)
-    paths = await uploads.take(content_type, receive)
+    paths = await uploads.take(request)
     paths[0] in uploads                                     # for as long as it is there, and the file that it was
 
 Gradio's own handler keeps the fields of a form in memory, however long they are, names folders by what is in the files
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.types import Receive
+from starlette.requests import Request
 
 from utils.app.files import is_plain
 from utils.app.requests import TOO_LONG, UNREADABLE, Refused
@@ -42,19 +42,18 @@ class Uploads:
         """Tell whether it is the path of an upload, letter by letter, and nothing else lies there now."""
         return isinstance(path, str) and path in self.paths and (is_plain(path) or not os.path.lexists(path))
 
-    async def take(self, content_type: str, receive: Receive) -> list[str]:
+    async def take(self, request: Request) -> list[str]:
         """Keep the files of a multipart body, and return their paths in order. Raises Refused, and keeps none of them,
         for what is too large, no file, or ends before its end."""
-        last: dict = {"more_body": True}
+        parts = request.stream()
         try:
-            with _Form(content_type, self) as form:
-                while last.get("more_body"):
-                    last = await receive()
-                    await asyncio.to_thread(form.write, last.get("body", b""))
+            with _Form(request.headers.get("content-type", ""), self) as form:
+                async for part in parts:
+                    await asyncio.to_thread(form.write, part)
                 paths = form.finished()
         except Refused:
-            while last.get("more_body"):  # or the browser, still sending, would not read the answer
-                last = await receive()
+            async for _ in parts:  # or the browser, still sending, would not read the answer
+                pass
             raise
         self.paths.update(paths)
         return paths

@@ -43,7 +43,7 @@ def write_report(
     folders = seed_folders(run)
     if not all(is_scored(folder, run, samples) for folder in folders):
         score_run(run, samples, root, scoring)
-    settings = read_config(folders[0])
+    settings, results = read_config(folders[0]), [read_results(folder, run)["categories"] for folder in folders]
     test_sets = read_test_sets(folders[:1], samples, settings["image_size"], scoring)
     sections = []
     for category, images in tqdm(samples.items(), desc="report", unit="category", disable=None):
@@ -52,7 +52,7 @@ def write_report(
     page = build_page(
         title=f"AAND report: {run.resolve().name}",
         facts=describe_run(settings, folders) | lost_regions(samples, settings["image_size"], scoring.workers),
-        runs=[{category: read_rows(folder, run)[category] for category in samples} for folder in folders],
+        runs=[{category: rows[category] for category in samples} for rows in results],
         gains=published_gains(folders, samples),
         sections=sections,
         commands=[settings["command"], command("test.py", "--data_root", root, "--run", run)],
@@ -115,11 +115,6 @@ def is_scored(folder: Path, run: Path, categories: Iterable[str]) -> bool:
             if models[category] != model_word(model, read_view(folder, category)):
                 return False
     return True
-
-
-def read_rows(folder: Path, run: Path) -> dict[str, dict[str, float]]:
-    """Read the results of one seed of a run, {category: {metric: value}}; empty where it has not been scored."""
-    return read_results(folder, run)["categories"] if (folder / RESULTS).is_file() else {}
 
 
 def describe_run(settings: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, str]:
