@@ -6,8 +6,8 @@
     python train.py --data_root data/mvtec --seeds 0 1 2            # three runs, scored: mean and standard deviation
     python train.py --data_root data/mine --backbone efficientnet_lite0 --aux_path builtin    # without any download
 
-The result of a run is its last epoch, or with --select synthetic the one that is best on synthetic anomalies: test
-images influence nothing here. Score it with test.py. A run that was stopped, killed or failed goes on where it was:
+The result of a run is its last epoch: test images influence nothing here. Score it with test.py. A run that was
+stopped, killed or failed goes on where it was:
 
     python train.py --resume runs/NAME                              # or the same command again
 
@@ -19,18 +19,20 @@ Several processes train one model, each a share of every batch (docs/scaling.md)
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import utils.system.missing  # noqa: F401
 from datasets import DATASETS, check_root
+from datasets.names import printable
 from models import BACKBONES
 from models.recipes import METHODS, RECIPES
 from utils.cli import (
     MAX_IMAGE_SIZE,
     MAX_SEED,
     PRECISIONS,
-    SELECTIONS,
     CommandParser,
     add_level_flag,
     add_reading_flags,
@@ -43,6 +45,10 @@ from utils.cli import (
     share_or_none,
     user_path,
 )
+from utils.system.commands import command
+
+if TYPE_CHECKING:
+    from utils.training.run import Training
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,7 +57,7 @@ def parse_args() -> argparse.Namespace:
     resumed.add_argument("--resume", type=user_path)
     given, others = resumed.parse_known_args()
     if given.resume is None:
-        return parser.parse_args()
+        return without_resume(parser)
     from utils.runs.resuming import started_with
     from utils.system.errors import RunError
 
@@ -60,7 +66,14 @@ def parse_args() -> argparse.Namespace:
     except (RunError, OSError) as error:
         parser.error(f"--resume: {error}")
     sys.argv[1:] = [*flags, *others, "--output", str(given.resume)]  # as if it had been called so
-    return parser.parse_args()
+    return without_resume(parser)
+
+
+def without_resume(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The flags that TrainConfig has."""
+    flags = parser.parse_args()
+    del flags.resume
+    return flags
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -100,12 +113,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--deterministic", action="store_true", help="on CUDA the same bits every time, more slowly; on a CPU it is "
         "so anyway")
     add("--plain", action="store_true", help="for benchmarks: nothing of what makes training fast (--precision fp32, "
-        "--cache none, --cache_features off, images one by one, two passes of the trunk, ...)")
-    add("--select", choices=SELECTIONS, default="last", help="which epoch of Stage II is the result: the last, or the "
-        "one that is best on synthetic anomalies of kinds not trained on, painted on training images held out "
-        "(default last)")
-    add("--holdout", type=share, default=0.1, metavar="X", help="share of the training images held out for --select "
-        "synthetic (default 0.1)")
+        "--cache none, --cache_features off, no folded norms, plain memory layout and optimiser)")
     add("--calibration", type=share_or_none, default=0.0, metavar="X", help="share of the training images kept out of "
         "training, by which the thresholds of scripts/predict.py are set (default 0: none)")
     add("--far", type=share, default=0.01, metavar="X", help="share of good images that may be called anomalous with "
@@ -125,11 +133,50 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(args: argparse.Namespace) -> None:
-    check_root(args.data_root)  # torch takes seconds to import, a wrong path is told at once
-    from utils.training.run import train
+def main(flags: argparse.Namespace) -> None:
+    check_root(flags.data_root)  # torch takes seconds to import, a wrong path is told at once
+    from utils.system.processes import join
+    from utils.training.config import TrainConfig
+    from utils.training.run import open_training
+    from utils.training.stages import train_stage1, train_stage2
 
-    train(args)
+    config = TrainConfig(**vars(flags), command=shlex.join(["python", *sys.argv]))
+    with join() as world, open_training(config, world) as training:  # checks every file: errors now, not in hours
+        for run in training.seeds:
+            for name in run.categories():  # those not trained yet
+                with run.category(name) as category:  # one that fails costs no other
+                    for stage in category.stages:  # from where an earlier process left them
+                        if stage.number == 1:  # amplification, on synthetic anomalies
+                            train_stage1(category.model, category.data, run.config, stage)
+                        else:  # student, on good images
+                            train_stage2(category.model, category.data, run.config, stage)
+        if config.seeds:
+            world.from_first(lambda: score_seeds(training))
+        training.finish()
+
+
+def score_seeds(training: Training) -> None:
+    """Score all seeds as test.py does, those of earlier calls included."""
+    from utils.results.scoring import Scoring, score_run
+    from utils.runs.folder import trained_categories
+
+    config, samples, folder = training.plan.config, training.plan.samples, training.folder
+    trained = trained_categories(folder)
+    test_samples = {name: split.test for name, split in samples.items() if split.test and name in trained}
+    left_out = [name for name in samples if name not in test_samples]
+    if left_out:
+        why = f"no test images, or not trained yet for every seed in {folder}"
+        print(printable(f"not scored: {', '.join(left_out)} ({why})"))
+    if not test_samples:
+        print(training.what_next())
+        return
+    how = Scoring(
+        config.torch_device, config.batch_size, config.workers, config.cache, config.cache_dir,
+        skipped=training.plan.usable.skipped,
+    )
+    print(score_run(folder, test_samples, training.plan.source.root, how))
+    report = command("scripts/report.py", folder)
+    print(f"results.csv and results.json are in {printable(folder)}; look at it with: {report}")
 
 
 if __name__ == "__main__":

@@ -45,8 +45,6 @@ def main() -> None:
         "NCHW layout": replace(fast, channels_last=False),
         "norms of the trunk not folded": replace(fast, fold_norms=False),
         "Adam not fused": replace(fast, fused_optimizer=False),
-        "two passes of the trunk": replace(fast, trunk_passes=2),
-        "anomalies one by one": replace(fast, one_by_one=True),
         "features computed anew": fast,
         "none of it (--plain)": PLAIN,
     } | ({"torch.compile": replace(fast, compile=True)} if options.compile else {})

@@ -11,9 +11,9 @@ epoch; a dash: not known; in `summary` and `runs` the best of each category and 
                AUROC over the last fifth of the epochs, averaged over the seeds, of those that --eval_every logged
     protocol   beside the result, the epoch with the best image AUROC on the test set (with --eval_every): no result
     seeds      a row a run, a column a seed: I-AUROC / P-AUROC / PRO
-    synthetic  for runs with --select synthetic --eval_every: Spearman's rank correlation between figures on synthetic
-               anomalies and on the test set, over a run's epochs (mean over runs and seeds) and over the last epochs
-               of all runs; and test points of the selected epoch less those of the last one
+    synthetic  for runs of earlier versions with --select synthetic --eval_every: Spearman's rank correlation between
+               figures on synthetic anomalies and on the test set, over a run's epochs (mean over runs and seeds) and
+               over the last epochs of all runs; and test points of the selected epoch less those of the last one
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ from scipy.stats import spearmanr
 from utils.cli import run_command, user_path
 from utils.metrics.tables import ABSENT, COLUMNS, HEADINGS, Statistic
 from utils.results.comparison import Run, Values, read_runs, result_folders
-from utils.runs.folder import RATED_BY, SYNTHETIC, read_metrics
+from utils.runs.folder import read_metrics
+from utils.runs.settings import SYNTHETIC
 from utils.system.errors import RunError
 
 LAST_FIFTH = 0.8  # share of the epochs before it
 BASELINE = "rd4ad"
+RATED_BY = ("image_auroc", "aupro")  # what rated an epoch, with the prefix SYNTHETIC
 TEACHERS = {"resnet18": "ResNet-18"}  # as tables write them; others by their own name
 DATASETS = {"mvtec": " (MVTec AD)", "mvtec3d": " (MVTec 3D-AD, RGB)", "visa": " (VisA)"}
 RECIPES = {BASELINE: "RD4AD, ours", "published": "AAND, ours", "robust": "AAND, `--recipe robust`"}

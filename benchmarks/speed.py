@@ -124,10 +124,7 @@ def report_training(options: argparse.Namespace, fast: Execution, device: torch.
 
 def report_synthesis(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     size, batch = options.image_size, options.batch_size
-    calls = {
-        name: Trainer("efficientnet_lite0", size, batch, how, device, keep=False).stage1_data
-        for name, how in (("in batches", Execution()), ("one by one", PLAIN))
-    }
+    calls = {"in batches": Trainer("efficientnet_lite0", size, batch, Execution(), device, keep=False).stage1_data}
     seconds = time_in_turns(calls, SYNTHESIS_REPETITIONS * options.repetitions, device)
     print(f"\nSynthesis, {size} px, {torch.get_num_threads()} threads; the public code makes {PUBLIC_SYNTHESIS} "
           "images/s and core at 256 px\n| | images/s | times the public code's core |\n|---|---|---|")

@@ -15,9 +15,10 @@ from datasets.loading import SyntheticAnomalies
 from models.aand import build_model
 from models.teacher import build_teacher
 from utils.cli import at_least, image_size
-from utils.training.execution import Execution, Optimizer
+from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
-from utils.training.stages import ADAM_BETAS, AMPLIFY_WEIGHT, stage1_losses, stage2_loss
+from utils.training.stages import AMPLIFY_WEIGHT, stage1_losses, stage2_loss
+from utils.training.steps import ADAM_BETAS, Optimizer
 
 LR = 0.005
 
@@ -50,9 +51,7 @@ class Trainer:
         execution.prepare(self.model)
         images = make_images(batch, size)
         textures = make_images(16, size, seed=1)[..., :3].permute(0, 3, 1, 2).contiguous()
-        self.anomalies = SyntheticAnomalies(
-            images, textures, batch_size=batch, seed=0, device=device, one_by_one=execution.one_by_one
-        )
+        self.anomalies = SyntheticAnomalies(images, textures, batch_size=batch, seed=0, device=device)
         self.features = TeacherFeatures(self.model, images, batch_size=batch, seed=0, execution=execution)
         if keep:
             self.features.keep("on", "ram", Path())

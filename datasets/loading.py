@@ -157,11 +157,10 @@ class SyntheticAnomalies:
 
     def __init__(
         self, images: Tensor, textures: Tensor, *, batch_size: int, seed: int, device: torch.device | str = "cpu",
-        one_by_one: bool = False, share: Callable[[int], slice] = slice,
+        share: Callable[[int], slice] = slice,
     ):
         self.images, self.textures = images, textures
-        self.batch_size, self.seed, self.device, self.one_by_one = batch_size, seed, device, one_by_one
-        self.share = share
+        self.batch_size, self.seed, self.device, self.share = batch_size, seed, device, share
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Batches of images uint8 (B, 3, S, S), masks and foregrounds uint8 (B, 1, S, S) of 0 and 1."""
@@ -169,16 +168,10 @@ class SyntheticAnomalies:
         for batch in epoch_batches(len(self.images), self.batch_size, self.seed, epoch):
             own = self.share(len(batch))
             batch, draws = batch[own], draw_anomalies(len(batch), generator)[own]
-            parts = 1 if self.one_by_one else self.batch_size
-            made = [self._make(*part) for part in zip(batch.split(parts), draws.split(parts), strict=True)]
-            images, masks, foregrounds = (torch.cat(tensors) for tensors in zip(*made, strict=True))
-            yield images, masks, foregrounds[:, None]
-
-    def _make(self, batch: Tensor, draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        images = to_device(select_rows(self.images, batch), self.device)
-        planes = images.permute(0, 3, 1, 2).contiguous()  # (B, 4, S, S)
-        foregrounds = planes[:, 3]
-        return *synthesise_anomalies(planes[:, :3], foregrounds, self.textures, draws), foregrounds
+            images = to_device(select_rows(self.images, batch), self.device)
+            planes = images.permute(0, 3, 1, 2).contiguous()  # (B, 4, S, S)
+            foregrounds = planes[:, 3]
+            yield *synthesise_anomalies(planes[:, :3], foregrounds, self.textures, draws), foregrounds[:, None]
 
 
 def to_device(batch: Tensor, device: torch.device | str) -> Tensor:

@@ -46,6 +46,10 @@ class AAND(nn.Module):
     def pretrained(self) -> PretrainedTeacher:
         return self.teacher.pretrained if isinstance(self.teacher, AmplifiedTeacher) else self.teacher
 
+    @property
+    def device(self) -> torch.device:
+        return self.pretrained.device
+
     def stage_parts(self) -> dict[int, dict[str, nn.Module]]:
         """The parts that each stage trains and its checkpoint holds; plain reverse distillation has no Stage I."""
         parts = {"bottleneck": self.bottleneck, "decoder": self.decoder}
@@ -70,7 +74,7 @@ class AAND(nn.Module):
         Returns the model itself.
         """
         self.eval().requires_grad_(False)
-        example = torch.zeros(1, 3, 64, 64, device=self.pretrained.mean.device)
+        example = torch.zeros(1, 3, 64, 64, device=self.device)
         fold_batch_norms(self, example)
         parts = [self.pretrained.trunk, self.bottleneck, self.decoder]
         if isinstance(self.teacher, AmplifiedTeacher):

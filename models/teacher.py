@@ -79,6 +79,10 @@ class PretrainedTeacher(nn.Module):
     def train(self, mode: bool = True) -> PretrainedTeacher:
         return super().train(False)
 
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
     def normalise(self, images: Tensor) -> Tensor:
         """RGB images (N, 3, H, W), uint8 of 0..255, as this teacher was trained on them (float32, channels last)."""
         scaled = images.to(self.mean.device, torch.float32) / 255

@@ -22,7 +22,6 @@ from utils.system.streams import READER_GONE, ReaderGone, silenced, standard_str
 DEFAULT_WORKERS = min(8, os.cpu_count() or 1)  # threads; more wait for the disk
 CACHES = ("ram", "disk", "none")
 MAX_SEED = 2**63 - 1  # of torch's generators
-SELECTIONS = ("last", "synthetic")
 ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)`")  # as messages name them
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from datasets import loading, open_dataset
-from datasets.anomalies.synthesis import synthesise_anomalies
+from datasets import open_dataset
 from datasets.base import DataError, Sample, load_image, load_mask
 from datasets.foreground import fg_mask_path, foreground_mask, rule_for
 from datasets.loading import (
@@ -17,6 +18,7 @@ from datasets.loading import (
     epoch_batches,
     epoch_seed,
     evaluation_files,
+    hold_out,
     image_files,
     spread_masks,
     stored_foregrounds,
@@ -88,6 +90,34 @@ def test_epochs_and_seeds_have_seeds_of_their_own():
     assert [epoch_seed(seed, epoch) for seed in range(4) for epoch in range(50)] == seeds
 
 
+# What is held out
+
+
+def numbered(count: int) -> list[Sample]:
+    return [Sample(Path(f"{number:03d}.png"), 0, "good") for number in range(count)]
+
+
+@pytest.mark.parametrize(("count", "share", "held"), [(20, 0.1, 2), (26, 0.1, 3), (3, 0.1, 1), (2, 0.5, 1)])
+def test_a_share_is_held_out_and_at_least_one(count, share, held):
+    everything = numbered(count)
+    train, held_out = hold_out(everything, share)
+    assert len(held_out) == held
+    assert sorted(train + held_out, key=everything.index) == everything
+    assert train == sorted(train, key=everything.index) and held_out == sorted(held_out, key=everything.index)
+
+
+def test_the_choice_is_drawn_and_always_the_same():
+    held_out = hold_out(numbered(100), 0.1)[1]
+    assert held_out == hold_out(numbered(100), 0.1)[1]
+    assert held_out not in (numbered(100)[:10], numbered(100)[-10:], numbered(100)[::10])
+
+
+@pytest.mark.parametrize(("count", "share"), [(1, 0.1), (2, 0.9)])
+def test_some_must_be_left_to_train_on(count, share):
+    with pytest.raises(DataError, match=f"{count} training images are too few"):
+        hold_out(numbered(count), share)
+
+
 # Synthetic anomalies
 
 
@@ -105,20 +135,12 @@ def test_the_same_epoch_gives_the_same_anomalies():
         assert not torch.equal(first[0][1], other[1])  # it is not just the images that come in another order
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 6}, {"batch_size": 16}, {"one_by_one": True}])
-def test_how_many_are_made_at_once_changes_no_bit(options):
+@pytest.mark.parametrize("batch_size", [1, 6, 16])
+def test_how_many_are_made_at_once_changes_no_bit(batch_size):
     expected = list(make_anomalies().epoch(3))
     assert [len(batch[0]) for batch in expected] == [4, 2]
-    found = make_anomalies(**options)
+    found = make_anomalies(batch_size=batch_size)
     assert same(whole_epoch(found, 3), tuple(torch.cat(parts) for parts in zip(*expected, strict=True)))
-
-
-@pytest.mark.parametrize(("one_by_one", "sizes"), [(False, [4, 2]), (True, [1] * 6)])
-def test_one_by_one_is_what_it_says(monkeypatch, one_by_one, sizes):
-    made = []
-    monkeypatch.setattr(loading, "synthesise_anomalies", lambda *i: made.append(i[0]) or synthesise_anomalies(*i))
-    assert [len(images) for images, _, _ in make_anomalies(one_by_one=one_by_one).epoch(1)] == [4, 2]
-    assert [len(images) for images in made] == sizes
 
 
 def test_anomalies_stay_inside_the_foreground():

@@ -148,12 +148,12 @@ def test_a_robust_run_from_training_to_results(trained, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "times"),
-    [((), 1), (("--eval_every", 1), 4), (("--eval_every", 3), 2), (("--select", "synthetic", "--holdout", 0.5), 4)],
+    [((), 1), (("--eval_every", 1), 4), (("--eval_every", 3), 2)],
 )
 def test_it_is_standardised_whenever_it_is_looked_at(options, times, trained, tmp_path, monkeypatch):
     """At the last epoch, and at those that are tested or rated; of four."""
     seen = []
-    monkeypatch.setattr("utils.training.category.standardise", lambda *a: seen.append(1) or standardise(*a))
+    monkeypatch.setattr("utils.training.stages.standardise", lambda *a: seen.append(1) or standardise(*a))
     arguments = (*TINY, *ROBUST, "--epochs_stage1", 1, "--epochs_stage2", 4, *options)
     assert run_train(tmp_path, "--data_root", trained.data, *arguments, "--output", "run").status == 0
     assert len(seen) == times
@@ -170,7 +170,6 @@ def test_a_run_from_before_there_were_recipes_is_published_and_goes_on(trained, 
     run = shutil.copytree(trained.aand, tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
     assert config.pop("recipe") == "published"
-    del config["select"], config["holdout"]
     (run / "config.json").write_text(json.dumps(config))
     assert run_test(tmp_path, "--data_root", trained.data, "--run", run).status == 0
     assert json.loads((run / "results.json").read_text())["protocol"]["epoch"] == "last"

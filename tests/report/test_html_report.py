@@ -258,7 +258,6 @@ def test_report_of_a_run(trained, tmp_path):
     for text in ("bottle", "tile", "Stage I on synthetic anomalies", "gate, level 3", "similarity after", "Mean"):
         assert text in words
     assert "Recipepublished" in words and "Resultlast epoch" in words  # a name and its value
-    assert "synthetic anomalies on images held out" not in words  # none were rated
     rows = json.loads((trained.aand / "results.json").read_text(encoding="utf-8"))["categories"]
     for row in rows.values():  # scored on the way, as by test.py
         assert f"{100 * row['aupro']:.2f}" in words

@@ -18,9 +18,9 @@ from PIL import Image
 from benchmarks import end_to_end, recipes, scaling, speed
 from benchmarks.limits import Convolution, ConvolutionLimit, count_flops, trunk_convolutions
 from datasets import open_dataset
-from datasets.base import load_image, load_mask
+from datasets.base import DataError, load_image, load_mask
 from datasets.view import WHOLE, View
-from tests.support.trees import make_folder
+from tests.support.trees import good_image, make_folder
 from utils.system.errors import UsageError
 from utils.system.memory import process_peak
 
@@ -80,10 +80,10 @@ def test_speed(monkeypatch, capsys, tmp_path):
     assert f"torch {content['environment']['torch']}" in printed
     assert "threads 1" in printed
     assert [row[:2] for row in training[1:]] == [["efficientnet_lite0", "I"], ["efficientnet_lite0", "II"]]
-    assert [row[0] for row in synthesis[1:]] == ["in batches (2)", "one by one (2)"]
+    assert [row[0] for row in synthesis[1:]] == ["in batches (2)"]
     assert [row[0] for row in evaluation[1:]] == ["efficientnet_lite0"]
     assert all(first_number(cell) > 0 for cell in evaluation[1][1:])
-    assert [len(content[name]) for name in ("training", "synthesis", "evaluation")] == [2, 2, 1]
+    assert [len(content[name]) for name in ("training", "synthesis", "evaluation")] == [2, 1, 1]
     for cells, row in zip(training[1:], content["training"], strict=True):
         assert first_number(cells[2]) == pytest.approx(row["plain"]["median"], abs=0.006)
         assert row["ratio"] == pytest.approx(row["default"]["median"] / row["plain"]["median"])
@@ -239,7 +239,7 @@ def test_ratios_are_of_medians_over_the_seeds():
 def test_recipes(monkeypatch, capsys, tmp_path):
     amplified = []
     train_stage1 = recipes.train_stage1
-    monkeypatch.setattr(recipes, "train_stage1", lambda *a, **k: amplified.append(k["seed"]) or train_stage1(*a, **k))
+    monkeypatch.setattr(recipes, "train_stage1", lambda *a: amplified.append(a[2].seed) or train_stage1(*a))
     rows = ["rd4ad", "published", "published, standardised", "robust"]
     options = ("--category", "bottle", "--aux_path", "builtin", "--weights", "random", "--image_size", 64)
     data = make_folder(tmp_path, ["bottle"], train=6, size=96)
@@ -265,3 +265,25 @@ def test_recipes_are_validated_on_the_same_anomalies_whatever_they_show(tmp_path
         np.testing.assert_array_equal(shown.images[3].numpy(), of.show(category.validation.images[3].numpy(), 64))
     np.testing.assert_array_equal(whole.masks, cropped.masks)  # whole in both
     assert whole.masks.shape == (8, 64, 64) and whole.masks[1:].any(axis=(1, 2)).all()
+
+
+def test_the_synthetic_test_set_is_of_good_images_and_anomalies():
+    rng = np.random.default_rng(0)
+    images = np.stack([good_image(rng, 64) for _ in range(3)])
+    content = np.concatenate([images, np.ones((3, 64, 64, 1), np.uint8)], axis=-1)
+    textures = rng.integers(0, 256, (2, 3, 64, 64), dtype=np.uint8)
+    test_set = recipes.synthetic_test_set(torch.from_numpy(content), torch.from_numpy(textures))
+    anomalies = len(test_set.labels) - 3
+    assert 3 * 6 <= anomalies <= 3 * 8
+    assert test_set.labels.tolist() == 3 * [0] + anomalies * [1]
+    assert test_set.images.shape == (3 + anomalies, 64, 64, 3) and test_set.images.dtype == torch.uint8
+    np.testing.assert_array_equal(test_set.images[:3].numpy(), images)
+    assert test_set.masks.any(axis=(1, 2)).tolist() == test_set.labels.astype(bool).tolist()
+    assert not (test_set.images[3:11].numpy() == images[0]).all(axis=(1, 2, 3)).any()
+
+
+def test_an_error_where_no_anomaly_can_be_seen(monkeypatch):
+    monkeypatch.setattr("datasets.unseen_anomalies.VISIBLE", 255)
+    content = torch.full((1, 64, 64, 4), 100, dtype=torch.uint8)
+    with pytest.raises(DataError, match="no synthetic anomaly can be seen on the images held out"):
+        recipes.synthetic_test_set(content, torch.zeros(1, 3, 64, 64, dtype=torch.uint8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -25,7 +26,7 @@ from utils.runs.resuming import started_with, unfinished_run
 from utils.system.errors import CheckpointError
 from utils.system.signals import Interrupted
 from utils.training import resumable as progress_module
-from utils.training.resumable import Progress
+from utils.training.resumable import ResumableStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FLAGS = [*TINY, "--aux_path", "builtin"]
@@ -37,7 +38,7 @@ def interrupted(monkeypatch):
 
     def after(checks: int) -> None:
         remaining = iter([*[None] * (checks - 1), Interrupted(signal.SIGTERM)])
-        stop = Progress._stop_if_asked
+        stop = ResumableStage._stop_if_asked
 
         def ask(self):
             def check():
@@ -47,7 +48,7 @@ def interrupted(monkeypatch):
             self.check = check
             stop(self)
 
-        monkeypatch.setattr(Progress, "_stop_if_asked", ask)
+        monkeypatch.setattr(ResumableStage, "_stop_if_asked", ask)
 
     return after
 
@@ -74,7 +75,6 @@ def test_a_run_stopped_between_any_steps_ends_with_the_same_bits(trained, tmp_pa
     "flags",
     [
         ("--recipe", "robust"),
-        ("--select", "synthetic", "--holdout", "0.3", "--image_size", "64"),
         ("--method", "rd4ad", "--eval_every", "1", "--cache", "disk"),
         ("--precision", "bf16", "--cache_features", "off"),
         ("--plain",),
@@ -145,8 +145,8 @@ def test_the_same_command_without_output_goes_on(trained, tmp_path, interrupted,
 
 
 def test_unfinished_runs_are_those_of_the_same_settings_that_nobody_trains(tmp_path):
-    settings = {"method": "aand", "lr": 0.1, "seed": 0, "categories": ["a"], "started": "now", "select": "last"}
-    settings |= {"recipe": "published", "holdout": 0.1, "deterministic": False, "command": "python train.py"}
+    settings = {"method": "aand", "lr": 0.1, "seed": 0, "categories": ["a"], "started": "now"}
+    settings |= {"recipe": "published", "deterministic": False, "command": "python train.py"}
     settings |= {"backbone": "resnet18", "image_size": 32, "dataset": "mvtec", "data_root": "/data"}
 
     def make(name: str, **changes: object) -> None:
@@ -172,6 +172,55 @@ def test_unfinished_runs_are_those_of_the_same_settings_that_nobody_trains(tmp_p
     assert unfinished_run("x-9", settings, (1, 2), tmp_path).name == "x-9"
     assert unfinished_run("x-9", settings, (1,), tmp_path) is None
     assert unfinished_run("x-9", settings, (2,), tmp_path) is None
+
+
+def of_earlier_version(run, select: str, **flags: object):
+    """Make a run, finished or not, what a version with --select and --holdout would have left."""
+    flags = {"select": select, "holdout": 0.1, **flags}
+    config = json.loads((run / "config.json").read_text())
+    config["command"] += f" --select={select} --holdout {flags['holdout']}"
+    (run / "config.json").write_text(json.dumps(config | flags))
+    for path in run.glob("checkpoints/*/stage?*.pt"):
+        content = torch.load(path, weights_only=True)
+        if "progress" in path.name:
+            content["identity"] |= {f"made with {name}": value for name, value in flags.items()}
+            content["best"] = {"epoch": 0, "rating": -math.inf, "states": []}
+        else:
+            content["made_with"] |= flags
+        torch.save(content, path)
+    return run
+
+
+def test_a_run_of_an_earlier_version_goes_on(trained, tmp_path, interrupted, monkeypatch):
+    command = ("--data_root", trained.data, *FLAGS, "--output", "run")
+    interrupted(9)  # within Stage II
+    assert run_train(tmp_path, *command).status == 143
+    monkeypatch.undo()
+    run = of_earlier_version(tmp_path / "run", "last")
+    shutil.copytree(run, tmp_path / "copy")
+    result = run_train(tmp_path, *command)
+    assert result.status == 0 and "bottle: stage 2 goes on in epoch" in result.out, result.err
+    assert started_with(tmp_path / "copy") == [*map(str, command)]
+    assert run_train(tmp_path, "--resume", "copy").status == 0
+    for folder in (run, tmp_path / "copy"):
+        assert same_weights(folder, trained.aand, "bottle") and same_weights(folder, trained.aand, "tile")
+
+
+def test_a_run_whose_epoch_was_to_be_chosen_does_not_go_on(trained, tmp_path):
+    run = of_earlier_version(shutil.copytree(trained.aand, tmp_path / "runs" / trained.aand.name), "synthetic")
+    (run / "checkpoints/tile/stage2.pt").unlink()
+    command = ("--data_root", trained.data, *FLAGS)
+    expected = (
+        f"{run} was started with --select synthetic, which train.py no longer has: it can be scored and used, but not "
+        "resumed; choose another --output"
+    )
+    for flags, before in (("--resume", run), "train.py: error: --resume: "), ((*command, "--output", run), "error: "):
+        result = run_train(tmp_path, *flags)
+        assert result.status == 2 and result.errors == [before + expected]
+    config = read_config(trained.aand)
+    assert unfinished_run("*", config, (), tmp_path / "runs") is None
+    of_earlier_version(run, "last")
+    assert unfinished_run("*", config, (), tmp_path / "runs") == run
 
 
 def test_features_are_kept_or_not_as_before(trained, tmp_path, interrupted, monkeypatch):
@@ -210,29 +259,29 @@ def test_progress_saves_only_as_often_as_it_may_cost(tmp_path, monkeypatch):
         clock[0] += 1.0  # what a save takes
 
     monkeypatch.setattr(progress_module, "save_tensors", save)
-    for _ in Progress(tmp_path / "p.pt").epochs(50):
+    for _ in ResumableStage(tmp_path / "p.pt").epochs(50):
         clock[0] += 1.0
     assert saved == [2, 22, 42]  # 1 s of 20
 
 
 def test_progress_restores_what_it_tracks(tmp_path):
     layer, path = torch.nn.Linear(2, 2), tmp_path / "p.pt"
-    first = Progress(path, {"layer": layer}, {"category": "a"})
+    first = ResumableStage(path, {"layer": layer}, {"category": "a"})
     first.epoch, first.step, first.notes["kept"] = 4, 2, True
     first.save()
     drawn = torch.rand(3)
     weight = layer.weight.detach().clone()
     torch.nn.init.zeros_(layer.weight)
-    second = Progress(path, {"layer": layer}, {"category": "a"})
+    second = ResumableStage(path, {"layer": layer}, {"category": "a"})
     assert torch.equal(torch.rand(3), drawn) and torch.equal(layer.weight, weight)
     assert (second.epoch, second.step, second.notes, second.resumed) == (4, 2, {"kept": True}, True)
     assert list(second.epochs(3)) == [] and list(second.steps("abcd")) == ["c", "d"]
     with pytest.raises(CheckpointError, match="category: a -> b"):
-        Progress(path, {"layer": layer}, {"category": "b"})
+        ResumableStage(path, {"layer": layer}, {"category": "b"})
     with pytest.raises(CheckpointError, match="no other in it"):
-        Progress(path, {"other": layer}, {"category": "a"})
+        ResumableStage(path, {"other": layer}, {"category": "a"})
     with pytest.raises(CheckpointError, match=r"does not fit: layer: .*delete it"):
-        Progress(path, {"layer": torch.nn.Linear(3, 2)}, {"category": "a"})
+        ResumableStage(path, {"layer": torch.nn.Linear(3, 2)}, {"category": "a"})
 
 
 def test_the_log_forgets_what_is_trained_again(tmp_path):

@@ -13,13 +13,11 @@ from PIL import Image
 from datasets import open_dataset
 from datasets.base import load_image
 from datasets.levels import Levels
-from datasets.loading import hold_out
-from datasets.view import WHOLE, View
+from datasets.view import View
 from tests.support.commands import TINY, run_report, run_test, run_train
 from utils.report.page import build_section
 from utils.report.stage1 import picture_stage1
 from utils.runs.folder import read_config, read_view
-from utils.selection import synthetic_test_set
 
 VIEW = View(top=0.25, bottom=0.75, left=0.125, right=1.0, black=20, white=120)
 ROBUST = ("--recipe", "robust", "--categories", "bottle", "--aux_path", "builtin")
@@ -72,26 +70,6 @@ def test_results_are_those_of_the_whole_images(robust):
     heat = np.asarray(Image.open(robust / "run/seed0/maps/bottle/good/000.png"))
     whole = np.asarray(Image.open(robust / "data/bottle/test/good/000.png").resize((32, 32), Image.Resampling.BICUBIC))
     np.testing.assert_array_equal(heat[:, :32], whole)  # the picture is the photograph
-
-
-def test_epochs_are_rated_on_what_the_model_is_shown(robust, tmp_path, monkeypatch):
-    """The held-out images are decoded as the training images are, and their maps stay as they are."""
-    made = []
-
-    def keep(held_out, textures):
-        made.append((held_out[:], synthetic_test_set(held_out, textures)))
-        return made[-1][1]
-
-    monkeypatch.setattr("utils.training.data.synthetic_test_set", keep)
-    options = ("--data_root", robust / "data", *TINY, *ROBUST, "--fg_root", robust / "fg", "--dataset", "mvtec",
-               "--select", "synthetic", "--holdout", 0.5, "--output", tmp_path / "run")
-    assert run_train(tmp_path, *options).status == 0
-    [(held_out_images, validation)] = made
-    view = read_view(tmp_path / "run", "bottle")
-    _, held_out = hold_out(open_dataset(robust / "data", "mvtec", ["bottle"]).samples("bottle", "train"), 0.5)
-    for content, sample in zip(held_out_images, held_out, strict=True):
-        np.testing.assert_array_equal(content[..., :3], view.show(load_image(sample.image_path), 32))
-    assert view != WHOLE and validation.view == WHOLE
 
 
 def test_the_report_shows_whole_images_and_amplifies_what_the_model_is_shown(robust, monkeypatch):

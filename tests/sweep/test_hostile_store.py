@@ -19,7 +19,7 @@ from utils.system.errors import StoreError
 RESULTS = {
     "categories": {"a": {"image_auroc": 0.5}}, "mean": {"image_auroc": 0.5}, "seed": 0, "protocol": {},
     "settings": {"categories": ["a"], "skipped": {}}, "training": {}, "testing": {}, "seconds": {"a": {}},
-    "test_files": {"a": {"count": 1, "sha256": "0"}}, "selected_epochs": {}, "published_protocol": {}, "skipped": {},
+    "test_files": {"a": {"count": 1, "sha256": "0"}}, "published_protocol": {}, "skipped": {},
 }
 CONFIG = {
     "method": "aand", "backbone": "resnet18", "image_size": 32, "dataset": "folder", "data_root": "d", "seed": 0,

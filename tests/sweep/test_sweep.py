@@ -102,6 +102,9 @@ def test_a_store_keeps_to_the_settings_it_was_started_with(data):
     make_mvtec(data / "other/mvtec")
     other = run_sweep(data, "--data_root", "other/mvtec", "--store", "store", *FLAGS, "--dry_run")
     assert f"mvtec: {data / 'mvtec'} -> {data / 'other/mvtec'}" in other.err
+    kept = json.loads((data / "store/sweep.json").read_text())
+    earlier = kept | {"settings": kept["settings"] | {"select": "last", "holdout": 0.1}}  # flags that there were
+    (data / "store/sweep.json").write_text(json.dumps(earlier))
     for flags in (["--workers", 3, "--seeds", 4], ["--data_root", "visa"]):  # change no result
         assert run_sweep(data, *base, *flags, "--dry_run").status == 0
 
@@ -328,8 +331,7 @@ def test_nothing_is_gathered_over_a_run_or_of_an_empty_store(tmp_path):
     (tmp_path / "run").mkdir()
     results = {"categories": {"a": {"image_auroc": 0.5}}, "mean": {"image_auroc": 0.5}, "seed": 0, "protocol": {},
                "settings": {"categories": ["a"], "skipped": {}}, "training": {}, "testing": {}, "seconds": {"a": {}},
-               "test_files": {"a": {"count": 1, "sha256": "0"}}, "selected_epochs": {}, "published_protocol": {},
-               "skipped": {}}
+               "test_files": {"a": {"count": 1, "sha256": "0"}}, "published_protocol": {}, "skipped": {}}
     for name, value in (("b", 1.0), ("a", 0.5)):
         text = json.dumps(results).replace('"a"', f'"{name}"').replace("0.5", str(value))
         (tmp_path / "run/results.json").write_text(text)

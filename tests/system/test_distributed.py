@@ -18,7 +18,7 @@ from tests.support.untrained import photographs
 from utils.detection import prediction as evaluation
 from utils.detection.prediction import predict_maps
 from utils.system.processes import ALONE, World, join
-from utils.training.execution import Execution, Optimizer
+from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
 from utils.training.norms import running_statistics, synchronise_norms
 from utils.training.stages import (
@@ -27,6 +27,7 @@ from utils.training.stages import (
     stage1_losses,
     stage2_loss,
 )
+from utils.training.steps import Optimizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,8 +29,8 @@ class Usable(NamedTuple):
 
 
 def usable_samples(
-    source: DataSource, splits: Sequence[str], args: argparse.Namespace, levels: KnownLevels | None = None,
-    test_needed: bool = True,
+    source: DataSource, splits: Sequence[str], *, workers: int, cache_dir: Path, skip_bad: bool,
+    levels: KnownLevels | None = None, test_needed: bool = True,
 ) -> Usable:
     """The samples of every category of the source, without files that --skip_bad leaves out; levels: where they are
     decided already.
@@ -39,19 +38,19 @@ def usable_samples(
     Warnings are counted on stderr. Raises one DataError listing all errors; with --skip_bad those that leaving files
     out does not mend. Unless the test set is needed, errors of its files alone are warnings, and these are left out.
     """
-    checked = check_source(source, splits, workers=args.workers, cache_dir=args.cache_dir, levels=levels)
+    checked = check_source(source, splits, workers=workers, cache_dir=cache_dir, levels=levels)
     samples, problems = checked.samples, checked.problems
     listing = command("scripts/check_data.py", "--data_root", source.root, "--dataset", source.name)
     errors = errors_among(problems)
     if source.note:
         print(f"note: {source.note}", file=sys.stderr)
     only_test = errors and all(problem.split == "test" and problem.skips for problem in errors)
-    late = only_test and not test_needed and not args.skip_bad
+    late = only_test and not test_needed and not skip_bad
     warn([*(problem for problem in problems if problem.severity == WARNING), *(errors if late else [])], listing)
     if late:
         print("training goes on without these test files; test.py will refuse them", file=sys.stderr)
         return Usable(leave_out(source, samples, errors)[0], {}, checked.levels, checked.images, True)
-    if not args.skip_bad:
+    if not skip_bad:
         advice = "; --skip_bad goes on without such files" if all(problem.skips for problem in errors) else ""
         raise_errors(str(source.root), errors, f"list all with: {listing}{advice}")
         return Usable(samples, {}, checked.levels, checked.images, False)

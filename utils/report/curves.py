@@ -12,7 +12,6 @@ from utils.detection.prediction import Prediction, TestSet
 from utils.drawing.charts import Axes, Series, line_chart
 from utils.metrics import FPR_LIMIT, UndefinedMetric, image_roc_curve, pixel_curves
 from utils.metrics.tables import COLUMNS
-from utils.runs.folder import RATED_BY, SYNTHETIC
 
 STYLES = ("good", "anomalous", "third", "fourth")
 MOST_POINTS = 30  # that are marked on a line
@@ -21,8 +20,6 @@ TRAINING_CHARTS = (  # stage, caption, names of what is logged, range of y where
     (1, "Stage I: does the gate find the synthetic anomalies?",
      {"gate_precision": "precision of the gate", "gate_recall": "recall of the gate"}, (0, 1)),
     (2, "Stage II: loss", {"loss": "loss"}, None),
-    (2, "Stage II: synthetic anomalies on images held out",
-     {SYNTHETIC + metric: COLUMNS[metric] for metric in RATED_BY}, None),
     (2, "Test metrics over Stage II (they choose nothing)", COLUMNS, None),
 )
 

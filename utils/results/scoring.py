@@ -48,17 +48,17 @@ from utils.runs.folder import (
     read_config,
     read_view,
     seed_folders,
-    selected_epochs,
     trained_categories,
     view_path,
 )
+from utils.runs.settings import LAST_EPOCH, RATED_EPOCH
 from utils.system.environment import code_version, environment
 from utils.system.errors import PredictionError, RunError
 from utils.system.own_files import RESULTS_CSV, RESULTS_JSON, SCORES_CSV, bears, begins_as, refuse_foreign
 
-EPOCHS = {  # of --select, or of converted checkpoints
-    "last": "last epoch",
-    "synthetic": "epoch chosen on synthetic anomalies",
+EPOCHS = {  # of earlier versions' runs, or of converted checkpoints, it may be another than the last
+    LAST_EPOCH: "last epoch",
+    RATED_EPOCH: "epoch chosen on synthetic anomalies",
     OFFICIAL: "epoch that the public code kept",
 }
 NATIVE_CSV = "results_native.csv"
@@ -124,7 +124,9 @@ def open_test_data(
     # The training images are not looked at: scoring needs none, and a copy among them was refused in training.
     folder = seed_folders(run)[0]
     levels = {category: read_view(folder, category).levels for category in source.categories}
-    usable = usable_samples(source, ["test"], args, levels)
+    usable = usable_samples(
+        source, ["test"], workers=args.workers, cache_dir=args.cache_dir, skip_bad=args.skip_bad, levels=levels
+    )
     samples = {category: parts["test"] for category, parts in usable.samples.items()}
     empty = [category for category, found in samples.items() if not found]
     if empty:
@@ -244,13 +246,13 @@ def run_info(
     folder: Path, settings: Mapping[str, Any], scores: Scores, test_files: Mapping[str, Any], how: Scoring
 ) -> dict[str, Any]:
     """All that results.json says beside the figures."""
-    flags = {name: value for name, value in settings.items() if name not in (*TRAINING, *LOCAL_SETTINGS)}
+    gone = ("select", "holdout") if settings["select"] == LAST_EPOCH else ()
+    flags = {name: value for name, value in settings.items() if name not in (*TRAINING, *LOCAL_SETTINGS, *gone)}
     training = {name: settings[name] for name in TRAINING if name in settings}
-    protocols, selected = published_protocol(folder), selected_epochs(folder)
+    protocols = published_protocol(folder)
     return {
         "seed": settings.get("seed"),
         "protocol": {"epoch": which_epoch(settings), **PROTOCOL},
-        "selected_epochs": {category: selected[category] for category in scores.rows if category in selected},
         "settings": flags,
         "published_protocol": {category: protocols[category] for category in scores.rows if category in protocols},
         "training": training,

@@ -19,6 +19,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from datasets.levels import EARLIER_LEVELS, Levels
@@ -26,7 +27,7 @@ from datasets.plain_json import parse_json, read_json, read_text
 from datasets.view import View
 from models.recipes import METHODS
 from utils.metrics import METRICS
-from utils.runs.settings import SYNTHETIC, check_record, check_values
+from utils.runs.settings import LAST_EPOCH, RATED_EPOCH, SYNTHETIC, check_record, check_values
 from utils.system.errors import RunError
 from utils.system.files import write_text
 
@@ -36,14 +37,14 @@ NEEDED_SETTINGS = ("method", "backbone", "image_size", "dataset", "data_root", "
 # What may differ when a run goes on:
 FREE_SETTINGS = (
     "categories", "device", "workers", "eval_every", "started", "command", "code", "environment", "processes",
+    "holdout",  # of earlier versions: means nothing but with "select"
 )
 # Flags of train.py that config.json does not keep, because they change no result:
 NOT_SETTINGS = ("output", "resume", "fg_root", "seeds", "cache", "cache_dir", "cache_features", "skip_bad")
-RATED_BY = ("image_auroc", "aupro")  # metrics that rate an epoch, in the log with the prefix SYNTHETIC
 # Of settings that do not say:
 EARLIER = {
-    "recipe": "published", "select": "last", "holdout": 0.1, "calibration": 0.0, "far": 0.01, "skipped": {},
-    "deterministic": False, "sync_norms": False, "processes": 1, "white_level": None,
+    "recipe": "published", "select": LAST_EPOCH, "calibration": 0.0, "far": 0.01, "skipped": {}, "deterministic": False,
+    "sync_norms": False, "processes": 1, "white_level": None,
 }
 SEED_FOLDERS = "seed[0-9]*"
 OFFICIAL = "official checkpoint"  # "weights" of a run that was made of the public code's
@@ -134,11 +135,20 @@ def check_settings(folder: Path, settings: Mapping[str, Any], other_seeds: Itera
         if not (other / CONFIG).is_file():
             continue
         before = read_config(other)
+        refuse_rated(other, before)
         own_seed = {} if other == folder else {"seed": before.get("seed")}
         differences = setting_differences(before, {**settings, **own_seed})
         if differences:
             shown = "; ".join(differences)
             raise RunError(f"{other} holds a run with other settings ({shown}); choose another --output")
+
+
+def refuse_rated(run: Path, settings: Mapping[str, Any]) -> None:
+    """RunError for a run of an earlier version whose result is an epoch chosen on synthetic anomalies: it can be used,
+    but not go on."""
+    if settings["select"] == RATED_EPOCH:
+        raise RunError(f"{run} was started with --select synthetic, which train.py no longer has: it can be scored and "
+                       "used, but not resumed; choose another --output")
 
 
 def setting_differences(before: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
@@ -248,36 +258,24 @@ def published_protocol(folder: Path) -> dict[str, dict[str, Any]]:
 
     The epoch with the highest image AUROC on the test set among those that --eval_every logged, as many publications
     choose it; of equal ones the first. "metrics" are those of this epoch, "gain" how much they are above the result's,
-    which is the last epoch or the one selected on synthetic anomalies. Categories without logged test metrics of both
-    are absent.
+    which is the last epoch or, of earlier versions, the one with the highest mean on synthetic anomalies where they
+    were logged. Categories without logged test metrics of both are absent.
     """
     curves: dict[str, dict[int, dict[str, float]]] = {}
+    ratings: dict[str, dict[int, float]] = {}
     for record in read_metrics(folder):
+        category, epoch = record["category"], record["epoch"]
         if "image_auroc" in record:
-            curves.setdefault(record["category"], {})[record["epoch"]] = {m: record[m] for m in METRICS if m in record}
-    chosen, selected = {}, selected_epochs(folder)
+            curves.setdefault(category, {})[epoch] = {m: record[m] for m in METRICS if m in record}
+        if rated := [value for name, value in record.items() if name.startswith(SYNTHETIC)]:
+            ratings.setdefault(category, {})[epoch] = fmean(rated)
+    chosen = {}
     for category, curve in curves.items():
-        result = curve.get(selected.get(category, max(curve)))
+        rated = ratings.get(category)
+        result = curve.get(max(rated, key=rated.get) if rated else max(curve))
         if result is None:
             continue
         epoch = max(sorted(curve), key=lambda epoch: curve[epoch]["image_auroc"])
         gain = {metric: value - result[metric] for metric, value in curve[epoch].items() if metric in result}
         chosen[category] = {"epoch": epoch, "metrics": curve[epoch], "gain": gain}
     return chosen
-
-
-def selected_epochs(folder: Path) -> dict[str, int]:
-    """The epoch of Stage II that is the result of each category whose epochs were rated on synthetic anomalies: the one
-    with the highest rating, of equal ones the first."""
-    best: dict[str, tuple[float, int]] = {}
-    for record in read_metrics(folder):
-        rated, category = rating(record), record["category"]
-        if rated is not None and (category not in best or rated > best[category][0]):
-            best[category] = rated, record["epoch"]
-    return {category: epoch for category, (_, epoch) in best.items()}
-
-
-def rating(figures: Mapping[str, Any]) -> float | None:
-    """How good an epoch is by its figures on synthetic anomalies, 0..1; None if it was not rated."""
-    rated = [figures[SYNTHETIC + metric] for metric in RATED_BY if SYNTHETIC + metric in figures]
-    return sum(rated) / len(rated) if rated else None

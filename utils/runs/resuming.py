@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from utils.runs.folder import (
     CONFIG,
     read_config,
+    refuse_rated,
     seed_folders,
     setting_differences,
     stage_path,
@@ -23,16 +24,26 @@ from utils.system.errors import RunError
 from utils.system.files import EARLIER_TEMPORARY, TEMPORARY
 
 LOCK = ".lock"
+GONE = ("--select", "--holdout")  # flags of earlier versions, with a value each
 PLACES = ("checkpoints", "maps", "exported")  # folders of a run that are written to
 
 
 def started_with(run: Path) -> list[str]:
-    """The flags that a run of train.py was started with; RunError if `run` is none."""
+    """The flags that a run of train.py was started with, without those that are gone and changed nothing; RunError if
+    `run` is none, or cannot be resumed."""
     config = read_config(seed_folders(run)[0])
+    refuse_rated(run, config)
     try:
-        return shlex.split(config["command"])[2:]  # after python and train.py
+        flags = iter(shlex.split(config["command"])[2:])  # after python and train.py
     except ValueError as error:
         raise RunError(f"{run / CONFIG} has no command that can be run again ({error})") from error
+    kept = []
+    for flag in flags:
+        if flag in GONE:
+            next(flags, None)
+        elif flag.split("=")[0] not in GONE:
+            kept.append(flag)
+    return kept
 
 
 @contextmanager

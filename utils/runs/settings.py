@@ -8,10 +8,10 @@ from typing import Any
 from datasets import DATASETS
 from models import MAX_IMAGE_SIZE
 from models.recipes import METHODS, RECIPES
-from utils.cli import SELECTIONS
 from utils.metrics import METRICS
 
-SYNTHETIC = "synthetic_"  # prefix of the metrics that rate an epoch
+LAST_EPOCH, RATED_EPOCH = "last", "synthetic"  # "select" of earlier versions: which epoch is the result
+SYNTHETIC = "synthetic_"  # prefix of the metrics that rated an epoch in these
 MAX_FIGURE = 3.4e38  # float32 has none larger
 
 Rule = tuple[Callable[[Any], bool], str]  # whether a value will do, and what will
@@ -40,7 +40,7 @@ TEXT: Rule = (lambda value: isinstance(value, str), "a text")
 SETTINGS: dict[str, Rule] = {
     "method": _one_of(METHODS),
     "recipe": _one_of(RECIPES),
-    "select": _one_of(SELECTIONS),
+    "select": _one_of((LAST_EPOCH, RATED_EPOCH)),
     "dataset": _one_of(DATASETS),
     "backbone": TEXT,
     "data_root": TEXT,

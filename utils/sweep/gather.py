@@ -35,11 +35,12 @@ from utils.sweep.store import Content, Store
 from utils.system.errors import RunError, StoreError
 from utils.system.files import write_text
 
-NEEDED_BY_CATEGORY = ("seconds", "test_files", "selected_epochs", "published_protocol")  # of results.json
+NEEDED_BY_CATEGORY = ("seconds", "test_files", "published_protocol")  # of results.json
 BY_CATEGORY = (*NEEDED_BY_CATEGORY, "models", "lost_regions")  # earlier ones do not have all
 SEED = re.compile(r"seed(0|[1-9]\d{0,18})")
 MADE = ("training", "testing")  # how a result came about
 FIGURES = ("categories", "mean")
+GONE = ("selected_epochs",)  # in results.json of earlier versions, by category
 
 
 class Gathered(NamedTuple):
@@ -159,7 +160,7 @@ def merge_runs(parts: Sequence[Path], run: Path) -> None:
 def merge_results(results: Sequence[Content]) -> tuple[Rows, Content]:
     """The figures of all categories, and what else results.json says; how each came about is in "tasks"."""
     rows = {category: row for one in results for category, row in one["categories"].items()}
-    info = {name: value for name, value in results[0].items() if name not in FIGURES}
+    info = {name: value for name, value in results[0].items() if name not in (*FIGURES, *GONE)}
     info |= {name: {c: value for one in results for c, value in one.get(name, {}).items()} for name in BY_CATEGORY}
     info["settings"] = _merge_settings([one["settings"] for one in results])
     info["skipped"] = info["settings"]["skipped"]

@@ -13,7 +13,7 @@ from datasets import DataSource, open_dataset
 from datasets.base import DataError
 from datasets.names import misfit_of, printable
 from models.recipes import METHODS
-from utils.runs.folder import FREE_SETTINGS, NOT_SETTINGS
+from utils.runs.folder import EARLIER, FREE_SETTINGS, NOT_SETTINGS, setting_differences
 from utils.sweep.attempts import Content
 from utils.sweep.schedule import Job, duration, list_schedule, lower_bound
 from utils.sweep.store import Store
@@ -130,7 +130,7 @@ def check_settings(store: Store, plan: Plan, keep: bool = True) -> None:
     if foreign or not all(isinstance(before.get(part), dict) for part in ("settings", "data_roots")):
         raise UsageError(f"{store.shown(SETTINGS)} is not of a sweep; choose another --store")
     roots = {**plan.data_roots, **before["data_roots"]}
-    differences = _differences(before["settings"], plan.settings)
+    differences = setting_differences(EARLIER | before["settings"], plan.settings)
     differences += _differences(roots, {**roots, **plan.data_roots})
     if differences:
         raise UsageError(

@@ -1,45 +1,34 @@
-"""Train one category: its stages one after the other, each with a checkpoint at its end."""
+"""One category of a run: its data, and its stages one after the other, each with a checkpoint at its end."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from datasets.base import Sample
-from datasets.loading import Files, SyntheticAnomalies, epoch_batches, image_files, paths_of, training_files
+from datasets.loading import epoch_batches
 from datasets.view import WHOLE, View
 from models.aand import AAND, build_model
-from models.recipes import METHODS
 from models.teacher import PretrainedTeacher
 from utils.data.image_store import Stack
 from utils.detection.detector import calibrate_detector, load_detector
-from utils.detection.prediction import Prediction, TestSet
+from utils.detection.prediction import TestSet
 from utils.detection.thresholds import HELD_OUT, write_thresholds
-from utils.runs.checkpoint import (
-    MadeWith,
-    load_checkpoint,
-    save_checkpoint,
-    stage_path,
-    state_of,
-)
-from utils.runs.folder import keep_view, progress_path, rating, read_view, view_path
+from utils.runs.checkpoint import MadeWith, load_checkpoint, save_checkpoint, state_of
+from utils.runs.folder import keep_view, progress_path, read_view, stage_path, view_path
 from utils.runs.history import RunLog
-from utils.selection import BestStudent, rate, rated_epochs
 from utils.system.commands import command
-from utils.system.device import near
 from utils.system.errors import TrainingError
 from utils.system.signals import stop_between_steps
-from utils.training.execution import Execution
-from utils.training.features import TeacherFeatures
+from utils.training.config import TrainConfig
 from utils.training.norms import synchronise_norms
-from utils.training.resumable import MADE_WITH, Progress
-from utils.training.stages import standardise, train_stage1, train_stage2
+from utils.training.resumable import MADE_WITH, ResumableStage
 from utils.training.steps import NonFiniteLoss
 
 
@@ -54,158 +43,102 @@ class TrainingSet:
     made: int = 0  # foregrounds that had to be made on the fly
     view: View = WHOLE  # of what the images show
     test_set: TestSet | None = None
-    validation: TestSet | None = None  # of synthetic anomalies, where the epoch is chosen by them
     calibration: Stack | None = None  # good images (M, S, S, 3) kept out of training, as the view shows them
     calibration_paths: Sequence[Path] = ()
 
-
-def files_to_train(
-    samples: Sequence[Sample], dataset: str, category: str, args: argparse.Namespace, view: View = WHOLE
-) -> Files:
-    """What is read of a category's training samples."""
-    paths = paths_of(samples)
-    if args.method != "aand":
-        return image_files(paths, view)
-    return training_files(paths, dataset, category, args.fg_root, view)
+    @property
+    def digest(self) -> str:
+        """Names and sizes of the training images' files in their order, as one word."""
+        listing = [f"{path.name} {path.stat().st_size}" for path in self.paths]
+        return hashlib.sha256("\n".join(listing).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def train_category(
-    category: str, data: TrainingSet, pretrained: PretrainedTeacher, args: argparse.Namespace,
-    settings: dict[str, Any], execution: Execution, log: RunLog, made_with: MadeWith,
-) -> None:
-    """Train the stages of a category that have no checkpoint yet, from where an earlier process left them; every
-    category starts from the same seed.
+class Category:
+    """A category that is trained: its model, its data, and its stages in their order.
 
-    `pretrained` is prepared for `execution`; args are the flags of train.py; made_with is of `keep_teacher`. Raises
-    TrainingError where a loss is no number.
+    pretrained: prepared for the config's execution; made_with: of `keep_teacher`. Every category starts from the same
+    seed.
     """
-    torch.manual_seed(args.seed)
-    recipe, world = METHODS[args.method][args.recipe], execution.world
-    world.from_first(lambda: keep_view(log.folder, category, data.view))
-    view = world.together(lambda: read_view(log.folder, category))
-    made_with = {**made_with, view_path(log.folder, category).name: view.word}
-    model = build_model(pretrained, recipe).to(pretrained.mean.device)
-    if args.sync_norms:
-        synchronise_norms(model.bottleneck, world)
-        synchronise_norms(model.decoder, world)
-    execution.prepare(model)
-    for stage, parts in model.stage_parts().items():
-        path = stage_path(log.folder, category, stage)
-        if path.is_file():
-            load_checkpoint(path, parts, settings, category, made_with)
-            log.say(f"{category}: stage {stage} already trained")
-            made_with = {**made_with, path.name: state_of(parts)}
-            continue
+
+    def __init__(
+        self, name: str, data: TrainingSet, pretrained: PretrainedTeacher, config: TrainConfig,
+        settings: Mapping[str, Any], log: RunLog, made_with: MadeWith,
+    ):
+        torch.manual_seed(config.seed)
+        self.name, self.data, self.config, self.settings, self.log = name, data, config, settings, log
+        world = config.world
+        world.from_first(lambda: keep_view(log.folder, name, data.view))
+        view = world.together(lambda: read_view(log.folder, name))
+        self.made_with = {**made_with, view_path(log.folder, name).name: view.word}
+        self.model: AAND = build_model(pretrained, config.traits).to(pretrained.device)
+        if config.sync_norms:
+            synchronise_norms(self.model.bottleneck, world)
+            synchronise_norms(self.model.decoder, world)
+        config.execution.prepare(self.model)
+        self.stage: ResumableStage | None = None  # under way
+        self.stages = self._untrained()
+
+    def _untrained(self) -> Iterator[ResumableStage]:
+        """The stages without a checkpoint, from where an earlier process left them; each is saved when the next is
+        asked for."""
+        for number, parts in self.model.stage_parts().items():
+            path = stage_path(self.log.folder, self.name, number)
+            if path.is_file():
+                load_checkpoint(path, parts, self.settings, self.name, self.made_with)
+                self.log.say(f"{self.name}: stage {number} already trained")
+            else:
+                with self._resumed(number, parts) as self.stage:
+                    yield self.stage
+                if self.config.world.is_first:
+                    save_checkpoint(path, parts, self.settings, self.stage.seconds, self.name, self.made_with)
+                self.stage.remove()
+            self.made_with = {**self.made_with, path.name: state_of(parts)}
+
+    @contextmanager
+    def _resumed(self, number: int, parts: Mapping[str, nn.Module]) -> Iterator[ResumableStage]:
+        identity = {"category": self.name, "stage": number, "training images": self.data.digest}
+        identity |= {f"{MADE_WITH} {name}": now for name, now in self.made_with.items()}
+        path, world, log = progress_path(self.log.folder, self.name, number), self.config.world, self.log
+        epochs = self.config.epochs_stage1 if number == 1 else self.config.epochs_stage2
         with stop_between_steps() as check:
-            identity = {"category": category, "stage": stage, "training images": digest(data.paths)}
-            identity |= {f"{MADE_WITH} {name}": now for name, now in made_with.items()}
-            progress = Progress(progress_path(log.folder, category, stage), parts, identity, check, world)
-            train_stage(category, stage, model, data, args, execution, log, progress)
+            stage = ResumableStage(path, parts, identity, check, world, number)
+            log.rewind(self.name, number, stage.epoch)  # what is trained again
+            if stage.resumed:
+                log.say(f"{self.name}: stage {number} goes on in epoch {stage.epoch}, step {stage.step + 1}")
+            stage.say = lambda text: log.say(f"{self.name}: {text}")
+            if number == 1:
+                self._say_made()
+            with log.stage(self.name, number, epochs, stage.epoch) as stage.log:
+                yield stage
             world.wait()  # a process may not yet have looked for the files that are about to change
-        if world.is_first:
-            save_checkpoint(path, parts, settings, progress.seconds, category, made_with)
-        progress.remove()
-        made_with = {**made_with, path.name: state_of(parts)}
-    if args.calibration and world.is_first:
-        set_thresholds(category, data, args, model.pretrained.mean.device, log)
 
+    def _say_made(self) -> None:
+        if self.data.made:
+            where = ["--data_path", self.config.data_root, "--dataset", self.config.dataset]
+            keep = f"{command('scripts/fore_extractor.py', *where, '--output', self.config.fg_root)} keeps them"
+            made = f"{self.data.made} of {len(self.data.images)} foreground masks made on the fly"
+            self.log.say(f"{self.name}: {made} ({keep})")
 
-def set_thresholds(
-    category: str, data: TrainingSet, args: argparse.Namespace, device: torch.device, log: RunLog
-) -> None:
-    """Set the thresholds of a category by its images kept out of training, with the model as its files have it."""
-    detector = load_detector(log.folder, category, device=device, batch_size=args.batch_size, with_thresholds=False)
-    images = data.calibration
-    parts = (images[start : start + args.batch_size].numpy() for start in range(0, len(images), args.batch_size))
-    thresholds = calibrate_detector(detector, parts, args.far, HELD_OUT, data.calibration_paths)
-    write_thresholds(log.folder, category, thresholds)
-    log.say(f"{category}: {thresholds}")
-
-
-def train_stage(
-    category: str, stage: int, model: AAND, data: TrainingSet, args: argparse.Namespace, execution: Execution,
-    log: RunLog, progress: Progress,
-) -> None:
-    """Train one stage from where `progress` is; the log forgets what it knows of what comes now."""
-    log.rewind(category, stage, progress.epoch)
-    if progress.resumed:
-        log.say(f"{category}: stage {stage} goes on in epoch {progress.epoch}, step {progress.step + 1}")
-    train = amplify if stage == 1 else distil
-    try:
-        train(category, model, data, args, execution, log, progress)
-    except NonFiniteLoss as error:
-        batches = list(epoch_batches(len(data.paths), args.batch_size, args.seed, progress.epoch))
-        images = [str(data.paths[place]) for place in batches[error.step].tolist()]
-        raise TrainingError(
-            f"{category}: the loss of stage {stage} became {error.value} in epoch {progress.epoch}, step "
-            f"{error.step + 1}; a lower --lr or --precision fp32 may help. What was saved before is kept. The images "
+    def describe(self, error: NonFiniteLoss) -> TrainingError:
+        """The error of a loss that is no number, with the images of its step."""
+        config, stage = self.config, self.stage
+        batches = list(epoch_batches(len(self.data.paths), config.batch_size, config.seed, stage.epoch))
+        images = [str(self.data.paths[place]) for place in batches[error.step].tolist()]
+        return TrainingError(
+            f"{self.name}: the loss of stage {stage.number} became {error.value} in epoch {stage.epoch}, step "
+            f"{error.step + 1}; a lower `lr` or `precision` fp32 may help. What was saved before is kept. The images "
             "of this step:",
             *images,
-        ) from error
-
-
-def digest(paths: Sequence[Path]) -> str:
-    """Names and sizes of files in their order, as one word."""
-    listing = [f"{path.name} {path.stat().st_size}" for path in paths]
-    return hashlib.sha256("\n".join(listing).encode(errors="surrogateescape")).hexdigest()[:16]
-
-
-def amplify(
-    category: str, model: AAND, data: TrainingSet, args: argparse.Namespace, execution: Execution, log: RunLog,
-    progress: Progress,
-) -> None:
-    """Stage I: train the amplification on synthetic anomalies."""
-    if data.made:
-        where = ["--data_path", args.data_root, "--dataset", args.dataset, "--output", args.fg_root]
-        keep = f"{command('scripts/fore_extractor.py', *where)} keeps them"
-        log.say(f"{category}: {data.made} of {len(data.images)} foreground masks made on the fly ({keep})")
-    device = model.pretrained.mean.device
-    anomalies = SyntheticAnomalies(
-        near(data.images, device), near(data.textures, device), batch_size=args.batch_size, seed=args.seed,
-        device=device, one_by_one=execution.one_by_one, share=execution.world.share,
-    )
-    with log.stage(category, 1, args.epochs_stage1, progress.epoch) as on_epoch:
-        train_stage1(
-            model.teacher, anomalies, epochs=args.epochs_stage1, lr=args.lr, seed=args.seed, execution=execution,
-            on_epoch=on_epoch, progress=progress,
         )
 
-
-def distil(
-    category: str, model: AAND, data: TrainingSet, args: argparse.Namespace, execution: Execution, log: RunLog,
-    progress: Progress,
-) -> None:
-    """Stage II: train the student on good images; with --eval_every the test metrics are logged, and nothing more.
-
-    With a validation set the student of the epoch that is best there is the result.
-    """
-    epochs, recipe = args.epochs_stage2, METHODS[args.method][args.recipe]
-    batch_size = 1 if execution.one_by_one else args.batch_size
-    features = TeacherFeatures(model, data.images, batch_size=args.batch_size, seed=args.seed, execution=execution)
-    keep = args.cache_features
-    if progress.resumed:  # the same as before, whatever fits now: a batch's size changes how its features are rounded
-        keep = "on" if progress.notes.get("features kept") else "off"
-    log.say(f"{category}: {features.keep(keep, args.cache, args.cache_dir)}")
-    progress.notes["features kept"] = features.kept is not None
-    best, rated = BestStudent(model), rated_epochs(epochs) if data.validation else ()
-    progress.track(best=best)
-    with log.stage(category, 2, epochs, progress.epoch) as log_epoch:
-
-        def on_epoch(epoch: int, figures: dict[str, float]) -> None:
-            tested = bool(data.test_set) and (epoch % args.eval_every == 0 or epoch == epochs)
-            if recipe.standardised and (tested or epoch in rated or epoch == epochs):
-                standardise(model, features, execution)
-            if tested:
-                figures = figures | Prediction.metrics(model, data.test_set, batch_size, execution.world)
-            if epoch in rated:
-                figures = figures | rate(model, data.validation, batch_size, execution.world)
-                best.offer(epoch, rating(figures))
-            log_epoch(epoch, figures)
-
-        train_stage2(
-            model, features, epochs=epochs, lr=args.lr, execution=execution, on_epoch=on_epoch, recipe=recipe,
-            progress=progress,
+    def set_thresholds(self) -> None:
+        """Set the thresholds by the images kept out of training, with the model as its files have it."""
+        config, images = self.config, self.data.calibration
+        detector = load_detector(
+            self.log.folder, self.name, device=self.model.device, batch_size=config.batch_size, with_thresholds=False
         )
-    if best.epoch:
-        best.restore()
-        log.say(f"{category}: epoch {best.epoch} of {epochs} is the best on synthetic anomalies")
+        starts = range(0, len(images), config.batch_size)
+        parts = (images[start : start + config.batch_size].numpy() for start in starts)
+        thresholds = calibrate_detector(detector, parts, config.far, HELD_OUT, self.data.calibration_paths)
+        write_thresholds(self.log.folder, self.name, thresholds)
+        self.log.say(f"{self.name}: {thresholds}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from datasets import DataSource
 from datasets.base import DataError, Sample
 from datasets.loading import (
     CALIBRATION_SEED,
+    Files,
     evaluation_files,
     hold_out,
     image_files,
@@ -23,104 +23,91 @@ from datasets.loading import (
 )
 from datasets.names import printable
 from datasets.problems import count
-from datasets.view import View
-from models.recipes import METHODS
+from datasets.view import WHOLE, View
 from utils.data.check import KnownLevels, Splits
 from utils.data.image_store import ImageStore
 from utils.detection.prediction import TestSet, find_lost_regions, warn_of_lost_regions
 from utils.detection.thresholds import shortage
-from utils.selection import synthetic_test_set
 from utils.system.errors import UsageError
 from utils.system.processes import World
-from utils.training.category import TrainingSet, files_to_train
+from utils.training.category import TrainingSet
+from utils.training.config import TrainConfig
 
 
 class Split(NamedTuple):
     """The samples of a category."""
 
     train: list[Sample]
-    held_out: list[Sample]  # of the training samples, where the epoch is chosen by them
     calibration: list[Sample]  # of the training samples, where thresholds are set by them
     test: list[Sample]
 
 
 Samples = dict[str, Split]  # of each category
-TEXTURES, HELD_OUT, CALIBRATION = ("textures",), "held out", "calibration"  # groups of files; no category is a tuple
+TEXTURES, CALIBRATION = ("textures",), "calibration"  # groups of files; no category is a tuple
 
 
 def split_samples(
-    parts: Splits, category: str, args: argparse.Namespace, digests: Mapping[Path, str] | None = None
+    parts: Splits, category: str, config: TrainConfig, digests: Mapping[Path, str] | None = None
 ) -> Split:
-    """A category's samples, shares of the training samples held out where --calibration and --select ask for it.
+    """A category's samples, a share of the training samples held out where --calibration asks for it.
 
     digests: of the training images. Copies of an image that is held out are left out, which stderr says.
     """
-
-    def words(samples: Sequence[Sample]) -> list[str]:
-        paths = paths_of(samples)
-        return [(digests or {}).get(path) or str(path) for path in paths]
-
-    train, held_out, calibration = parts["train"], [], []
-    flags = f"--calibration {args.calibration}"
+    train, test = parts["train"], parts["test"]
+    if not config.calibration:
+        return Split(train, [], test)
+    words = [(digests or {}).get(path) or str(path) for path in paths_of(train)]
     try:
-        if args.calibration:  # first: of all training images, and the same whatever --select does
-            train, calibration = hold_out(train, args.calibration, CALIBRATION_SEED, words(train))
-        flags = f"--select synthetic --holdout {args.holdout}"
-        if args.select == "synthetic":
-            train, held_out = hold_out(train, args.holdout, same=words(train))
+        kept, calibration = hold_out(train, config.calibration, CALIBRATION_SEED, words)
     except DataError as error:
-        raise UsageError(f"{flags}: {category}: {error}") from error
-    if copies := len(parts["train"]) - len(train) - len(held_out) - len(calibration):
+        raise UsageError(f"--calibration {config.calibration}: {category}: {error}") from error
+    if copies := len(train) - len(kept) - len(calibration):
         print(f"{category}: {count(copies, 'image')} left out, being copies of held out ones", file=sys.stderr)
-    return Split(train, held_out, calibration, parts["test"])
+    return Split(kept, calibration, test)
 
 
-def warn_of_shortage(samples: Samples, args: argparse.Namespace) -> None:
+def warn_of_shortage(samples: Samples, config: TrainConfig) -> None:
     """Say on stderr where the images of --calibration are too few for --far."""
     for category, split in samples.items():
-        if split.calibration and (text := shortage(len(split.calibration), args.far)):
-            print(printable(f"warning: {category}: --calibration {args.calibration}: {text}"), file=sys.stderr)
+        if split.calibration and (text := shortage(len(split.calibration), config.far)):
+            print(printable(f"warning: {category}: --calibration {config.calibration}: {text}"), file=sys.stderr)
 
 
-def check_batches(samples: Samples, args: argparse.Namespace, world: World) -> None:
+def check_batches(samples: Samples, config: TrainConfig, world: World) -> None:
     """UsageError for a batch of one image of 32 pixels: the student's coarsest level is then a single position, from
     which batch norm cannot learn. The same is true of a process's share, unless norms are synchronised."""
-    for category, split in samples.items() if args.image_size == 32 else ():
+    for category, split in samples.items() if config.image_size == 32 else ():
         count = len(split.train)
-        if (count - 1) % args.batch_size == 0:
+        if (count - 1) % config.batch_size == 0:
             raise UsageError(
-                f"{category} has {count} images: with --batch_size {args.batch_size} the last batch is a single "
+                f"{category} has {count} images: with --batch_size {config.batch_size} the last batch is a single "
                 "one, too little for --image_size 32; choose another --batch_size or a larger --image_size"
             )
-        batches = {min(args.batch_size, count), count % args.batch_size}
-        if not args.sync_norms and any(1 in world.shares(batch) for batch in batches):
+        batches = {min(config.batch_size, count), count % config.batch_size}
+        if not config.sync_norms and any(1 in world.shares(batch) for batch in batches):
             raise UsageError(
-                f"{category} has {count} images: with --batch_size {args.batch_size} a process's share of a batch is a "
-                "single one, too little for --image_size 32; use --sync_norms"
+                f"{category} has {count} images: with --batch_size {config.batch_size} a process's share of a batch is "
+                "a single one, too little for --image_size 32; use --sync_norms"
             )
 
 
 def read_data(
-    source: DataSource, samples: Samples, levels: KnownLevels, textures: list[Path], args: argparse.Namespace
+    source: DataSource, samples: Samples, levels: KnownLevels, textures: list[Path], config: TrainConfig
 ) -> Callable[[str], TrainingSet]:
     """Read every file, those of the test set too, so that a broken one is an error now and not hours later; returns the
     training set of a category."""
-    store = ImageStore(args.image_size, args.workers, args.cache, args.cache_dir)
-    views = find_views(store, source, samples, levels, args)
+    store = ImageStore(config.image_size, config.workers, config.cache, config.cache_dir)
+    views = find_views(store, source, samples, levels, config)
     groups = {TEXTURES: [texture_files(textures)]}
-    groups |= {c: [files_to_train(split.train, source.name, c, args, views[c])] for c, split in samples.items()}
-    groups |= {
-        (HELD_OUT, c): [training_files(paths_of(split.held_out), source.name, c, args.fg_root, views[c])]
-        for c, split in samples.items()
-    }
+    groups |= {c: [files_to_train(split.train, source.name, c, config, views[c])] for c, split in samples.items()}
     groups |= {
         (CALIBRATION, c): [image_files(paths_of(split.calibration), views[c])] for c, split in samples.items()
     }
     tests = {("test", c): evaluation_files(split.test, views[c]) for c, split in samples.items()}
-    if args.eval_every:
+    if config.eval_every:
         stacks = store.open(groups | tests)
-        lost = {c: find_lost_regions(split.test, args.image_size, args.workers) for c, split in samples.items()}
-        warn_of_lost_regions(lost, args.image_size)
+        lost = {c: find_lost_regions(split.test, config.image_size, config.workers) for c, split in samples.items()}
+        warn_of_lost_regions(lost, config.image_size)
     else:
         stacks = store.open(groups, unused=[files for group in tests.values() for files in group])
 
@@ -129,34 +116,42 @@ def read_data(
     def training_set(category: str) -> TrainingSet:
         split, view = samples[category], views[category]
         paths = paths_of(split.train)
-        names = (category, (HELD_OUT, category), (CALIBRATION, category))
-        [images], [held_out], [calibration] = map(stacks, names)
+        [images], [calibration] = map(stacks, (category, (CALIBRATION, category)))
         test_set = None
-        if args.eval_every and split.test:
+        if config.eval_every and split.test:
             test_set = TestSet.of(split.test, stacks(("test", category)), view)
-        validation = synthetic_test_set(held_out, *textures_read) if split.held_out else None
         data = TrainingSet(
-            images, paths, view=view, test_set=test_set, validation=validation, calibration=calibration,
+            images, paths, view=view, test_set=test_set, calibration=calibration,
             calibration_paths=paths_of(split.calibration),
         )
-        if args.method != "aand":
+        if not config.traits.amplified:
             return data
-        made = len(paths) - len(stored_foregrounds(paths, source.name, category, args.fg_root))
+        made = len(paths) - len(stored_foregrounds(paths, source.name, category, config.fg_root))
         return replace(data, textures=textures_read[0], made=made)
 
     return training_set
 
 
+def files_to_train(
+    samples: Sequence[Sample], dataset: str, category: str, config: TrainConfig, view: View = WHOLE
+) -> Files:
+    """The files of a category's training samples, with foregrounds where anomalies are made."""
+    paths = paths_of(samples)
+    if not config.traits.amplified:
+        return image_files(paths, view)
+    return training_files(paths, dataset, category, config.fg_root, view)
+
+
 def find_views(
-    store: ImageStore, source: DataSource, samples: Samples, levels: KnownLevels, args: argparse.Namespace
+    store: ImageStore, source: DataSource, samples: Samples, levels: KnownLevels, config: TrainConfig
 ) -> dict[str, View]:
     """What the models are shown of each category, by its training images."""
-    recipe = METHODS[args.method][args.recipe]
+    recipe = config.traits
     whole = {category: View(levels=levels[category]) for category in samples}
     if not recipe.own_view:
         return whole
     stacks = store.open(
-        {c: [files_to_train(split.train, source.name, c, args, whole[c])] for c, split in samples.items()}
+        {c: [files_to_train(split.train, source.name, c, config, whole[c])] for c, split in samples.items()}
     )
     how = {"crop": recipe.crop, "stretch": recipe.stretch}
     return {category: View.of(*stacks(category), **how, levels=levels[category]) for category in samples}

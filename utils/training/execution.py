@@ -7,19 +7,14 @@ rounding alone (with several processes also by what docs/scaling.md says).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Adam
 
 from models.aand import AAND
 from models.folding import fold_batch_norms
 from models.teacher import PretrainedTeacher
 from utils.system.device import DTYPES
-from utils.system.memory import release_freed_memory
 from utils.system.processes import ALONE, World
 
 
@@ -52,7 +47,7 @@ class Execution:
         """Make a frozen teacher as fast as it can be, in place: its state dict changes, so save it before."""
         teacher.to(memory_format=self.memory_format)
         if self.fold_norms:
-            fold_batch_norms(teacher.trunk, torch.zeros(1, 3, 64, 64, device=teacher.mean.device))
+            fold_batch_norms(teacher.trunk, torch.zeros(1, 3, 64, 64, device=teacher.device))
         if self.compile:
             teacher.trunk.compile()
 
@@ -65,48 +60,3 @@ class Execution:
 
 
 PLAIN = Execution(channels_last=False, fold_norms=False, fused_optimizer=False, trunk_passes=2, one_by_one=True)
-
-
-class Optimizer:
-    """Adam and, for float16, a gradient scaler: one call a step.
-
-    With several processes gradients are summed over them, and `statistics`, such as those of batch norms, become means
-    over their shares, in the same message: all processes stay the same.
-    """
-
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float], execution: Execution,
-                 device: torch.device, statistics: Sequence[Tensor] = ()):
-        self.parameters, self.statistics, self.world = list(parameters), statistics, execution.world
-        fused = execution.fused_optimizer and device.type in ("cpu", "cuda")
-        self.adam = Adam(self.parameters, lr, betas=betas, fused=fused)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "fp16")
-        release_freed_memory()  # of building the model
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"adam": self.adam.state_dict(), "scaler": self.scaler.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.adam.load_state_dict(state["adam"])
-        self.scaler.load_state_dict(state["scaler"])
-
-    def step(self, loss: Tensor, weight: float = 1.0) -> None:
-        """Go one step down the gradient of `loss`, a mean over this process's share of a batch that is `weight` of all
-        of it."""
-        first = not self.adam.state
-        self.scaler.scale(loss * weight).backward()
-        if self.world.size > 1:
-            self._unite(weight)
-        self.scaler.step(self.adam)
-        self.scaler.update()
-        self.adam.zero_grad(set_to_none=True)  # now: the next step's activations need the room
-        if first:  # Adam's moments now lie where the next activations would have fitted
-            release_freed_memory()
-
-    @torch.no_grad()
-    def _unite(self, weight: float) -> None:
-        for parameter in self.parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        for statistic in self.statistics:
-            statistic.mul_(weight)
-        self.world.sum_all([*(parameter.grad for parameter in self.parameters), *self.statistics])

@@ -34,7 +34,7 @@ class TeacherFeatures:
     def __init__(self, model: AAND, images: Tensor, *, batch_size: int, seed: int, execution: Execution):
         self.model, self.images, self.execution = model, images, execution
         self.batch_size, self.seed = batch_size, seed
-        self.device = model.pretrained.mean.device
+        self.device = model.device
         self.kept: list[Tensor] | None = None  # levels (N, H, W, C)
 
     def epoch(self, epoch: int) -> Iterator[list[Tensor]]:

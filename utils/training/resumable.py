@@ -1,12 +1,12 @@
-"""How far the training of a stage is, and the file from which it goes on after the process ended.
+"""The state of a training stage, from which it can be resumed bit for bit after its process ended.
 
-    progress = Progress(progress_path(run, "bottle", 2), parts, identity, check)
-    progress.track(optimizer=optimizer, scheduler=scheduler)      # restored, if there is a file
-    for epoch in progress.epochs(120):                            # saved after an epoch
-        for batch in progress.steps(batches(epoch)): ...          # and before a stop that was asked for
+    stage = ResumableStage(path, parts, identity, check)
+    stage.track(optimizer=optimizer, scheduler=scheduler)         # restored, if there is a file
+    for epoch in stage.epochs(120):                               # saved after an epoch
+        for batch in stage.steps(batches(epoch)): ...             # and before a stop that was asked for
+        stage.log(epoch, {"loss": 0.1})
 
-A run that goes on from the file ends with the same bits as one that was never stopped: the file holds the model, the
-optimiser and its schedule, all random states, and what was gathered of an epoch that is not finished.
+The file holds the model, the optimiser and its schedule, all random states, and the figures of an unfinished epoch.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
+from datasets.loading import epoch_seed
 from models import WeightsError
 from models.tensor_files import first_line, read_file
 from utils.runs.checkpoint import save_tensors
@@ -43,12 +44,13 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> object: ...
 
 
-class Progress:
+class ResumableStage:
     """The epoch (from 1) and the step (from 0) that come next in a stage, and everything that they depend on.
 
-    path: where it is kept; without one, nowhere. parts: what the stage trains. identity: what must be the same for the
-    file to be used, plain values by name. check: raises Interrupted if the program was asked to stop. world: of several
-    processes all read the file and the first writes it; it does not depend on their number. All stop at the same step.
+    path: its file; without one, nothing is kept. parts: modules that the stage trains. identity: plain values by name
+    that must be the same for the file to be used. check: raises Interrupted if the program was asked to stop. world:
+    all processes read the file and rank 0 writes it; it does not depend on their number, and all stop at the same step.
+    number: 1 or 2. The attributes `log`, for an epoch's figures, and `say`, for a line of text, do nothing at first.
 
     Raises CheckpointError for a file that cannot be read or is of something else.
     """
@@ -56,8 +58,12 @@ class Progress:
     def __init__(
         self, path: Path | None = None, parts: Mapping[str, nn.Module] | None = None,
         identity: Mapping[str, Any] | None = None, check: Callable[[], None] = lambda: None, world: World = ALONE,
+        number: int = 2,
     ):
         self.path, self.identity, self.check, self.world = path, dict(identity or {}), check, world
+        self.number = number
+        self.log: Callable[[int, dict[str, float]], None] = lambda epoch, figures: None
+        self.say: Callable[[str], None] = lambda text: None
         self.tracked: dict[str, Stateful] = dict(parts or {})
         self.epoch, self.step = 1, 0
         self.notes: dict[str, Any] = {}  # plain values that are kept with it
@@ -164,11 +170,22 @@ class Progress:
                 raise CheckpointError(f"{self.path} does not fit: {name}: {problem}; delete it") from error
 
 
-class GeneratorState:
-    """A generator as something to track."""
+class StepGenerator:
+    """The random generator of a stage's steps, one after the other through an epoch.
 
-    def __init__(self, generator: torch.Generator):
-        self.generator = generator
+    Several processes draw for their own shares: theirs is seeded in each step, since rank 0's state alone is kept.
+    """
+
+    def __init__(self, seed: int, world: World):
+        self.seed, self.world, self.generator = seed, world, torch.Generator()
+
+    def at(self, epoch: int, step: int) -> torch.Generator:
+        """The generator, ready for a step."""
+        if step == 0:
+            self.generator.manual_seed(epoch_seed(self.seed, epoch))
+        if self.world.size > 1:
+            self.generator.manual_seed(epoch_seed(self.seed, epoch, step, self.world.rank))
+        return self.generator
 
     def state_dict(self) -> dict[str, Any]:
         return {"state": self.generator.get_state()}

@@ -1,16 +1,13 @@
-"""From the flags of train.py to trained runs: all is checked and read first, then trained category by category."""
+"""A run that trains: everything is checked and read before anything is written, then it goes category by category."""
 
 from __future__ import annotations
 
-import argparse
 import glob
-import os
-import shlex
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,258 +15,231 @@ from typing import Any
 import torch
 
 from datasets import DataSource, open_dataset
-from datasets.anomalies.textures import find_aux_path, list_textures
+from datasets.anomalies.textures import list_textures
 from datasets.base import DataError
 from datasets.names import printable
 from datasets.pairing import SPLITS
-from models.recipes import METHODS
 from models.teacher import build_teacher
-from utils.data.check import KnownLevels, levels_given
-from utils.data.preflight import Skipped, usable_samples
+from utils.data.check import levels_given
+from utils.data.preflight import Usable, usable_samples
 from utils.metrics.tables import format_published_protocol
-from utils.results.scoring import Scoring, score_run
 from utils.runs.advice import what_next
 from utils.runs.checkpoint import keep_teacher
 from utils.runs.folder import (
-    NOT_SETTINGS,
     check_settings,
     list_seeds,
     open_run,
     published_protocol,
     remove_finished_progress,
     seed_folder,
-    trained_categories,
 )
 from utils.runs.history import LOG, RunLog
 from utils.runs.resuming import is_finished, lock_run, unfinished_run
 from utils.runs.training_images import keep_training_images
 from utils.system.commands import command
-from utils.system.device import pick_device, resolve_precision
 from utils.system.environment import code_version, environment
-from utils.system.errors import CheckpointError, ProcessError, ProcessLost, RunError, TrainingError, UsageError
-from utils.system.memory import keep_freed_memory
-from utils.system.processes import World, join, kept_by_launcher, own_device
+from utils.system.errors import ProcessLost, RunError, UserError
+from utils.system.processes import World, kept_by_launcher
 from utils.system.signals import Interrupted
-from utils.training.category import TrainingSet, train_category
+from utils.training.category import Category, TrainingSet
+from utils.training.config import TrainConfig
 from utils.training.data import Samples, check_batches, read_data, split_samples, warn_of_shortage
-from utils.training.execution import PLAIN, Execution
+from utils.training.steps import NonFiniteLoss
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What all seeds of a run share."""
+    """The settings and data that all seeds of a run share."""
 
-    args: argparse.Namespace
+    config: TrainConfig
     source: DataSource
     samples: Samples
-    skipped: Skipped
-    levels: KnownLevels  # of each category
-    test_errors: bool  # files of the test set that test.py will refuse
-    digests: Mapping[Path, str]  # of the images
-    device: torch.device
-    execution: Execution
+    usable: Usable
 
     def seen(self, category: str) -> list[str]:
-        """The digests of the images that a category is trained on, and its epoch chosen by."""
-        split = self.samples[category]
-        return [self.digests[sample.image_path] for sample in (*split.train, *split.held_out)]
+        """The digests of the images that a category is trained on."""
+        return [self.usable.images[sample.image_path].digest for sample in self.samples[category].train]
 
     def settings(self, seed: int) -> dict[str, Any]:
-        """All that config.json keeps: the flags, what they were resolved to, and when."""
-        flags = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self.args).items()}
-        for name in NOT_SETTINGS:
-            del flags[name]
-        return flags | {
+        """All that config.json keeps: the flags, what they come to here, and when."""
+        return self.config.settings() | {
             "seed": seed,
             "data_root": str(self.source.root.resolve()),
             "dataset": self.source.name,
             "categories": list(self.source.categories),
-            "processes": self.execution.world.size,
-            "skipped": self.skipped,
-            "command": shlex.join(["python", *sys.argv]),
+            "processes": self.config.world.size,
+            "skipped": self.usable.skipped,
+            "command": self.config.command,
             "started": datetime.now().isoformat(timespec="seconds"),
             "code": code_version(),
             "environment": environment(),
         }
 
-    def what_next(self, run: Path) -> str:
+    @classmethod
+    def of(cls, config: TrainConfig) -> Plan:
+        """Look at the flags and the data; nothing is written."""
+        source = open_dataset(config.data_root, config.dataset, config.categories)
+        config = config.with_textures()
+        usable = usable_samples(
+            source, SPLITS, workers=config.workers, cache_dir=config.cache_dir, skip_bad=config.skip_bad,
+            levels=levels_given(config.white_level, source.categories),
+            test_needed=bool(config.eval_every or config.seeds),  # several seeds are scored at the end
+        )
+        digests = {path: facts.digest for path, facts in usable.images.items()}
+        samples = {name: split_samples(parts, name, config, digests) for name, parts in usable.samples.items()}
+        return cls(config, source, samples, usable)
+
+
+@dataclass
+class Training:
+    """A run whose folders are locked and whose data are read; `seeds` are its runs of one seed each."""
+
+    folder: Path
+    plan: Plan
+    seeds: list[SeedRun]
+
+    @property
+    def failed(self) -> list[str]:
+        """The categories that could not be trained."""
+        return [category for run in self.seeds for category in run.failed]
+
+    def what_next(self) -> str:
         """How to go on with what was trained."""
-        tested = [category for category, split in self.samples.items() if split.test]
-        return what_next(run, self.args.data_root, list(self.samples), tested, self.test_errors)
+        samples = self.plan.samples
+        tested = [category for category, split in samples.items() if split.test]
+        return what_next(self.folder, self.plan.config.data_root, list(samples), tested, self.plan.usable.test_errors)
+
+    def finish(self) -> None:
+        """Say what to do next; SystemExit with status 1 if a category could not be trained."""
+        if not self.failed and not self.plan.config.seeds:
+            RunLog(self.folder, self.plan.config.world.is_first).say(f"done; {self.what_next()}")
+        if self.failed:
+            where = f"{LOG} in {self.folder}"
+            print(printable(f"error: not trained: {', '.join(self.failed)}; see above, or {where}"), file=sys.stderr)
+            sys.exit(1)
 
 
-def train(args: argparse.Namespace) -> None:
-    """Train what the flags of train.py ask for; whatever can go wrong early does so before anything is written.
+@dataclass
+class SeedRun:
+    """A run folder that is trained with one seed; `failed` are the categories that could not be."""
 
-    Exits with status 1 if a category could not be trained.
-    """
-    with join() as world, ExitStack() as locks:
-        plan = world.in_turn(lambda: make_plan(args, world))  # the first one leaves what it found of the files
-        run = world.from_first(lambda: args.output or Path(kept_by_launcher("run", lambda: str(choose_folder(plan)))))
-        start = world.in_turn if args.cache == "disk" else world.together
-        seeds, training_set = start(lambda: prepare(run, plan, locks))
-        train_seeds(run, seeds, plan, training_set)
+    folder: Path
+    plan: Plan
+    config: TrainConfig
+    read: Callable[[str], TrainingSet]
+    failed: list[str] = field(default_factory=list)
+
+    def categories(self) -> Iterator[str]:
+        """The categories that are not trained yet; the run folder is begun, or gone on with."""
+        config, world, source = self.config, self.config.world, self.plan.source
+        self.settings = self.plan.settings(config.seed)
+        world.from_first(lambda: open_run(self.folder, self.settings, other_seeds(self.folder, config)))
+        torch.manual_seed(config.seed)  # for random weights
+        self.teacher = build_teacher(config.backbone, config.weights).to(config.torch_device)
+        self.made_with = world.in_turn(lambda: keep_teacher(self.folder, self.teacher, self.settings))
+        config.execution.prepare_teacher(self.teacher)
+        self.log = RunLog(self.folder, writes=world.is_first)
+        where = f"{config.torch_device}, {world.size} processes" if world.size > 1 else config.torch_device
+        named = f"{config.method}, {config.backbone}, {source.name} in {source.root}"
+        self.log.say(f"{named}, on {where}; run folder {self.folder}")
+        if source.missing:
+            self.log.say(f"not on disk, skipped: {', '.join(source.missing)}")
+        for name in source.categories:
+            if world.from_first(lambda name=name: self._is_trained(name)):
+                self.log.say(f"{name}: already trained, skipped")
+            else:
+                yield name
+        chosen = published_protocol(self.folder)
+        if chosen:
+            self.log.say(*format_published_protocol([chosen]).splitlines())
+
+    def _is_trained(self, category: str) -> bool:
+        remove_finished_progress(self.folder, category)
+        return is_finished(self.folder, category, self.settings)
+
+    @contextmanager
+    def category(self, name: str) -> Iterator[Category]:
+        """A category to be trained; one that fails is noted, and costs no other.
+
+        Raises OSError where the run folder cannot be written, and what concerns all processes.
+        """
+        world = self.config.world
+        try:
+            world.from_first(lambda: keep_training_images(self.folder, name, self.plan.seen(name)))
+            category = Category(
+                name, self.read(name), self.teacher, self.config, self.settings, self.log, self.made_with
+            )
+            try:
+                yield category
+            except NonFiniteLoss as error:
+                raise category.describe(error) from error
+            finally:
+                category.stages.close()
+            if self.config.calibration and world.is_first:
+                category.set_thresholds()
+        except (OSError, ProcessLost):  # the next would fail too
+            raise
+        except Exception as error:  # whatever it is, it must not cost the others hours
+            lines = traceback.format_exc().splitlines()
+            if not world.all_come(f"{self.folder} {name} failed"):
+                RunLog(self.folder).note(*lines)
+                raise RunError(f"{name} failed in process {world.rank} alone: {in_words(error)}") from error
+            self.failed.append(name)
+            self.log.note(*lines)
+            self.log.say(*f"{printable(name)} failed: {in_words(error)}".split("\n"))
 
 
-def make_plan(args: argparse.Namespace, world: World) -> Plan:
-    """Look at the flags and the data; nothing is written."""
-    if args.recipe not in METHODS[args.method]:
-        raise UsageError(f"`recipe` {args.recipe}: `method` {args.method} has {', '.join(METHODS[args.method])} alone")
-    device = pick_device(own_device(args.device, world))
-    execution = replace(plan_execution(args, device), world=world)
-    source = open_dataset(args.data_root, args.dataset, args.categories)
-    if needs_textures(args) and not args.aux_path:
-        args.aux_path = str(find_aux_path(args.data_root))
-    test_needed = bool(args.eval_every or args.seeds)  # several seeds are scored at the end
-    usable = usable_samples(source, SPLITS, args, levels_given(args.white_level, source.categories), test_needed)
-    digests = {path: facts.digest for path, facts in usable.images.items()}
-    samples = {category: split_samples(parts, category, args, digests) for category, parts in usable.samples.items()}
-    return Plan(args, source, samples, usable.skipped, usable.levels, usable.test_errors, digests, device, execution)
+@contextmanager
+def open_training(config: TrainConfig, world: World) -> Iterator[Training]:
+    """Check the flags and every file, lock the run and read the data: errors now, not in hours, and before anything is
+    written. Raises DataError, UsageError, RunError or OSError."""
+    with ExitStack() as locks:
+        plan = world.in_turn(lambda: Plan.of(config.resolve(world)))  # rank 0 leaves what it found of the files
+        config = plan.config
+        folder = world.from_first(
+            lambda: config.output or Path(kept_by_launcher("run", lambda: str(choose_folder(plan))))
+        )
+        start = world.in_turn if config.cache == "disk" else world.together
+        training = start(lambda: prepare(folder, plan, locks))
+        try:
+            yield training
+        except Interrupted:
+            print(f"go on with: {command('train.py', '--resume', folder)}", file=sys.stderr)
+            raise
 
 
-def needs_textures(args: argparse.Namespace) -> bool:
-    """Whether synthetic anomalies are made."""
-    return args.method == "aand" or args.select == "synthetic"
-
-
-def prepare(run: Path, plan: Plan, locks: ExitStack) -> tuple[dict[Path, int], Callable[[str], TrainingSet]]:
-    """Lock the run and read the data: the run folder of each seed, and the training set of each category."""
-    args = plan.args
-    seeds = plan_seeds(run, args)
-    for folder in dict.fromkeys([run, *seeds]) if plan.execution.world.is_first else ():
-        locks.enter_context(lock_run(folder))
-    for folder, seed in seeds.items():
-        check_settings(folder, plan.settings(seed), other_seeds(folder, args))
-    textures = list_textures(args.aux_path) if needs_textures(args) else []
-    build_teacher(args.backbone, args.weights)  # fails early if it cannot
-    check_batches(plan.samples, args, plan.execution.world)
-    warn_of_shortage(plan.samples, args)
-    return seeds, read_data(plan.source, plan.samples, plan.levels, textures, args)  # last: it reads every file
-
-
-def train_seeds(
-    run: Path, seeds: Mapping[Path, int], plan: Plan, training_set: Callable[[str], TrainingSet]
-) -> None:
-    """Train every seed, and score several; SystemExit if a category failed."""
-    failed = []
-    try:
-        for folder, seed in seeds.items():
-            failed += train_run(folder, seed, plan, training_set)
-    except Interrupted:
-        print(f"go on with: {command('train.py', '--resume', run)}", file=sys.stderr)
-        raise
-    if plan.args.seeds:
-        plan.execution.world.from_first(lambda: score_seeds(run, plan))
-    elif not failed:
-        RunLog(run).say(f"done; {plan.what_next(run)}")
-    if failed:
-        print(printable(f"error: not trained: {', '.join(failed)}; see above, or {LOG} in {run}"), file=sys.stderr)
-        sys.exit(1)
+def prepare(folder: Path, plan: Plan, locks: ExitStack) -> Training:
+    """Lock the run and read the data."""
+    config = plan.config
+    seeds = {seed_folder(folder, seed): seed for seed in config.seeds or ()} or {folder: config.seed}
+    for place in dict.fromkeys([folder, *seeds]) if config.world.is_first else ():
+        locks.enter_context(lock_run(place))
+    for place, seed in seeds.items():
+        check_settings(place, plan.settings(seed), other_seeds(place, config))
+    textures = list_textures(config.aux_path) if config.traits.amplified else []
+    build_teacher(config.backbone, config.weights)  # fails early if it cannot
+    check_batches(plan.samples, config, config.world)
+    warn_of_shortage(plan.samples, config)
+    read = read_data(plan.source, plan.samples, plan.usable.levels, textures, config)  # last: it reads every file
+    return Training(folder, plan, [SeedRun(f, plan, replace(config, seed=seed), read) for f, seed in seeds.items()])
 
 
 def choose_folder(plan: Plan) -> Path:
-    """The folder of a run without --output: that of the same command if it is not finished, otherwise a new one."""
-    args = plan.args
-    name = f"{plan.source.name}-{args.method}-{args.backbone.replace(':', '-').replace('/', '-')}"
-    unfinished = unfinished_run(f"{glob.escape(name)}-*", plan.settings(args.seed), args.seeds or ())
+    """The folder of a run without `output`: that of the same command if it is not finished, otherwise a new one."""
+    config = plan.config
+    name = f"{plan.source.name}-{config.method}-{config.backbone.replace(':', '-').replace('/', '-')}"
+    unfinished = unfinished_run(f"{glob.escape(name)}-*", plan.settings(config.seed), config.seeds or ())
     if unfinished:
         print(printable(f"going on with the unfinished {unfinished}; --output starts a new run"), file=sys.stderr)
     return unfinished or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def plan_seeds(run: Path, args: argparse.Namespace) -> dict[Path, int]:
-    """The run folder of each seed."""
-    if not args.seeds:
-        return {run: args.seed}
-    if len(set(args.seeds)) < len(args.seeds):
-        raise UsageError(f"--seeds {' '.join(map(str, args.seeds))}: each seed only once")
-    return {seed_folder(run, seed): seed for seed in args.seeds}
-
-
-def other_seeds(folder: Path, args: argparse.Namespace) -> list[Path]:
+def other_seeds(folder: Path, config: TrainConfig) -> list[Path]:
     """The folders of a run's other seeds."""
-    return [other for other in list_seeds(folder.parent) if other != folder] if args.seeds else []
+    return [other for other in list_seeds(folder.parent) if other != folder] if config.seeds else []
 
 
-def plan_execution(args: argparse.Namespace, device: torch.device) -> Execution:
-    """How to compute; "auto" in the flags gives way to what it means here, and --plain switches off what it names."""
-    if args.deterministic and device.type == "cuda":  # on a CPU all is deterministic
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-    if args.plain:
-        args.precision, args.cache, args.cache_features, args.compile = "fp32", "none", "off", False
-        return PLAIN
-    keep_freed_memory()
-    args.precision = resolve_precision(args.precision, device)
-    return Execution(args.precision, compile=args.compile)
-
-
-def train_run(run: Path, seed: int, plan: Plan, training_set: Callable[[str], TrainingSet]) -> list[str]:
-    """Train every category with one seed; returns those that failed, which keep no other from being trained.
-
-    Raises OSError where the run folder cannot be written.
-    """
-    args, source = argparse.Namespace(**vars(plan.args) | {"seed": seed}), plan.source
-    settings, world = plan.settings(seed), plan.execution.world
-    world.from_first(lambda: open_run(run, settings, other_seeds(run, args)))
-    torch.manual_seed(seed)  # for --weights random
-    pretrained = build_teacher(args.backbone, args.weights).to(plan.device)
-    made_with = world.in_turn(lambda: keep_teacher(run, pretrained, settings))
-    plan.execution.prepare_teacher(pretrained)
-    log = RunLog(run, writes=world.is_first)
-    where = f"{plan.device}, {world.size} processes" if world.size > 1 else plan.device
-    log.say(f"{args.method}, {args.backbone}, {source.name} in {source.root}, on {where}; run folder {run}")
-    if source.missing:
-        log.say(f"not on disk, skipped: {', '.join(source.missing)}")
-    failed = []
-    for category in source.categories:
-        if world.from_first(lambda category=category: look_at(run, category, settings)):
-            log.say(f"{category}: already trained, skipped")
-            continue
-        try:
-            world.from_first(lambda category=category: keep_training_images(run, category, plan.seen(category)))
-            data = training_set(category)
-            train_category(category, data, pretrained, args, settings, plan.execution, log, made_with)
-        except (OSError, ProcessLost):  # the next would fail too
-            raise
-        except Exception as error:  # whatever it is, it must not cost the others hours
-            if not world.all_come(f"{run} {category} failed"):
-                RunLog(run).note(*traceback.format_exc().splitlines())
-                raise RunError(f"{category} failed in process {world.rank} alone: {describe(error)}") from error
-            failed.append(category)
-            log.note(*traceback.format_exc().splitlines())
-            log.say(*f"{printable(category)} failed: {describe(error)}".split("\n"))
-    chosen = published_protocol(run)
-    if chosen:
-        log.say(*format_published_protocol([chosen]).splitlines())
-    return failed
-
-
-def look_at(run: Path, category: str, settings: Mapping[str, Any]) -> bool:
-    """Whether a category is trained; what is left of its progress is then cleared away."""
-    remove_finished_progress(run, category)
-    return is_finished(run, category, settings)
-
-
-def describe(error: Exception) -> str:
-    """An error in words; of one that is not ours with its type, as its traceback in log.txt begins."""
-    expected = isinstance(error, DataError | RunError | CheckpointError | TrainingError | ProcessError)
+def in_words(error: Exception) -> str:
+    """The message of an error; of one that is not ours with its type, as its traceback in log.txt begins."""
+    expected = isinstance(error, DataError | UserError)
     return str(error) if expected else printable(f"{type(error).__name__}: {error} (traceback in {LOG})")
-
-
-def score_seeds(run: Path, plan: Plan) -> None:
-    """Score all seeds as test.py does, those of earlier calls included."""
-    args, samples = plan.args, plan.samples
-    trained = trained_categories(run)
-    test_samples = {c: split.test for c, split in samples.items() if split.test and c in trained}
-    left_out = [category for category in samples if category not in test_samples]
-    if left_out:
-        why = f"no test images, or not trained yet for every seed in {run}"
-        print(printable(f"not scored: {', '.join(left_out)} ({why})"))
-    if test_samples:
-        how = Scoring(plan.device, args.batch_size, args.workers, args.cache, args.cache_dir, skipped=plan.skipped)
-        print(score_run(run, test_samples, plan.source.root, how))
-        report = command("scripts/report.py", run)
-        print(f"results.csv and results.json are in {printable(run)}; look at it with: {report}")
-    else:
-        print(plan.what_next(run))

@@ -1,6 +1,7 @@
-"""The two training stages and the prediction of anomaly maps.
+"""The two training stages: what they minimise, step by step.
 
-A stage trains its model in place and calls `on_epoch(epoch, figures)` after each epoch, `figures` being plain floats.
+    train_stage1(model, data, config, stage)        # the amplification, on synthetic anomalies
+    train_stage2(model, data, config, stage)        # the student, on good images
 
 With several processes (`execution.world`) each works on its share of a batch. Means over images and over positions are
 those of the whole batch, an image's hardest positions are its own; but each process draws the pairs of the
@@ -9,13 +10,12 @@ amplification loss from its share alone, and this loss is the mean over the proc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import MultiStepLR
 
-from datasets.loading import SyntheticAnomalies, epoch_seed
+from datasets.loading import SyntheticAnomalies
 from models.aand import AAND
 from models.amplification import AmplifiedTeacher
 from models.losses import (
@@ -27,58 +27,41 @@ from models.losses import (
     hard_distillation_loss,
     level_mask,
 )
-from models.recipes import LR_FACTOR, PUBLISHED, Recipe
 from models.similarity import compare_features
 from models.standardisation import residuals
-from utils.training.execution import Execution, Optimizer
+from utils.detection.prediction import Prediction
+from utils.system.device import near
+from utils.training.category import TrainingSet
+from utils.training.config import TrainConfig
+from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
 from utils.training.norms import running_statistics
-from utils.training.resumable import GeneratorState, Progress
-from utils.training.steps import Average
+from utils.training.resumable import ResumableStage, StepGenerator
+from utils.training.steps import Steps
 
-ADAM_BETAS = (0.5, 0.999)
 AMPLIFY_WEIGHT = 0.1
 
-OnEpoch = Callable[[int, dict[str, float]], None]
 
-
-def train_stage1(
-    teacher: AmplifiedTeacher,
-    anomalies: SyntheticAnomalies,
-    *,
-    epochs: int,
-    lr: float,
-    seed: int,
-    execution: Execution,
-    on_epoch: OnEpoch,
-    progress: Progress | None = None,
-) -> None:
-    """Train the amplification on synthetic anomalies, from where `progress` is.
+def train_stage1(model: AAND, data: TrainingSet, config: TrainConfig, stage: ResumableStage) -> None:
+    """Train the amplification of the teacher's features on synthetic anomalies, from where `stage` is.
 
     Raises NonFiniteLoss at the end of an epoch in which the loss became NaN or infinite.
     """
-    progress = progress or Progress()
-    device, world = teacher.pretrained.mean.device, execution.world
-    optimizer = Optimizer(teacher.amplification.parameters(), lr, ADAM_BETAS, execution, device)
-    scheduler = MultiStepLR(optimizer.adam, PUBLISHED.milestones(epochs), LR_FACTOR)
-    generator, figures = torch.Generator(), Average()
-    progress.track(optimizer=optimizer, scheduler=scheduler, generator=GeneratorState(generator), figures=figures)
-    for epoch in progress.epochs(epochs):
-        if progress.step == 0:
-            generator.manual_seed(epoch_seed(seed, epoch))
-        for images, masks, foregrounds in progress.steps(anomalies.epoch(epoch)):
-            if world.size > 1:  # positions are of the share; and only the first process's generator is kept
-                generator.manual_seed(epoch_seed(seed, epoch, progress.step, world.rank))
-            focal, amplify, counts = stage1_losses(teacher, images, masks, foregrounds, generator, execution)
-            loss = focal + AMPLIFY_WEIGHT * amplify
-            whole = world.total(len(images))
-            weight = len(images) / whole
-            optimizer.step(loss, weight)
-            figures.add(whole, **world.means(weight, loss=loss, focal=focal, amplify=amplify))
-            figures.count(world.sum(counts))
-        means = figures.finish()
-        scheduler.step()
-        on_epoch(epoch, means)
+    teacher, execution, device = model.teacher, config.execution, model.device
+    anomalies = SyntheticAnomalies(
+        near(data.images, device), near(data.textures, device), batch_size=config.batch_size, seed=config.seed,
+        device=device, share=execution.world.share,
+    )
+    milestones = config.traits.milestones(config.epochs_stage1)
+    steps = Steps(teacher.amplification.parameters(), config.lr, milestones, execution, device)
+    generator = StepGenerator(config.seed, execution.world)
+    stage.track(**steps.tracked, generator=generator)
+    for epoch in stage.epochs(config.epochs_stage1):
+        for images, masks, foregrounds in stage.steps(anomalies.epoch(epoch)):
+            draws = generator.at(epoch, stage.step)
+            focal, amplify, counts = stage1_losses(teacher, images, masks, foregrounds, draws, execution)
+            steps.take(focal + AMPLIFY_WEIGHT * amplify, len(images), counts, focal=focal, amplify=amplify)
+        stage.log(epoch, steps.end_epoch())
 
 
 def stage1_losses(
@@ -95,8 +78,7 @@ def stage1_losses(
     """
     inputs = teacher.pretrained.normalise(images).contiguous(memory_format=execution.memory_format)
     with execution.autocast(inputs.device):
-        for _ in range(execution.trunk_passes):
-            features = teacher.pretrained(inputs)
+        features = teacher.pretrained(inputs)
     focal = amplify = inputs.new_zeros(())
     counts = []
     for level, amplification in zip(features, teacher.amplification, strict=True):
@@ -113,41 +95,47 @@ def stage1_losses(
     return focal, amplify, torch.stack(counts)
 
 
-def train_stage2(
-    model: AAND,
-    features: TeacherFeatures,
-    *,
-    epochs: int,
-    lr: float,
-    execution: Execution,
-    on_epoch: OnEpoch,
-    recipe: Recipe = PUBLISHED,
-    progress: Progress | None = None,
-) -> None:
-    """Train the student to rebuild the teacher's features of good images, from where `progress` is.
+def train_stage2(model: AAND, data: TrainingSet, config: TrainConfig, stage: ResumableStage) -> None:
+    """Train the student to rebuild the teacher's features of good images, from where `stage` is; with `eval_every` the
+    test metrics are logged, and influence nothing.
 
     Raises NonFiniteLoss at the end of an epoch in which the loss became NaN or infinite.
     """
-    progress = progress or Progress()
-    device, world = model.pretrained.mean.device, execution.world
-    parameters = [*model.bottleneck.parameters(), *model.decoder.parameters()]
+    recipe, execution, last = config.traits, config.execution, config.epochs_stage2
+    features = keep_features(model, data, config, stage)
+    student = [*model.bottleneck.parameters(), *model.decoder.parameters()]
     statistics = running_statistics(model.bottleneck, model.decoder)
-    optimizer = Optimizer(parameters, lr, ADAM_BETAS, execution, device, statistics)
-    scheduler = MultiStepLR(optimizer.adam, recipe.milestones(epochs), LR_FACTOR)
-    figures = Average()
-    progress.track(optimizer=optimizer, scheduler=scheduler, figures=figures)
-    for epoch in progress.epochs(epochs):
+    steps = Steps(student, config.lr, recipe.milestones(last), execution, model.device, statistics)
+    stage.track(**steps.tracked)
+    for epoch in stage.epochs(last):
         model.train()
-        for teacher_features in progress.steps(features.epoch(epoch)):
+        for teacher_features in stage.steps(features.epoch(epoch)):
             loss = stage2_loss(model, teacher_features, recipe.hard_positions, execution)
-            whole = world.total(len(teacher_features[0]))
-            weight = len(teacher_features[0]) / whole
-            optimizer.step(loss, weight)
-            figures.add(whole, **world.means(weight, loss=loss))
-        means = figures.finish()
-        scheduler.step()
+            steps.take(loss, len(teacher_features[0]))
+        figures = steps.end_epoch()
         model.eval()
-        on_epoch(epoch, means)
+        tested = bool(data.test_set) and (epoch % config.eval_every == 0 or epoch == last)
+        if recipe.standardised and (tested or epoch == last):
+            standardise(model, features, execution)
+        if tested:
+            figures |= Prediction.metrics(model, data.test_set, config.batch_size, execution.world)
+        stage.log(epoch, figures)
+
+
+def keep_features(
+    model: AAND, data: TrainingSet, config: TrainConfig, stage: ResumableStage
+) -> TeacherFeatures:
+    """The teacher's features of the training images, kept where they fit; for a stage that is resumed as they were
+    before, whatever fits now, since a batch's size changes how features are rounded."""
+    features = TeacherFeatures(
+        model, data.images, batch_size=config.batch_size, seed=config.seed, execution=config.execution
+    )
+    choice = config.cache_features
+    if stage.resumed:
+        choice = "on" if stage.notes.get("features kept") else "off"
+    stage.say(features.keep(choice, config.cache, config.cache_dir))
+    stage.notes["features kept"] = features.kept is not None
+    return features
 
 
 def stage2_loss(

@@ -1,11 +1,26 @@
-"""What an epoch's training is summed up in, and the check that its losses are numbers."""
+"""The steps of a stage: down the gradient, with the figures of an epoch, in all processes alike.
+
+    steps = Steps(model.decoder.parameters(), lr=0.005, milestones=[96, 108], execution=execution, device=device)
+    for batch in batches:
+        steps.take(loss, images=len(batch), focal=focal)       # a mean over this process's share of the batch
+    figures = steps.end_epoch()                                # means over the whole epoch, by name
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import MultiStepLR
+
+from models.recipes import LR_FACTOR
+from utils.system.memory import release_freed_memory
+from utils.training.execution import Execution
+
+ADAM_BETAS = (0.5, 0.999)
 
 
 class NonFiniteLoss(RuntimeError):
@@ -71,3 +86,83 @@ class Average:
         wrong = (~losses.isfinite()).nonzero().flatten().tolist()
         if wrong:
             raise NonFiniteLoss(float(losses[wrong[0]]), wrong[0])
+
+
+class Optimizer:
+    """Adam and, for float16, a gradient scaler: one call a step.
+
+    With several processes gradients are summed over them, and `statistics`, such as those of batch norms, become means
+    over their shares, in the same message: all processes stay the same.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float], execution: Execution,
+                 device: torch.device, statistics: Sequence[Tensor] = ()):
+        self.parameters, self.statistics, self.world = list(parameters), statistics, execution.world
+        fused = execution.fused_optimizer and device.type in ("cpu", "cuda")
+        self.adam = Adam(self.parameters, lr, betas=betas, fused=fused)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "fp16")
+        release_freed_memory()  # of building the model
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"adam": self.adam.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.adam.load_state_dict(state["adam"])
+        self.scaler.load_state_dict(state["scaler"])
+
+    def step(self, loss: Tensor, weight: float = 1.0) -> None:
+        """Go one step down the gradient of `loss`, a mean over this process's share of a batch that is `weight` of all
+        of it."""
+        first = not self.adam.state
+        self.scaler.scale(loss * weight).backward()
+        if self.world.size > 1:
+            self._unite(weight)
+        self.scaler.step(self.adam)
+        self.scaler.update()
+        self.adam.zero_grad(set_to_none=True)  # now: the next step's activations need the room
+        if first:  # Adam's moments now lie where the next activations would have fitted
+            release_freed_memory()
+
+    @torch.no_grad()
+    def _unite(self, weight: float) -> None:
+        for parameter in self.parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        for statistic in self.statistics:
+            statistic.mul_(weight)
+        self.world.sum_all([*(parameter.grad for parameter in self.parameters), *self.statistics])
+
+
+class Steps:
+    """Adam with its schedule, and the figures that an epoch's steps leave.
+
+    milestones: epochs after which the learning rate falls. Other arguments are those of `Optimizer`.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], lr: float, milestones: Sequence[int], execution: Execution,
+        device: torch.device, statistics: Sequence[Tensor] = (),
+    ):
+        self.optimizer = Optimizer(parameters, lr, ADAM_BETAS, execution, device, statistics)
+        self.scheduler = MultiStepLR(self.optimizer.adam, milestones, LR_FACTOR)
+        self.figures, self.world = Average(), execution.world
+
+    @property
+    def tracked(self) -> dict[str, Any]:
+        """Everything that a stage needs to be resumed, by the names in its file."""
+        return {"optimizer": self.optimizer, "scheduler": self.scheduler, "figures": self.figures}
+
+    def take(self, loss: Tensor, images: int, gate_counts: Tensor | None = None, **values: Tensor) -> None:
+        """Go one step down the gradient of `loss`, a mean over this process's share of a batch, `images` of it; keep
+        other `values` that are such means, and counts of the gate."""
+        batch = self.world.total(images)
+        self.optimizer.step(loss, images / batch)
+        self.figures.add(batch, **self.world.means(images / batch, loss=loss, **values))
+        if gate_counts is not None:
+            self.figures.count(self.world.sum(gate_counts))
+
+    def end_epoch(self) -> dict[str, float]:
+        """The figures of the epoch; the learning rate goes on. Raises NonFiniteLoss as `Average.finish`."""
+        figures = self.figures.finish()
+        self.scheduler.step()
+        return figures

@@ -1,0 +1,109 @@
+"""The settings of a training: what train.py's flags say, built once and never changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datasets.anomalies.textures import find_aux_path
+from models.recipes import METHODS, Recipe
+from utils.runs.folder import NOT_SETTINGS
+from utils.system.device import pick_device, resolve_precision
+from utils.system.errors import UsageError
+from utils.system.memory import keep_freed_memory
+from utils.system.processes import ALONE, World, own_device
+from utils.training.execution import PLAIN, Execution
+
+NOT_FLAGS = ("command", "torch_device", "world")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A field for each flag of train.py, named and meant as docs/commands.md says, and what they come to here.
+
+    `resolve` gives "auto" way to what it means on this machine, and fills the last two fields.
+    """
+
+    data_root: Path
+    aux_path: str | None = None
+    dataset: str = "auto"
+    categories: Sequence[str] | None = None
+    method: str = "aand"
+    recipe: str = "published"
+    backbone: str = "wide_resnet50_2"
+    weights: str = "default"
+    image_size: int = 256  # pixels
+    batch_size: int = 16  # images, of all processes together
+    epochs_stage1: int = 100
+    epochs_stage2: int = 120
+    lr: float = 0.005
+    seed: int = 0
+    seeds: Sequence[int] | None = None
+    precision: str = "auto"
+    cache_features: str = "auto"
+    compile: bool = False
+    sync_norms: bool = False
+    deterministic: bool = False
+    plain: bool = False
+    calibration: float = 0.0  # share of the training images
+    far: float = 0.01  # share of good images
+    eval_every: int = 0  # epochs
+    white_level: float | None = None
+    device: str = "auto"
+    fg_root: Path = Path("fg_mask")
+    output: Path | None = None
+    cache: str = "ram"
+    cache_dir: Path = Path("cache")
+    workers: int = 1
+    skip_bad: bool = False
+    command: str = ""  # command line of the program, as config.json keeps it
+    torch_device: torch.device = torch.device("cpu")
+    world: World = ALONE  # processes that train together
+
+    @property
+    def traits(self) -> Recipe:
+        """What the recipe of the method is."""
+        return METHODS[self.method][self.recipe]
+
+    @property
+    def execution(self) -> Execution:
+        """How models are computed; `plain` has nothing of what makes it fast."""
+        if self.plain:
+            return replace(PLAIN, world=self.world)
+        return Execution(self.precision, compile=self.compile, world=self.world)
+
+    def resolve(self, world: World) -> TrainConfig:
+        """The same for this process of `world` on this machine. Raises UsageError for values that do not go
+        together."""
+        if self.recipe not in METHODS[self.method]:
+            there = ", ".join(METHODS[self.method])
+            raise UsageError(f"`recipe` {self.recipe}: `method` {self.method} has {there} alone")
+        if self.seeds and len(set(self.seeds)) < len(self.seeds):
+            raise UsageError(f"`seeds` {' '.join(map(str, self.seeds))}: each seed only once")
+        device = pick_device(own_device(self.device, world))
+        if self.deterministic and device.type == "cuda":  # on a CPU all is deterministic
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True)
+        changes: dict[str, Any] = {"torch_device": device, "world": world}
+        if self.plain:
+            changes |= {"precision": "fp32", "cache": "none", "cache_features": "off", "compile": False}
+        else:
+            keep_freed_memory()
+            changes["precision"] = resolve_precision(self.precision, device)
+        return replace(self, **changes)
+
+    def with_textures(self) -> TrainConfig:
+        """The same with the textures that are there; DataError where there are none beside the data."""
+        missing = self.traits.amplified and not self.aux_path
+        return replace(self, aux_path=str(find_aux_path(self.data_root))) if missing else self
+
+    def settings(self) -> dict[str, Any]:
+        """The flags that config.json keeps, by name."""
+        flags = {field.name: getattr(self, field.name) for field in fields(self)}
+        kept = {name: value for name, value in flags.items() if name not in (*NOT_SETTINGS, *NOT_FLAGS)}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in kept.items()}
