@@ -21,7 +21,7 @@ from utils.app import session
 from utils.app.desk import MOST_WAITING, Desk
 from utils.app.files import PlainFiles
 from utils.app.serving import Limits
-from utils.app.session import FALSE_ALARMS, NONE, PERCENT, SCORE, Results, Start
+from utils.app.session import FALSE_ALARMS, NONE, PERCENT, SCORE
 from utils.app.views import TEMPLATES, Visit, download_link, text_panel
 from utils.detection.detector import Detector
 from utils.system.errors import UsageError
@@ -41,8 +41,7 @@ class Page:
 
     def __init__(self, detector: Detector, limits: Limits, folder: Path | None, workers: int, stopping: Event):
         self.detector = replace(detector, view=PlainFiles(**vars(detector.view)))
-        self.limits, self.folder = limits, folder
-        self.workers, self.start = workers, Start.of(detector)
+        self.limits, self.folder, self.workers = limits, folder, workers
         self.model, self.light = (Desk(threads, limits.seconds, stopping) for threads in (1, LIGHT_THREADS))
 
     def build(self) -> gr.Blocks:
@@ -92,17 +91,17 @@ class Page:
             self.download = gr.HTML()
 
     def _build_threshold(self) -> None:
-        start, (low, high, step) = self.start, self._span(())
-        lowest, highest = min(PERCENT[0], start.percent), max(PERCENT[1], start.percent)
+        (kind, percent, score), (low, high, step) = session.first_threshold(self.detector), self._span(())
+        lowest, highest = min(PERCENT[0], percent), max(PERCENT[1], percent)
         kinds = [FALSE_ALARMS if self.detector.thresholds else NONE, SCORE]
-        self.kind = gr.Radio(kinds, value=start.kind, label="Threshold by", elem_id="kind")
+        self.kind = gr.Radio(kinds, value=kind, label="Threshold by", elem_id="kind")
         self.percent = gr.Slider(
-            lowest, highest, start.percent, step=PERCENT[0], label="Good images that may be called anomalous, %",
-            visible=start.kind == FALSE_ALARMS, elem_id="percent", buttons=[],
+            lowest, highest, percent, step=PERCENT[0], label="Good images that may be called anomalous, %",
+            visible=kind == FALSE_ALARMS, elem_id="percent", buttons=[],
         )
         self.score = gr.Slider(
-            low, high, start.score, step=step, label="Score above which an image is anomalous",
-            visible=start.kind != FALSE_ALARMS, elem_id="score", buttons=[],
+            low, high, score, step=step, label="Score above which an image is anomalous",
+            visible=kind != FALSE_ALARMS, elem_id="score", buttons=[],
         )
         self.explanation = gr.HTML()
 
@@ -173,12 +172,11 @@ class Page:
         return *self._outputs(Visit.of(results, self.detector), detector), slider
 
     def _span(self, scores: Sequence[float]) -> tuple[float, float, float]:
-        thresholds = self.detector.thresholds
-        return session.score_span([*(thresholds.scores if thresholds else ()), self.start.score, *scores])
+        thresholds, start = self.detector.thresholds, self.detector.image_threshold or 0.0
+        return session.score_span([*(thresholds.scores if thresholds else ()), start, *scores])
 
     def _outputs(self, visit: Visit, detector: Detector) -> tuple:
-        results: Results = visit.results
-        several = len(results.records) > 1
+        results, several = visit.results, len(visit.results.records) > 1
         rows, link = (session.table_rows(results), download_link(session.csv_of(results))) if several else ([], "")
         return visit, *visit.panels(detector), gr.Column(visible=several), rows, link
 

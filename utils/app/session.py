@@ -28,22 +28,6 @@ PERCENT = (0.1, 50.0)  # ends of the slider of false alarms
 
 
 @dataclass(frozen=True)
-class Start:
-    """The page's threshold at first: its kind, the false-alarm rate in percent, and a score."""
-
-    kind: str
-    percent: float
-    score: float
-
-    @classmethod
-    def of(cls, detector: Detector) -> Start:
-        thresholds = detector.thresholds
-        kind = SCORE if detector.threshold is not None else FALSE_ALARMS if thresholds else NONE
-        percent = round(100 * thresholds.wanted_far, 6) if thresholds else PERCENT[0]
-        return cls(kind, percent, detector.image_threshold or 0.0)
-
-
-@dataclass(frozen=True)
 class Results:
     """Images in the order given, by the page's names for them: these are the paths of their records. `paths` are their
     files; `index` is of the chosen one."""
@@ -122,13 +106,19 @@ def score_all(
 
 def judge_again(results: Results, detector: Detector) -> Results:
     """Judge the same images by the thresholds of `detector`."""
-    records = tuple(
-        replace(record, found=detector.judge(record.found.model_map, record.found.score, record.found.size))
-        if record.found
-        else record
-        for record in results.records
-    )
-    return replace(results, records=records)
+    judged = []
+    for record in results.records:
+        old = record.found
+        judged.append(replace(record, found=old and detector.judge(old.model_map, old.score, old.size)))
+    return replace(results, records=tuple(judged))
+
+
+def first_threshold(detector: Detector) -> tuple[str, float, float]:
+    """The threshold that the page shows at first: its kind, the false-alarm rate in percent, and a score."""
+    thresholds = detector.thresholds
+    kind = SCORE if detector.threshold is not None else FALSE_ALARMS if thresholds else NONE
+    percent = round(100 * thresholds.wanted_far, 6) if thresholds else PERCENT[0]
+    return kind, percent, detector.image_threshold or 0.0
 
 
 def with_threshold(detector: Detector, kind: str, far: float, score: float) -> Detector:
