@@ -78,7 +78,7 @@ def _good_images(args: argparse.Namespace) -> list:
     from datasets import open_dataset
     from datasets.folders import look_into
     from datasets.unused import NESTED, find_unused
-    from utils.runs.folder import read_config, read_view
+    from utils.runs.folder import Run
 
     if args.images:
         paths = look_into(args.images).images
@@ -87,11 +87,11 @@ def _good_images(args: argparse.Namespace) -> list:
         for problem in find_unused(args.images, [args.images], NESTED):
             print(f"{problem.severity}: {problem}", file=sys.stderr)
     else:
-        config = read_config(args.run)
-        source = open_dataset(Path(config["data_root"]), config["dataset"], [args.category])
+        settings = Run(args.run).settings
+        source = open_dataset(Path(settings.data_root), settings.dataset, [args.category])
         paths = [sample.image_path for sample in source.samples(args.category, "train")]
     count = min(args.image_count, len(paths))
-    view = read_view(args.run, args.category)
+    view = Run(args.run).category(args.category).view
     return [view.load(paths[index * len(paths) // count]) for index in range(count)]
 
 

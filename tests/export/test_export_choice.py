@@ -10,7 +10,7 @@ import torch
 from tests.support.commands import run_export
 from tests.support.untrained import make_run, photographs
 from utils.export.formats import load_torch_file
-from utils.runs.folder import read_config
+from utils.runs.settings import read_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SCRIPT = ("--format", "torchscript")

@@ -29,12 +29,12 @@ from utils.detection.sealing import SEAL_KEY, UNSEALED, sealed
 from utils.detection.thresholds import read_thresholds
 from utils.export.model import DeployedModel
 from utils.export.quantization import quantize
-from utils.runs.checkpoint import load_model, model_word
-from utils.runs.folder import read_config, read_view
-from utils.system.device import DTYPES
+from utils.runs.checkpoint import model_word
+from utils.runs.folder import Run
 from utils.system.errors import UsageError
 from utils.system.files import atomic_write, sha256_of
 from utils.system.packages import require
+from utils.system.precision import DTYPES
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "pt2": ".pt2"}
 FORMAT_PRECISIONS = {  # onnxruntime has no bfloat16 convolution, OpenVINO computes on a CPU in float32 or bfloat16
@@ -59,10 +59,10 @@ class ExportSource:
     @classmethod
     def of(cls, run: Path, category: str) -> ExportSource:
         """Of a run folder. Raises RunError or CheckpointError if one of its files cannot be used."""
-        config = read_config(run)
-        model, _ = load_model(run, category, config)
-        names = {name: config[name] for name in ("method", "backbone", "recipe", "image_size")}
-        view = read_view(run, category)
+        files, settings = Run(run).category(category), Run(run).settings
+        model, _ = files.load_model()
+        names = {name: getattr(settings, name) for name in ("method", "backbone", "recipe", "image_size")}
+        view = files.view
         thresholds = read_thresholds(run, category, model_word(model, view))
         facts = Facts(category, **names, view=view, precision="fp32", thresholds=thresholds)
         return cls(model, facts)

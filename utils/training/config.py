@@ -12,10 +12,11 @@ import torch
 
 from datasets.anomalies.textures import find_aux_path
 from models.recipes import METHODS, Recipe
-from utils.runs.folder import NOT_SETTINGS
-from utils.system.device import pick_device, resolve_precision
+from utils.runs.settings import NOT_SETTINGS
+from utils.system.device import pick_device
 from utils.system.errors import UsageError
 from utils.system.memory import keep_freed_memory
+from utils.system.precision import resolve_precision
 from utils.system.processes import ALONE, World, own_device
 from utils.training.execution import PLAIN, Execution
 
@@ -67,12 +68,12 @@ class TrainConfig:
 
     @property
     def traits(self) -> Recipe:
-        """What the recipe of the method is."""
+        """Traits of the method's recipe."""
         return METHODS[self.method][self.recipe]
 
     @property
     def execution(self) -> Execution:
-        """How models are computed; `plain` has nothing of what makes it fast."""
+        """Number format and layout of the computation; `plain` has nothing of what makes it fast."""
         if self.plain:
             return replace(PLAIN, world=self.world)
         return Execution(self.precision, compile=self.compile, world=self.world)
