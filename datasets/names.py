@@ -11,7 +11,6 @@ import csv
 import io
 import json
 from collections.abc import Iterable
-from html import escape
 from os import PathLike
 from typing import Any
 
@@ -49,11 +48,6 @@ def is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def html_text(name: str) -> str:
-    """A name as it stands in HTML."""
-    return escape(printable(name))
 
 
 def csv_line(values: Iterable[object]) -> str:

@@ -34,6 +34,14 @@ from utils.cli import (
 from utils.system.errors import UsageError
 
 
+def host(text: str) -> str:
+    """An argparse type: a host's name or address."""
+    try:
+        return host_name(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
@@ -51,7 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
         "the app reads no image of this machine")
     add("--host", default="127.0.0.1", help="address to serve on; any but this machine's own lets others in, without "
         "a password (default 127.0.0.1)")
-    add("--allowed_host", type=host_name, action="append", default=[], metavar="NAME", help="another name or address "
+    add("--allowed_host", type=host, action="append", default=[], metavar="NAME", help="another name or address "
         "under which browsers may ask for the app, such as a proxy's; may be given several times (default: that of "
         "--host alone, and with 0.0.0.0 or :: this machine's name and addresses)")
     add("--port", type=at_least(0, 65535), default=7860, metavar="N", help="0: any that is free (default 7860)")
@@ -66,24 +74,17 @@ def make_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     from dataclasses import replace
 
-    from utils.app.serving import (
-        Limits,
-        Stopping,
-        ended_in_time,
-        make_server,
-        no_connections,
-        open_port,
-        private_folder,
-    )
+    from utils.app import serving
     from utils.detection.detector import load_detector
     from utils.runs.given import run_of_category
     from utils.system.packages import require
 
     if args.folder and not args.folder.is_dir():
         raise UsageError(f"--folder {args.folder}: there is no such folder")
+    stopping = serving.Stopping()
     with (
-        open_port(args.host, args.port) as port, private_folder() as private, no_connections(),
-        ended_in_time(stopping := Stopping(), private),
+        serving.open_port(args.host, args.port) as port, serving.private_folder() as private, serving.no_connections(),
+        serving.ended_in_time(stopping, private),
     ):
         require("gradio", "the app")
         from utils.app.page import Page, looks
@@ -92,9 +93,9 @@ def main(args: argparse.Namespace) -> None:
         detector = load_detector(model, category, args.seed, args.device, args.batch_size)
         detector = detector.at(args.far) if args.far is not None else detector
         detector = replace(detector, threshold=args.threshold, most_pixels=args.max_pixels)
-        limits = Limits(args.max_upload, args.max_pixels)
+        limits = serving.Limits(args.max_upload, args.max_pixels)
         page = Page(detector, limits, args.folder, args.workers, stopping)
-        server = make_server(page.build(), port, limits, private, stopping, args.allowed_host, **looks())
+        server = serving.make_server(page.build(), port, limits, private, stopping, args.allowed_host, **looks())
         if not port.is_local:
             print(f"warning: --host {args.host}: whoever reaches this machine can use the app and sees what --folder "
                   "shows; there is no password, and nothing is encrypted", file=sys.stderr)

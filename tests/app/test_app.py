@@ -1,16 +1,11 @@
-"""The app without its page: results, what is said of them, and what the server lets in and out."""
+"""The app without its page and its server: results, and what is said of them."""
 
 from __future__ import annotations
 
 import base64
 import csv
 import io
-import os
 import re
-import socket
-import sys
-import tempfile
-from argparse import ArgumentTypeError
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +15,9 @@ import pytest
 
 from datasets.base import load_image
 from tests.support.apps import brightness
-from tests.support.commands import run_app, run_predict
+from tests.support.commands import run_predict
 from tests.support.trees import write_image
 from utils.app import session as module
-from utils.app.guard import without_foreign
-from utils.app.hosts import host_name, is_own, own_names
-from utils.app.serving import no_connections, open_port, private_folder
 from utils.app.session import (
     FALSE_ALARMS,
     NONE,
@@ -41,7 +33,7 @@ from utils.app.session import (
     table_rows,
     with_threshold,
 )
-from utils.app.views import Picture, download_link, picture_panel, region_boxes, shrink, verdict_panel
+from utils.app.views import Picture, download_link, picture_panel, shrink, verdict_panel
 from utils.detection.detector import Detection, Detector, Region, load_detector
 from utils.detection.files import Record
 from utils.detection.thresholds import GIVEN, Thresholds
@@ -185,11 +177,12 @@ def test_the_verdict_is_a_word_with_its_figures():
 
 
 def test_boxes_lie_around_the_regions_in_the_images_pixels():
-    boxes = region_boxes([Region(2, 1, 5, 3, 7.0, 1)], height=40, width=80)
-    assert 'viewBox="0 0 80 40"' in boxes
-    assert boxes.count('x="2" y="1" width="3" height="2"') == 2  # a line on a darker one
-    assert "<title>score 7.0000, 1 pixel</title>" in boxes
-    assert region_boxes([], 4, 4).count("<rect") == 0
+    record, picture = Record(Path("a"), detection()), Picture("", "")
+    panel = picture_panel(record, picture)
+    assert 'viewBox="0 0 80 40"' in panel
+    assert panel.count('x="2" y="1" width="3" height="2"') == 2  # a line on a darker one
+    assert "<title>score 7.0000, 1 pixel</title>" in panel
+    assert "<rect" not in picture_panel(replace(record, found=detection(regions=[])), picture)
 
 
 def test_the_heat_map_has_the_images_shape_and_its_name(tmp_path):
@@ -201,7 +194,7 @@ def test_the_heat_map_has_the_images_shape_and_its_name(tmp_path):
         assert cv2.imdecode(content, cv2.IMREAD_COLOR).shape == (43, 1280, 3)  # 100 * 1280 / 3000 = 42.7
     panel = picture_panel(Record(Path('a".png'), found), picture)
     assert "aspect-ratio: 3000 / 100" in panel
-    assert 'alt="Heat map of a&quot;.png, 1 anomalous region outlined"' in panel
+    assert 'alt="Heat map of a&#34;.png, 1 anomalous region outlined"' in panel
     assert picture_panel(Record(Path("a"), None, "bad"), None) == picture_panel(None, None) == ""
     assert shrink(load_image(path), 3000).shape == (100, 3000, 3)
 
@@ -222,119 +215,3 @@ def test_the_score_and_the_threshold_lie_where_they_should():
 def test_the_download_is_the_text():
     link = download_link("path,é\n")
     assert base64.b64decode(re.search('base64,([^"]*)"', link)[1]).decode() == "path,é\n"
-
-
-# What the server lets in and out
-
-
-@pytest.mark.parametrize(
-    ("host", "origin", "expected"),
-    [
-        ("127.0.0.1:7860", None, True),
-        ("LocalHost.", None, True),
-        ("localhost.evil.example", None, False),
-        ("localhost@evil.example", None, False),
-        ("evil.example@localhost", None, False),
-        ("localhost/evil.example", None, False),
-        ("localhost#evil.example", None, False),
-        ("localhost, evil.example", None, False),
-        ("localhost:x", None, False),
-        ("localhost:", None, False),
-        ("127.0.0.1:7860", "http://[x", False),
-        ("127.0.0.1:7860", "", False),
-        ("localhost:7860", "http://localhost:7860", True),
-        ("127.0.0.1:7860", "http://evil.example", False),
-        ("127.0.0.1:7860", "http://127.0.0.1:1234", False),
-        ("127.0.0.1:7860", "null", False),
-        ("evil.example:7860", None, False),
-        ("", None, False),
-        ("[x", None, False),
-    ],
-)
-def test_requests_under_other_names_or_from_other_pages_are_not_own(host, origin, expected):
-    assert is_own(host, origin, {"localhost", "127.0.0.1"}) == expected
-
-
-@pytest.mark.parametrize(
-    ("host", "address", "allowed", "expected"),
-    [
-        ("127.0.0.1", "127.0.0.1", [], {"127.0.0.1", "localhost"}),
-        ("::1", "::1", ["proxy"], {"::1", "localhost", "proxy"}),
-        ("Line7.Example", "192.0.2.7", [], {"line7.example", "192.0.2.7"}),
-        ("0.0.0.0", "0.0.0.0", ["line7"], {"0.0.0.0", "localhost", "here.example", "here", "line7"}),
-    ],
-)
-def test_a_server_has_the_names_of_its_host_and_those_that_are_allowed(monkeypatch, host, address, allowed, expected):
-    monkeypatch.setattr(socket, "gethostname", lambda: "Here.example")
-    assert own_names(host, address, allowed) == expected
-
-
-def test_hosts_are_names_or_addresses_without_a_port():
-    good = {"Line7.Example": "line7.example", "a.": "a", "[::1]": "::1", "0:0::1": "::1", "192.0.2.7": "192.0.2.7"}
-    assert {text: host_name(text) for text in good} == good
-    for text in ("", "http://a", "a:80", "*.a", "a b", "a..b", "a/b", "x" * 254, "a\nb"):
-        with pytest.raises(ArgumentTypeError, match="no host's name or address"):
-            host_name(text)
-
-
-def test_foreign_addresses_are_taken_out_of_a_page():
-    kept = b'<script src="./assets/a.js"></script><link href="/theme.css"><p>https://a.example</p>'
-    foreign = b'<link rel="preconnect" href="https://f.example"/><script async src="http://c.example/i.js"></script>'
-    assert without_foreign(foreign + kept + foreign) == kept
-
-
-def test_a_taken_port_and_a_host_that_is_none_are_one_line_each(own):
-    with open_port("127.0.0.1", 0) as port:
-        number = port.socket.getsockname()[1]
-        assert port.is_local and port.url == f"http://127.0.0.1:{number}"
-        result = run_app(own.cwd, own.run, "--port", number)
-    assert result.status == 2 and len(result.errors) == 1 and f"--port {number}: Address already in use" in result.err
-    result = run_app(own.cwd, own.run, "--host", "no.such.host.invalid")
-    assert result.status == 2 and len(result.errors) == 1 and "cannot serve on --host no.such" in result.err
-    with open_port("0.0.0.0", 0) as port:
-        assert not port.is_local and port.url.startswith("http://localhost:")
-
-
-def test_temporary_files_go_to_one_folder_that_is_deleted():
-    before = tempfile.gettempdir()
-    with private_folder() as folder:
-        assert os.environ["GRADIO_TEMP_DIR"] == tempfile.gettempdir() == str(folder)
-        assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
-        Path(tempfile.mkdtemp(), "x").touch()
-    assert not folder.exists() and tempfile.gettempdir() == before
-
-
-def test_other_hosts_are_not_asked():
-    with no_connections():
-        for call in (
-            lambda: socket.create_connection(("192.0.2.1", 80), timeout=1),
-            lambda: socket.getaddrinfo("example.org", 80),
-            lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"", ("192.0.2.1", 53)),
-        ):
-            with pytest.raises(ConnectionRefusedError, match="asks no other host"):
-                call()
-        with open_port("127.0.0.1", 0) as port:
-            socket.create_connection(port.socket.getsockname()).close()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--folder", "gone"), "--folder gone: there is no such folder"),
-        (("--far", 0.1, "--threshold", 1), "not allowed with argument"),
-        (("--max_pixels", 10**9), "is above 89478485"),
-        (("--max_upload", 0), "is not a finite number above 0"),
-        (("--port", 70000), "70000 is above 65535"),
-        (("--allowed_host", "http://line7"), "'http://line7' is no host's name or address"),
-    ],
-)
-def test_wrong_calls(own, options, message):
-    result = run_app(own.cwd, own.run, "--port", 0, *options)
-    assert result.status == 2 and len(result.errors) == 1 and message in result.errors[0]
-
-
-def test_without_gradio_it_is_said_how_to_get_it(own, monkeypatch):
-    monkeypatch.setitem(sys.modules, "gradio", None)
-    result = run_app(own.cwd, own.run, "--port", 0)
-    assert result.status == 2 and len(result.errors) == 1
-    assert "the app needs the package gradio: pip install -r requirements-deploy.txt" in result.errors[0]

@@ -10,7 +10,7 @@ import pytest
 
 from datasets import open_dataset
 from datasets.base import DataError
-from datasets.names import csv_line, html_text, json_text, misfit_of, printable
+from datasets.names import csv_line, json_text, misfit_of, printable
 from tests.support.commands import TINY, run_check, run_convert, run_predict, run_test, run_train
 from tests.support.trees import make_folder
 from train import make_parser
@@ -52,10 +52,6 @@ def test_json_keeps_names_in_its_own_escapes():
     text = json_text(content, indent=1)
     assert json.loads(text) == content and all(c.isprintable() or c == "\n" for c in text)
     assert "\u00e4" in text and "\\u009b" in text and "\\udb40\\udc41" in text
-
-
-def test_names_in_html_are_text():
-    assert html_text('<b>"\n') == "&lt;b&gt;&quot;\\n"
 
 
 # Categories

@@ -23,8 +23,9 @@ from utils.detection.prediction import Prediction
 from utils.detection.test_set import TestSet
 from utils.drawing.charts import score_histogram, score_range, ticks
 from utils.metrics.tables import Statistic
-from utils.report.page import CategoryReport, best_threshold, build_page, build_section, gallery_data, worst_images
-from utils.report.stage1 import color_table, picture_stage1, quantise, stage1_images
+from utils.report.gallery import color_table, gallery_data, quantise, worst_images
+from utils.report.page import CategoryReport, best_threshold, build_page, build_section
+from utils.report.stage1 import picture_stage1, stage1_images
 
 EVIL = 'a"b<script>alert(1)</script><!--\'&'
 
@@ -121,7 +122,7 @@ def test_maps_are_stored_in_steps_rounded_down():
 
 def test_gallery_holds_the_test_images_their_maps_and_masks():
     category = make_category()
-    data = gallery_data(category)
+    data = gallery_data(category.samples, category.pictures, category.test_set, category.prediction, most_images=100)
     assert data["scores"] == category.prediction.scores.tolist()
     assert data["labels"] == category.test_set.labels.tolist()
     assert len(data["images"]) == 8
@@ -165,8 +166,7 @@ def test_stage1_pictures_are_of_the_gate_and_the_similarities(one_thread):
 
 
 def test_color_table_runs_from_dark_to_bright():
-    table = np.array(color_table()).reshape(256, 3)
-    brightness = table @ [0.2126, 0.7152, 0.0722]
+    brightness = color_table() @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(brightness) > -1).all()  # perceptually uniform: never darker again
     assert brightness[0] < 5
     assert brightness[-1] > 220

@@ -19,7 +19,7 @@ from typing import Any
 from utils.system.errors import UsageError
 
 MOST_WAITING = 64  # requests; each may hold 2 MB
-LOOK_EVERY = 0.2  # seconds, for the end of the server
+CHECK_EVERY = 0.2  # seconds, for the end of the server
 
 
 class Desk:
@@ -31,8 +31,8 @@ class Desk:
         self.job = threading.local()
 
     async def run(self, work: Callable, *values: object) -> Any:
-        """What `work` returns. Raises what it raises, and UsageError if too much waits, it takes too long or the server
-        ends; then it ends at its next `check`."""
+        """Do the work in a thread and return its result. Raises its errors, and UsageError if too much waits, it takes
+        too long or the server ends; then it ends at its next `check`."""
         if self.open >= MOST_WAITING:
             raise UsageError("Too many requests wait; try again later.")
         deadline, context = time.monotonic() + self.seconds, copy_context()
@@ -41,14 +41,14 @@ class Desk:
         try:
             while not future.done():
                 self._check(deadline)
-                await asyncio.wait([future], timeout=min(LOOK_EVERY, self.seconds))
+                await asyncio.wait([future], timeout=min(CHECK_EVERY, self.seconds))
             return future.result()
         finally:
             self.open -= 1
             future.cancel()  # what waits never begins; what is done stays so
 
     def check(self) -> None:
-        """Raises UsageError in a thread whose work is to end."""
+        """Raise UsageError in a thread whose work is to end."""
         self._check(self.job.deadline)
 
     def _check(self, deadline: float) -> None:

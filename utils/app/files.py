@@ -1,7 +1,7 @@
 """Read the files of visitors, and no others.
 
-A path that was looked at when it was uploaded or listed may lead elsewhere when it is read: a file in --folder may have
-become a link. So it is looked at again right before, each time.
+A path that was checked when it was uploaded or listed may lead elsewhere when it is read: a file in --folder may have
+become a link. So it is checked again right before, each time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from datasets.view import View
 
 
 def is_plain(path: str | PathLike) -> bool:
-    """Whether a full path leads to a file without any link on the way, and not to a folder, pipe, socket or device."""
+    """Tell whether a full path leads to a regular file without any link on the way."""
     try:
         return os.path.realpath(path) == str(path) and stat.S_ISREG(os.lstat(path).st_mode)
     except (OSError, ValueError):
@@ -31,12 +31,8 @@ def is_plain(path: str | PathLike) -> bool:
 class PlainFiles(View):
     """A view of plain files alone."""
 
-    @classmethod
-    def of_view(cls, view: View) -> PlainFiles:
-        return cls(**vars(view))
-
     def load(self, path: Path, most_pixels: int = MAX_PIXELS, tell: Tell | None = None) -> np.ndarray:
-        """As that of View. Raises DataError for what is no plain file (any more)."""
+        """Load as View does. Raises DataError for what is no plain file (any more)."""
         if not is_plain(path):
             raise DataError(f"{printable(path)} is no file that can be read")
         return super().load(path, most_pixels, tell)

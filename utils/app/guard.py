@@ -1,4 +1,4 @@
-"""An ASGI program around Gradio's: what may come in, and what goes out.
+"""An ASGI program around Gradio's that checks what comes in, and changes what goes out.
 
     Guard(app, names={"localhost", "127.0.0.1"}, uploads=Uploads(folder, page.upload_file_set, most_bytes))
 
@@ -8,22 +8,16 @@ not reach Gradio at all. Out: pages without the addresses of other hosts, which 
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Set
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from utils.app.hosts import is_own, plain_name
-from utils.app.requests import (
-    CALL,
-    PROGRESS,
-    QUERIED,
-    UPLOAD,
-    Message,
-    Receive,
-    Refused,
-    check_address,
-    checked_body,
-)
+from utils.app.requests import CALL, PROGRESS, QUERIED, UPLOAD, Refused, check_address, checked_body
 from utils.app.uploads import Uploads
 
 POLICY = (
@@ -41,52 +35,58 @@ UPLOADED = b'data: {"msg": "done"}\n\n'  # all that is said of an upload's progr
 DROPPED = (b"x-forwarded-host", b"x-gradio-server", b"range")  # the first two would set the addresses in a page
 NOT_OWN = 403, "This address is not the app's own; --allowed_host NAME lets it be asked under another name."
 
-Send = Callable[[Message], Awaitable[None]]
-
 
 class Guard:
     """names: of hosts under which the server may be asked, in the form of `plain_name`; the address at which a request
     came in is one as well."""
 
-    def __init__(self, app: Callable, names: Set[str], uploads: Uploads):
+    def __init__(self, app: ASGIApp, names: Set[str], uploads: Uploads):
         self.app, self.names, self.uploads = app, names, uploads
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
         elif scope["type"] == "http":  # the page uses no web sockets
+            answer, request = self.app, Request(scope, receive)
             try:
-                self._check(scope)
+                self._check(request)
                 if scope["path"] == UPLOAD:
-                    paths = await self.uploads.take("".join(_headers(scope, b"content-type")[:1]), receive)
-                    await _answer(200, paths, send)
+                    answer = JSONResponse(await self.uploads.take(request))
                 elif scope["path"] == PROGRESS:
-                    await _answer(200, UPLOADED, send, b"text/event-stream")
+                    answer = Response(UPLOADED, media_type="text/event-stream")
                 else:
-                    scope, receive = await self._passed_on(scope, receive)
-                    await self.app(scope, receive, _changing(send))
+                    scope, receive = await self._passed_on(request)
             except Refused as refused:
-                await _answer(refused.status, {"detail": refused.text}, send)  # Gradio's page shows it
+                answer = JSONResponse({"detail": refused.text}, refused.status)  # Gradio's page shows it
+            except ClientDisconnect:
+                return
+            await answer(scope, receive, _changing(send))
 
-    def _check(self, scope: Message) -> None:
-        """Raises Refused for what may not be asked, or not so."""
-        hosts, origins = (_headers(scope, name) for name in (b"host", b"origin"))
-        names = {*self.names, plain_name(scope["server"][0])}
+    def _check(self, request: Request) -> None:
+        """Raise Refused for what may not be asked, or not so."""
+        hosts, origins = (request.headers.getlist(name) for name in ("host", "origin"))
+        names = {*self.names, plain_name(request.scope["server"][0])}
         if len(hosts) != 1 or not all(is_own(hosts[0], origin, names) for origin in origins or [None]):
             raise Refused(*NOT_OWN)
-        check_address(scope["method"], scope["path"], self.uploads)
+        check_address(request.method, request.scope["path"], self.uploads)
 
-    async def _passed_on(self, scope: Message, receive: Receive) -> tuple[Message, Receive]:
-        """The request as Gradio gets it. Raises Refused."""
-        headers = [pair for pair in scope["headers"] if pair[0] not in DROPPED]
+    async def _passed_on(self, request: Request) -> tuple[Scope, Receive]:
+        """Return the request as Gradio gets it. Raises Refused."""
+        scope, receive = request.scope, request.receive
+        headers = MutableHeaders(raw=[pair for pair in scope["headers"] if pair[0] not in DROPPED])
         query = scope["query_string"] if scope["path"] in QUERIED else b""
-        scope = {**scope, "headers": headers, "query_string": query}
+        scope = {**scope, "headers": headers.raw, "query_string": query}
         if scope["method"] != "POST" or not CALL.fullmatch(scope["path"]):
             return scope, receive
-        body = await checked_body(receive, self.uploads)
-        headers = [pair for pair in headers if pair[0] not in (b"content-length", b"transfer-encoding")]
-        scope["headers"] = [*headers, (b"content-length", str(len(body)).encode())]
-        return scope, _giving(body, receive)
+        body = await checked_body(request, self.uploads)
+        del headers["transfer-encoding"]
+        headers["content-length"] = str(len(body))
+        messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def give() -> Message:
+            return next(messages, None) or await receive()  # then what still comes: that the browser has gone
+
+        return scope, give
 
 
 def _changing(send: Send) -> Send:
@@ -97,16 +97,18 @@ def _changing(send: Send) -> Send:
     async def changed(message: Message) -> None:
         nonlocal start, body
         if message["type"] == "http.response.start":
-            headers = [*message["headers"], *HEADERS]
-            message = {**message, "headers": headers}
-            if dict(headers).get(b"content-type", b"").startswith(b"text/html"):
+            message = {**message, "headers": [*message["headers"], *HEADERS]}
+            if MutableHeaders(raw=message["headers"]).get("content-type", "").startswith("text/html"):
                 start = message
                 return
         elif message["type"] == "http.response.body" and start:
             body += message.get("body", b"")
-            if not message.get("more_body"):
-                await _send_whole(send, start, without_foreign(body))
-            return
+            if message.get("more_body"):
+                return
+            body = without_foreign(body)
+            MutableHeaders(raw=start["headers"])["content-length"] = str(len(body))
+            await send(start)
+            message = {**message, "body": body}
         await send(message)
 
     return changed
@@ -115,34 +117,3 @@ def _changing(send: Send) -> Send:
 def without_foreign(html: bytes) -> bytes:
     """A page without the scripts, styles, fonts and connections of other hosts."""
     return FOREIGN.sub(b"", html)
-
-
-def _giving(body: bytes, receive: Receive) -> Receive:
-    """Receive that gives a body, and then what still comes: that the browser has gone."""
-    given = False
-
-    async def give() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return give
-
-
-async def _send_whole(send: Send, start: Message, body: bytes) -> None:
-    headers = [pair for pair in start["headers"] if pair[0] != b"content-length"]
-    await send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _answer(status: int, content: object, send: Send, kind: bytes = b"application/json") -> None:
-    """The guard's own answer: JSON, or a text as it is."""
-    body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    start = {"type": "http.response.start", "status": status, "headers": [(b"content-type", kind), *HEADERS]}
-    await _send_whole(send, start, body)
-
-
-def _headers(scope: Message, name: bytes) -> list[str]:
-    return [value.decode("latin-1") for found, value in scope["headers"] if found == name]

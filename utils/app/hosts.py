@@ -1,18 +1,20 @@
-"""Under which names the app's server may be asked, and from which pages.
+"""The names under which the app's server may be asked, and the pages from which.
 
 Any web page that is open in a browser on this machine, or in its network, can send requests here, also under a name of
 its own that it lets point here (DNS rebinding). So a request must bear a name that is known, and come from a page of
-the same name or from no page.
+the same name or from no page. Starlette's TrustedHostMiddleware does less: it looks at no Origin, takes the first of
+two Host headers, and cannot let through the address at which a request came in.
 """
 
 from __future__ import annotations
 
-import argparse
 import ipaddress
 import re
 import socket
 from collections.abc import Iterable, Set
 from urllib.parse import urlsplit
+
+from utils.system.errors import UsageError
 
 LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 NAME = re.compile(rf"{LABEL}(\.{LABEL})*")
@@ -20,16 +22,16 @@ HOST = re.compile(r"(?:\[([^\]]+)\]|([\w.-]+))(?::\d+)?", re.ASCII)  # as browse
 
 
 def host_name(text: str) -> str:
-    """An argparse type: a host's name or address, without scheme and port."""
+    """Bring a host's name or address, without scheme and port, to the form of `plain_name`. Raises UsageError."""
     name = plain_name(text.strip().removeprefix("[").removesuffix("]"))
     if is_address(name) or (NAME.fullmatch(name) and len(name) <= 253):
         return name
-    raise argparse.ArgumentTypeError(f"{text!r} is no host's name or address, such as line7.example or 192.168.0.7")
+    raise UsageError(f"{text!r} is no host's name or address, such as line7.example or 192.168.0.7")
 
 
 def own_names(host: str, address: str, allowed: Iterable[str] = ()) -> set[str]:
-    """Names of a server at --host `host`, which is `address`: that host's, those that are `allowed`, and of a server at
-    all of a machine's addresses the machine's own, as it knows it without asking the network.
+    """Names of a server at `host`, whose address is `address`: that host's, those that are `allowed`, and of a server
+    at all of a machine's addresses the machine's own, as it knows it without asking the network.
 
     The address at which a request came in is `is_own` as well.
     """
@@ -42,9 +44,9 @@ def own_names(host: str, address: str, allowed: Iterable[str] = ()) -> set[str]:
 
 
 def is_own(host: str, origin: str | None, names: Set[str]) -> bool:
-    """Whether a request is for this server by its name, and comes from a page of it or from no page."""
-    found = HOST.fullmatch(host)
-    if not found or plain_name(found[1] or found[2]) not in names:
+    """Tell whether a request is for this server by its name, and comes from a page of it or from no page."""
+    match = HOST.fullmatch(host)
+    if not match or plain_name(match[1] or match[2]) not in names:
         return False
     try:
         return origin is None or urlsplit(origin).netloc == host
@@ -53,7 +55,7 @@ def is_own(host: str, origin: str | None, names: Set[str]) -> bool:
 
 
 def plain_name(name: str) -> str:
-    """A name or an address in the one form in which they are compared."""
+    """Bring a name or an address to the one form in which they are compared."""
     name = name.lower().removesuffix(".")
     return str(ipaddress.ip_address(name)) if is_address(name) else name
 

@@ -1,4 +1,4 @@
-"""The app's page, with Gradio: images come in by drop, camera or folder; a threshold moves; what is found is shown.
+"""The app's page, with Gradio: images come in by drop, camera or folder; a threshold moves; verdicts are shown.
 
     page = Page(detector, Limits(), folder=None, workers=2, stopping=Event())
     blocks = page.build()
@@ -9,83 +9,47 @@ Import it in `serving.private_folder`. The detector runs once an image; a moved 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import wraps
-from html import escape
 from pathlib import Path
 from threading import Event
 
 import gradio as gr
+from markupsafe import escape
 
-from datasets.base import DataError
+from utils.app import session
 from utils.app.desk import MOST_WAITING, Desk
 from utils.app.files import PlainFiles
 from utils.app.serving import Limits
-from utils.app.session import (
-    FALSE_ALARMS,
-    HEADINGS,
-    MOST_IMAGES,
-    NONE,
-    PERCENT,
-    SCORE,
-    Results,
-    Start,
-    csv_of,
-    explain_threshold,
-    images_below,
-    judge_again,
-    name_files,
-    score_all,
-    score_span,
-    table_rows,
-    with_threshold,
-)
-from utils.app.views import Picture, download_link, histogram_panel, picture_panel, verdict_panel
+from utils.app.session import FALSE_ALARMS, NONE, PERCENT, SCORE
+from utils.app.views import TEMPLATES, Visit, download_link, text_panel
 from utils.detection.detector import Detector
-from utils.detection.files import colour_limits
 from utils.system.errors import UsageError
 
-HERE = Path(__file__).parent
 SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "Consolas", "monospace"]
 COLUMN_WIDTHS = ["170px", "95px", "80px", "105px", "400px"]
-KEPT_SECONDS, LOOKED_AT_EVERY = 3600, 300  # of uploads
+KEPT_SECONDS, CLEARED_EVERY = 3600, 300  # of uploads
 MOST_SESSIONS = 8  # pages whose results are kept
 MODEL = "model"  # what its handlers take turns for
 LIGHT_THREADS = 2  # for handlers that need no model; each may read an image of the most pixels
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What a visitor has on the page."""
-
-    results: Results = Results()
-    picture: Picture | None = None
-    problem: str | None = None  # why there is no picture
 
 
 class Page:
     """The page of one detector. folder: below which images may be scored by path, None: nowhere; stopping: set when the
     server is asked to end."""
 
-    def __init__(
-        self, detector: Detector, limits: Limits, folder: Path | None, workers: int, stopping: Event
-    ):
-        self.detector = replace(detector, view=PlainFiles.of_view(detector.view))
-        self.limits, self.folder = limits, folder
-        self.workers, self.start = workers, Start.of(detector)
+    def __init__(self, detector: Detector, limits: Limits, folder: Path | None, workers: int, stopping: Event):
+        self.detector = replace(detector, view=PlainFiles(**vars(detector.view)))
+        self.limits, self.folder, self.workers = limits, folder, workers
         self.model, self.light = (Desk(threads, limits.seconds, stopping) for threads in (1, LIGHT_THREADS))
 
     def build(self) -> gr.Blocks:
         title = f"Anomaly detection: {self.detector.category}"
-        with gr.Blocks(
-            title=title, analytics_enabled=False,
-            delete_cache=(LOOKED_AT_EVERY, KEPT_SECONDS),
-        ) as blocks:
+        with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(CLEARED_EVERY, KEPT_SECONDS)) as blocks:
             blocks.state_session_capacity = MOST_SESSIONS
-            self.shown = gr.State(Shown())
-            gr.HTML(f"<h1>{escape(title)}</h1>")
+            self.visit = gr.State(Visit())
+            gr.HTML(text_panel(title, "heading"))
             with gr.Row(elem_id="columns"):
                 with gr.Column(elem_id="images"):
                     self._build_sources()
@@ -102,8 +66,8 @@ class Page:
         return blocks
 
     def _build_sources(self) -> None:
-        gr.HTML(f'<p class="soft">At most {self.limits.megabytes:g} MB and {self.limits.pixels / 1e6:.3g} megapixels '
-                f"an image, {MOST_IMAGES} images at a time.</p>")
+        limits = f"{self.limits.megabytes:g} MB and {self.limits.pixels / 1e6:.3g} megapixels"
+        gr.HTML(text_panel(f"At most {limits} an image, {session.MOST_IMAGES} images at a time.", "limits"))
         with gr.Tabs():
             with gr.Tab("Files"):
                 self.files = gr.File(file_count="multiple", label="Drop one image or several", height=190)
@@ -121,72 +85,68 @@ class Page:
                     self.score_button = gr.Button("Score the folder", variant="primary")
         with gr.Column(visible=False, elem_id="table") as self.several:
             self.table = gr.Dataframe(
-                headers=list(HEADINGS), datatype="str", interactive=False, label="Images: choose a row to look at one",
-                column_widths=COLUMN_WIDTHS, buttons=[], max_height=320,
+                headers=list(session.HEADINGS), datatype="str", interactive=False, column_widths=COLUMN_WIDTHS,
+                buttons=[], max_height=320, label="Images: choose a row to look at one",
             )
             self.download = gr.HTML()
 
     def _build_threshold(self) -> None:
-        start, (low, high, step) = self.start, self._span(())
-        lowest, highest = min(PERCENT[0], start.percent), max(PERCENT[1], start.percent)
+        (kind, percent, score), (low, high, step) = session.first_threshold(self.detector), self._span(())
+        lowest, highest = min(PERCENT[0], percent), max(PERCENT[1], percent)
         kinds = [FALSE_ALARMS if self.detector.thresholds else NONE, SCORE]
-        self.kind = gr.Radio(kinds, value=start.kind, label="Threshold by", elem_id="kind")
+        self.kind = gr.Radio(kinds, value=kind, label="Threshold by", elem_id="kind")
         self.percent = gr.Slider(
-            lowest, highest, start.percent, step=PERCENT[0], label="Good images that may be called anomalous, %",
-            visible=start.kind == FALSE_ALARMS, elem_id="percent", buttons=[],
+            lowest, highest, percent, step=PERCENT[0], label="Good images that may be called anomalous, %",
+            visible=kind == FALSE_ALARMS, elem_id="percent", buttons=[],
         )
         self.score = gr.Slider(
-            low, high, start.score, step=step, label="Score above which an image is anomalous",
-            visible=start.kind != FALSE_ALARMS, elem_id="score", buttons=[],
+            low, high, score, step=step, label="Score above which an image is anomalous",
+            visible=kind != FALSE_ALARMS, elem_id="score", buttons=[],
         )
         self.explanation = gr.HTML()
 
     def _connect(self, blocks: gr.Blocks) -> None:
-        """What happens at each event. The model takes one visitor at a time; a dragged slider skips values."""
+        """Set what happens at each event. The model takes one visitor at a time; a dragged slider skips values."""
         setting = [self.kind, self.percent, self.score]
-        views = [self.shown, self.verdict, self.picture, self.histogram, self.explanation]
+        views = [self.visit, self.verdict, self.picture, self.histogram, self.explanation]
         table = [self.several, self.table, self.download]
         model = {
             "outputs": [*views, *table, self.score], "show_progress_on": self.verdict, "concurrency_id": MODEL,
             "api_visibility": "private",
         }
         light = {"show_progress": "hidden", "api_visibility": "private"}
+        judge = {"fn": self.judge, "inputs": [self.visit, *setting], "outputs": [*views, *table], **light}
         self.files.upload(self.score_files, [self.files, *setting], **model)
         self.files.clear(self.reset, setting, **model)
         self.camera.input(self.score_photograph, [self.camera, *setting], **model)
         if self.folder:
             gr.on([self.score_button.click, self.path.submit], self.score_folder, [self.path, *setting], **model)
-        self.table.select(self.look_at, [self.shown, *setting], views, **light)
-        gr.on(
-            [self.percent.input, self.score.input], self.judge, [self.shown, *setting], [*views, *table],
-            trigger_mode="always_last", **light,
-        )
-        self.kind.input(self.change_kind, setting, [self.percent, self.score], **light).then(
-            self.judge, [self.shown, *setting], [*views, *table], **light
-        )
-        blocks.load(self.judge, [self.shown, *setting], [*views, *table], **light)
+        self.table.select(self.choose, [self.visit, *setting], views, **light)
+        gr.on([self.percent.input, self.score.input], trigger_mode="always_last", **judge)
+        self.kind.input(self.change_kind, setting, [self.percent, self.score], **light).then(**judge)
+        blocks.load(**judge)
 
     # What the page calls
 
     def score_files(self, files: list[str] | None, *setting, progress=gr.Progress()):  # noqa: B008
-        return self._score(name_files(map(Path, files or [])), setting, progress)
+        return self._score(session.name_files(map(Path, files or [])), setting, progress)
 
     def score_photograph(self, path: str | None, *setting, progress=gr.Progress()):  # noqa: B008
         return self._score({"photograph": Path(path)} if path else {}, setting, progress)
 
     def score_folder(self, folder: str, *setting, progress=gr.Progress()):  # noqa: B008
-        return self._score(images_below(self.folder, folder), setting, progress)
+        return self._score(session.images_below(self.folder, folder), setting, progress)
 
     def reset(self, *setting):
         return self._score({}, setting, None)
 
-    def look_at(self, event: gr.SelectData, shown: Shown, *setting):
-        return self._views(self._look(shown.results.choose(event.row_value[0])), self._detector(setting))
+    def choose(self, event: gr.SelectData, visit: Visit, *setting):
+        visit = Visit.of(visit.results.choose(event.row_value[0]), self.detector)
+        return visit, *visit.panels(self._detector(setting))
 
-    def judge(self, shown: Shown, *setting):
+    def judge(self, visit: Visit, *setting):
         detector = self._detector(setting)
-        shown = replace(shown, results=judge_again(shown.results, detector))
-        return *self._views(shown, detector), *self._rows(shown.results)
+        return self._outputs(replace(visit, results=session.judge_again(visit.results, detector)), detector)
 
     def change_kind(self, kind: str, percent: float, score: float):
         """Show the slider of this kind; that of scores begins at the threshold that there is."""
@@ -194,10 +154,10 @@ class Page:
         by_rate = kind == FALSE_ALARMS
         return gr.Slider(visible=by_rate), gr.Slider(visible=not by_rate, value=start)
 
-    # What they are made of
+    # Their parts
 
     def _detector(self, setting: Sequence) -> Detector:
-        return with_threshold(self.detector, *setting)
+        return session.with_threshold(self.detector, *setting)
 
     def _score(self, named: Mapping[str, Path], setting: Sequence, progress: gr.Progress | None) -> tuple:
         detector = self._detector(setting)
@@ -206,50 +166,30 @@ class Page:
             self.model.check()
             progress((done, of), unit="images")
 
-        results = score_all(detector, named, self.workers, report)
+        results = session.score_all(detector, named, self.workers, report)
         low, high, step = self._span(results.scores)
         slider = gr.Slider(minimum=low, maximum=high, step=step)
-        return *self._views(self._look(results), detector), *self._rows(results), slider
+        return *self._outputs(Visit.of(results, self.detector), detector), slider
 
     def _span(self, scores: Sequence[float]) -> tuple[float, float, float]:
-        thresholds = self.detector.thresholds
-        return score_span([*(thresholds.scores if thresholds else ()), self.start.score, *scores])
+        thresholds, start = self.detector.thresholds, self.detector.image_threshold or 0.0
+        return session.score_span([*(thresholds.scores if thresholds else ()), start, *scores])
 
-    def _look(self, results: Results) -> Shown:
-        """The results with the picture of the chosen image, whose file is read again."""
-        if not results.records or results.chosen.found is None:
-            return Shown(results)
-        limits, path = colour_limits(self.detector, results.records), results.paths[results.index]
-        with suppress(DataError):
-            return Shown(results, Picture.of(path, results.chosen.found, limits, self.detector))
-        return Shown(results, problem="The image is no longer here to be shown; add it again.")
-
-    def _views(self, shown: Shown, detector: Detector) -> tuple:
-        chosen, results = shown.results.chosen, shown.results
-        score = chosen.found.score if chosen and chosen.found else None
-        return (
-            shown,
-            verdict_panel(chosen, detector.image_threshold),
-            f'<p role="alert">{shown.problem}</p>' if shown.problem else picture_panel(chosen, shown.picture),
-            histogram_panel(detector, score, results.scores),
-            f'<p class="soft" id="explanation">{escape(explain_threshold(detector))}</p>',
-        )
-
-    def _rows(self, results: Results) -> tuple:
-        several = len(results.records) > 1
-        link = download_link(csv_of(results)) if several else ""
-        return gr.Column(visible=several), table_rows(results) if several else [], link
+    def _outputs(self, visit: Visit, detector: Detector) -> tuple:
+        results, several = visit.results, len(visit.results.records) > 1
+        rows, link = (session.table_rows(results), download_link(session.csv_of(results))) if several else ([], "")
+        return visit, *visit.panels(detector), gr.Column(visible=several), rows, link
 
 
 def _answered(function: Callable, desk: Desk) -> Callable:
-    """A handler that works at the desk; what its user can mend is shown."""
+    """A handler that works at the desk; errors that its user can mend are shown."""
 
     @wraps(function)
     async def answer(*values: object) -> object:
         try:
             return await desk.run(function, *values)
         except UsageError as error:
-            raise gr.Error(escape(str(error)), print_exception=False) from error
+            raise gr.Error(str(escape(str(error))), print_exception=False) from error
 
     return answer
 
@@ -257,4 +197,4 @@ def _answered(function: Callable, desk: Desk) -> Callable:
 def looks() -> dict[str, object]:
     """Theme and style sheet, for Gradio to serve the page with."""
     theme = gr.themes.Base(font=list(SYSTEM_FONTS), font_mono=list(MONO_FONTS))
-    return {"theme": theme, "css_paths": [HERE / "app.css"]}
+    return {"theme": theme, "css_paths": [TEMPLATES / "app.css"]}

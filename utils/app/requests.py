@@ -1,4 +1,4 @@
-"""What of a request reaches Gradio: the page's own addresses, and bodies in which each file is one that was uploaded.
+"""The part of a request that reaches Gradio: the page's own addresses, and bodies whose files were uploaded.
 
 A page's browser names files by their paths on this machine, and Gradio opens, copies and serves what is so named. So
 all that is sent is looked at here, before anything else does: of a file only its path is kept, which must be one that
@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Container, Iterator, MutableMapping
-from typing import Any
+from collections.abc import Container, Iterator
+
+from starlette.requests import Request
 
 MOST_BYTES = 2**21  # of what is sent but for uploads; 500 files take 0.5 MB
 MOST_VALUES, MOST_DEPTH = 50_000, 32  # in it
@@ -26,9 +27,6 @@ READ = re.compile(
     rf"|{PROGRESS}|{API}/(info|queue/(data|status)|(heartbeat|call)/.+)/?"
 )
 CALL = re.compile(rf"{API}/(queue/join|(run|api|call)/.+)/?")
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 
 FOREIGN = 403, "A file is none that this page uploaded, or is no longer here; add it again."
 UNKNOWN = 404, "There is nothing at this address."
@@ -45,7 +43,7 @@ class Refused(Exception):
 
 
 def check_address(method: str, path: str, uploads: Container) -> None:
-    """Raises Refused for what the page asks for nowhere, and for files that were not uploaded."""
+    """Raise Refused for what the page asks for nowhere, and for files that were not uploaded."""
     if method in ("GET", "HEAD"):
         known = path.removeprefix(FILE) in uploads if path.startswith(FILE) else READ.fullmatch(path)
     else:
@@ -54,13 +52,13 @@ def check_address(method: str, path: str, uploads: Container) -> None:
         raise Refused(*UNKNOWN)
 
 
-async def checked_body(receive: Receive, uploads: Container) -> bytes:
-    """The JSON of a request, of whose files only those paths are left that were uploaded.
+async def checked_body(request: Request, uploads: Container) -> bytes:
+    """Read the JSON of a request, in which of files only the paths are left, all of them of uploads.
 
     Raises Refused for other files, for what is no JSON object, and for what is too long or nested too deeply.
     """
     try:
-        content = json.loads(await _whole(receive), parse_constant=_refuse)
+        content = json.loads(await _whole(request), parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise Refused(*UNREADABLE) from None
     if not isinstance(content, dict):
@@ -76,7 +74,7 @@ async def checked_body(receive: Receive, uploads: Container) -> bytes:
 
 
 def _values(content: object) -> Iterator[object]:
-    """A JSON value and all in it, from without to within. Raises Refused for too many, or nested too deeply."""
+    """Give a JSON value and all in it, from without to within. Raises Refused for too many, or nested too deeply."""
     level = [content]
     left = MOST_VALUES
     for _ in range(MOST_DEPTH):
@@ -94,17 +92,13 @@ def _inside(value: object) -> list[object]:
     return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
-async def _whole(receive: Receive) -> bytes:
+async def _whole(request: Request) -> bytes:
     body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Refused(*UNREADABLE)
-        body += message.get("body", b"")
+    async for part in request.stream():
+        body += part
         if len(body) > MOST_BYTES:
             raise Refused(*TOO_LONG)
-        if not message.get("more_body"):
-            return body
+    return body
 
 
 def _refuse(constant: str) -> None:

@@ -28,10 +28,8 @@ from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from datasets.base import MAX_PIXELS
-from utils.app.guard import Guard
 from utils.app.hosts import own_names
 from utils.app.unread import Unread
-from utils.app.uploads import Uploads
 from utils.system.errors import UsageError
 from utils.system.signals import Interrupted, ignore_signals
 
@@ -52,7 +50,7 @@ GRACE_SECONDS, END_SECONDS = 0.4, 0.8  # after a signal: until open connections 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an upload may be, bytes of a file and pixels of an image, and how long an answer may take."""
+    """Limits of an upload, megabytes of a file and pixels of an image, and seconds that an answer may take."""
 
     megabytes: float = 50
     pixels: int = MAX_PIXELS
@@ -61,7 +59,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Port:
-    """A socket that listens, and where browsers find it."""
+    """A socket that listens, and its address for browsers."""
 
     socket: socket.socket
     host: str
@@ -69,7 +67,7 @@ class Port:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine reaches it."""
+        """Tell whether only this machine reaches it."""
         return ipaddress.ip_address(self.address).is_loopback
 
     @property
@@ -97,36 +95,34 @@ def open_port(host: str, port: int) -> Iterator[Port]:
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or an answer's second part waits 40 ms
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"cannot serve on --host {host} --port {port}: {reason}") from error
+        raise UsageError(f"cannot serve on `host` {host} `port` {port}: {reason}") from error
     with listening:
         yield Port(listening, host, address[0])
 
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """A folder that takes all temporary files of this process until the block ends, and is deleted then.
+    """Make a folder that takes all temporary files of this process until the block ends, and is deleted then.
 
     Gradio has to be imported in the block: it asks for the folder, and whether to report its use, early.
     """
-    before = tempfile.tempdir
+    before, environment = tempfile.tempdir, dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="aand-app-") as created:
         folder = os.path.realpath(created)  # paths in it are read if no link is on the way
-        settings = QUIET | {"GRADIO_TEMP_DIR": folder}
-        earlier = {name: os.environ.get(name) for name in settings}
-        os.environ.update(settings)
+        os.environ.update(QUIET, GRADIO_TEMP_DIR=folder)
         tempfile.tempdir = folder
         try:
             yield Path(folder)
         finally:
             tempfile.tempdir = before
-            for name, value in earlier.items():
-                os.environ.pop(name)
-                os.environ.update({name: value} if value is not None else {})
+            for name in (*QUIET, "GRADIO_TEMP_DIR"):
+                del os.environ[name]
+            os.environ.update(environment)
 
 
 @contextmanager
 def no_connections() -> Iterator[None]:
-    """While it is open, this process asks no other host for anything, whatever its packages try: that is an OSError."""
+    """Let this process ask no other host for anything, whatever its packages try: that is an OSError."""
     active = True
 
     def refuse(event: str, arguments: tuple) -> None:
@@ -141,7 +137,7 @@ def no_connections() -> Iterator[None]:
 
 
 def _is_here(event: str, arguments: tuple) -> bool:
-    """Whether a socket's event stays on this machine: arguments as Python's table of audit events has them."""
+    """Tell whether a socket's event stays on this machine: arguments as Python's table of audit events has them."""
     address = arguments[0] if OUTWARD[event] == "name" else arguments[1]
     host = address[0] if isinstance(address, tuple) else address
     if isinstance(address, str | bytes) and OUTWARD[event] == "address" or host in (None, "", b"", "localhost"):
@@ -156,11 +152,14 @@ def make_server(
     page: gradio.Blocks, port: Port, limits: Limits, folder: Path, stopping: Stopping,
     allowed_hosts: Iterable[str] = (), **looks: Any,
 ):
-    """A uvicorn server of the page, whose uploads go to the folder; `looks` are Gradio's: theme, css, ... It says where
-    it is once it can be stopped."""
+    """Make a uvicorn server of the page, which prints its address once it can be stopped. Uploads go to the folder;
+    `looks` are Gradio's: theme, css, ..."""
     import uvicorn
     from fastapi import FastAPI
     from gradio import mount_gradio_app
+
+    from utils.app.guard import Guard  # which needs what Gradio needs
+    from utils.app.uploads import Uploads
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -189,8 +188,8 @@ def make_server(
 
 @contextmanager
 def ended_in_time(stopping: Stopping, folder: Path) -> Iterator[None]:
-    """While it is open, a signal ends the process within 2 seconds, even while a model computes, which nothing can
-    interrupt, and deletes the folder. The interpreter's own end would wait for all threads, and long."""
+    """Let a signal end the process within 2 seconds, even while a model computes, which nothing can interrupt, and
+    delete the folder. The interpreter's own end would wait for all threads, and long."""
     once = Lock()
 
     def end() -> None:

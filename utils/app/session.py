@@ -1,4 +1,4 @@
-"""What the app has scored, and what that means by the threshold that is set. Nothing here knows of the page.
+"""Results of the app, and their meaning by the threshold that is set. Nothing here knows of the page.
 
     results = score_all(detector, {"photo.png": Path("uploads/photo.png")}, workers=2)
     results = judge_again(results, detector.at(0.05))                # the network does not run again
@@ -28,25 +28,9 @@ PERCENT = (0.1, 50.0)  # ends of the slider of false alarms
 
 
 @dataclass(frozen=True)
-class Start:
-    """How the page's threshold is set at first: the kind, the rate of false alarms in percent, and a score."""
-
-    kind: str
-    percent: float
-    score: float
-
-    @classmethod
-    def of(cls, detector: Detector) -> Start:
-        thresholds = detector.thresholds
-        kind = SCORE if detector.threshold is not None else FALSE_ALARMS if thresholds else NONE
-        percent = round(100 * thresholds.wanted_far, 6) if thresholds else PERCENT[0]
-        return cls(kind, percent, detector.image_threshold or 0.0)
-
-
-@dataclass(frozen=True)
 class Results:
-    """Images in the order given, by what the page calls them: that is the path of their records. `paths` are their
-    files; `index` is of the one that is looked at."""
+    """Images in the order given, by the page's names for them: these are the paths of their records. `paths` are their
+    files; `index` is of the chosen one."""
 
     records: tuple[Record, ...] = ()
     paths: tuple[Path, ...] = ()
@@ -61,12 +45,11 @@ class Results:
         return [record.found.score for record in self.records if record.found]
 
     def choose(self, name: str) -> Results:
-        """The same with another image to look at."""
         return replace(self, index=[str(record.path) for record in self.records].index(name))
 
 
 def name_files(paths: Iterable[Path], root: Path | None = None) -> dict[str, Path]:
-    """Files by what the page calls them: their path below `root` or else their own name, numbered where it is taken."""
+    """Name files for the page: by their path below `root` or else their own name, numbered where it is taken."""
     named: dict[str, Path] = {}
     for path in paths:
         name, number = printable(path.relative_to(root) if root else Path(path.name)), 2
@@ -78,7 +61,7 @@ def name_files(paths: Iterable[Path], root: Path | None = None) -> dict[str, Pat
 
 
 def images_below(root: Path, folder: str) -> dict[str, Path]:
-    """The images in a folder that is given relative to `root`, and in those below it, by their path below `root`.
+    """Find the images in a folder that is given relative to `root`, and below it, by their path below `root`.
 
     Raises UsageError, in the same words, for a folder that is not there and one that is not in `root`, links followed,
     and where there is no image in it; images that are links to files elsewhere are left out.
@@ -105,7 +88,7 @@ def images_below(root: Path, folder: str) -> dict[str, Path]:
 def score_all(
     detector: Detector, named: Mapping[str, Path], workers: int, progress: Callable[[int, int], None] | None = None
 ) -> Results:
-    """Score files, given by what they are called; that with the highest score is looked at first.
+    """Score files, given by their names; the one with the highest score is chosen.
 
     progress: called with how many are done, and of how many; what it raises ends the scoring. Raises UsageError for
     more than MOST_IMAGES.
@@ -122,26 +105,31 @@ def score_all(
 
 
 def judge_again(results: Results, detector: Detector) -> Results:
-    """The same images by the thresholds of `detector`."""
-    records = tuple(
-        replace(record, found=detector.judge(record.found.model_map, record.found.score, record.found.size))
-        if record.found
-        else record
-        for record in results.records
-    )
-    return replace(results, records=records)
+    """Judge the same images by the thresholds of `detector`."""
+    judged = []
+    for record in results.records:
+        old = record.found
+        judged.append(replace(record, found=old and detector.judge(old.model_map, old.score, old.size)))
+    return replace(results, records=tuple(judged))
+
+
+def first_threshold(detector: Detector) -> tuple[str, float, float]:
+    """The threshold that the page shows at first: its kind, the false-alarm rate in percent, and a score."""
+    thresholds = detector.thresholds
+    kind = SCORE if detector.threshold is not None else FALSE_ALARMS if thresholds else NONE
+    percent = round(100 * thresholds.wanted_far, 6) if thresholds else PERCENT[0]
+    return kind, percent, detector.image_threshold or 0.0
 
 
 def with_threshold(detector: Detector, kind: str, far: float, score: float) -> Detector:
-    """The detector with the threshold that the page shows: for a rate of false alarms, `far` in percent, or a score;
-    of kind NONE it has none."""
+    """Set the threshold that the page shows: for a false-alarm rate, `far` in percent, or a score; kind NONE: none."""
     if kind == FALSE_ALARMS:
         return replace(detector.at(round(far / 100, 8)), threshold=None)  # 2.9 / 100 is not 0.029
     return replace(detector, threshold=score if kind == SCORE else None)
 
 
 def explain_threshold(detector: Detector) -> str:
-    """What the threshold is and promises, for a person."""
+    """Explain the threshold and what it promises, for a person."""
     if detector.image_threshold is None:
         return (
             "This model has no threshold: it gives scores, and no verdict. Set one with: "
@@ -169,9 +157,9 @@ def table_rows(results: Results) -> list[list[str]]:
         if record.found is None:
             rows.append([str(record.path), "", "", "not scored", record.error])
             continue
-        found, p_value = record.found, record.found.p_value
-        shown = "" if p_value is None else f"{p_value:.4f}"
-        rows.append([str(record.path), f"{found.score:.4f}", shown, VERDICTS[found.is_anomalous], ""])
+        detection, p_value = record.found, record.found.p_value
+        p_text = "" if p_value is None else f"{p_value:.4f}"
+        rows.append([str(record.path), f"{detection.score:.4f}", p_text, VERDICTS[detection.is_anomalous], ""])
     return rows
 
 
@@ -199,7 +187,7 @@ def _by_name(record: Record, name: str) -> Record:
 
 
 def _below(root: Path, path: Path) -> Path | None:
-    """Where a path leads, None if that is not there or not in `root`."""
+    """Follow a path's links; None if it leads nowhere or out of `root`."""
     try:
         path = path.resolve(strict=True)
     except (OSError, RuntimeError, ValueError):  # too long a name, links in a circle, a zero byte

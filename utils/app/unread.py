@@ -1,4 +1,4 @@
-"""What Gradio's queue has to say to pages that do not listen: only so much of it is kept.
+"""Messages of Gradio's queue to pages that do not listen: only so many are kept.
 
     blocks._queue.pending_messages_per_session = Unread()
 

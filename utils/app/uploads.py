@@ -1,7 +1,7 @@
 """Take in the files that visitors upload: each into a folder of its own, and nothing stays of what breaks off.
 
     uploads = Uploads(folder, page.upload_file_set, most_bytes=50 * 2**20)
-    paths = await uploads.take(content_type, receive)
+    paths = await uploads.take(request)
     paths[0] in uploads                                     # for as long as it is there, and the file that it was
 
 Gradio's own handler keeps the fields of a form in memory, however long they are, names folders by what is in the files
@@ -17,8 +17,11 @@ import shutil
 from pathlib import Path
 from typing import BinaryIO
 
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
 from utils.app.files import is_plain
-from utils.app.requests import TOO_LONG, UNREADABLE, Receive, Refused
+from utils.app.requests import TOO_LONG, UNREADABLE, Refused
 
 MOST_FILES = 1000  # in one request; the page sends so many at once
 MOST_HEADER = 2**13  # bytes of a part's header
@@ -29,29 +32,28 @@ NO_ROOM = 507, "The file cannot be kept: there is no room for it."
 
 
 class Uploads:
-    """What was uploaded. folder: which takes it; paths: Gradio's own set of these files, from which it takes those that
+    """Uploaded files. folder: which takes it; paths: Gradio's own set of these files, from which it takes those that
     it deletes; most_bytes: that a file may have."""
 
     def __init__(self, folder: Path, paths: set[str], most_bytes: int):
         self.folder, self.paths, self.most_bytes = folder, paths, most_bytes
 
     def __contains__(self, path: object) -> bool:
-        """Whether it is the path of an upload, letter by letter, and nothing else lies there now."""
+        """Tell whether it is the path of an upload, letter by letter, and nothing else lies there now."""
         return isinstance(path, str) and path in self.paths and (is_plain(path) or not os.path.lexists(path))
 
-    async def take(self, content_type: str, receive: Receive) -> list[str]:
-        """The paths of the files in a multipart body, in their order. Raises Refused, and keeps none of them, for what
-        is too large, no file, or ends before its end."""
-        last: dict = {"more_body": True}
+    async def take(self, request: Request) -> list[str]:
+        """Keep the files of a multipart body, and return their paths in order. Raises Refused, and keeps none of them,
+        for what is too large, no file, or ends before its end."""
+        parts = request.stream()
         try:
-            with _Form(content_type, self) as form:
-                while last.get("more_body"):
-                    last = await receive()
-                    await asyncio.to_thread(form.write, last.get("body", b""))
+            with _Form(request.headers.get("content-type", ""), self) as form:
+                async for part in parts:
+                    await asyncio.to_thread(form.write, part)
                 paths = form.finished()
         except Refused:
-            while last.get("more_body"):  # or the browser, still sending, would not read the answer
-                last = await receive()
+            async for _ in parts:  # or the browser, still sending, would not read the answer
+                pass
             raise
         self.paths.update(paths)
         return paths
@@ -61,12 +63,10 @@ class _Form:
     """The files of a multipart body, written as it comes, and deleted if anything is wrong with it."""
 
     def __init__(self, content_type: str, uploads: Uploads):
-        from python_multipart.multipart import MultipartParser, parse_options_header
-
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
             raise Refused(*UNREADABLE)
-        self.options_of, self.uploads = parse_options_header, uploads
+        self.uploads = uploads
         self.paths: list[Path] = []
         self.file: BinaryIO | None = None
         self.field = self.value = self.disposition = b""
@@ -100,7 +100,7 @@ class _Form:
         for path in self.paths if kind else ():
             shutil.rmtree(path.parent, ignore_errors=True)
 
-    # What the parser finds, the first three with a part of its data
+    # Events of the parser, the first three with a part of its data
 
     def header_field(self, data: bytes, start: int, end: int) -> None:
         self.field += self._header(data[start:end])
@@ -123,7 +123,7 @@ class _Form:
         self.field = self.value = b""
 
     def headers_finished(self) -> None:
-        _, options = self.options_of(self.disposition)
+        _, options = parse_options_header(self.disposition)
         if options.get(b"name") != b"files" or b"filename" not in options:
             raise Refused(*NO_FILE)
         if len(self.paths) == MOST_FILES:

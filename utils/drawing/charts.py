@@ -8,13 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 
-from datasets.names import html_text
+from utils.drawing.templates import open_templates
 
 WIDTH, HEIGHT = 420, 260  # of a chart, in the SVG's own units
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 42  # margins
+Rect = tuple[str, float, float, float, float]  # style, x, y, width, height
+
+render = open_templates(Path(__file__).parent / "templates")
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Axes:
     y_label: str
     whole_x: bool = False  # epochs: no tick between them
     whole_y: bool = False
+    mirrored: bool = False  # y counts from 0 upwards and downwards
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """A point in the SVG's units."""
@@ -45,71 +51,57 @@ class Axes:
         across, up = (x - x0) / (x1 - x0), (y - y0) / (y1 - y0)
         return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
+    def points(self, line: Series) -> list[tuple[float, float]]:
+        return [self.at(x, y) for x, y in zip(line.x, line.y, strict=True)]
 
-def line_chart(alt: str, axes: Axes, lines: Sequence[Series], shaded: tuple[float, float] | None = None) -> str:
+    def bars(self, style: str, counts: np.ndarray, edges: np.ndarray, gap: float, least: float) -> list[Rect]:
+        """A bar for each bin of a histogram that holds any; gap: between bars; least: width of a bar."""
+        bins = zip(edges[:-1], edges[1:], counts.tolist(), strict=True)
+        corners = [(self.at(left, 0), self.at(right, count)) for left, right, count in bins if count]
+        return [
+            (f"bar {style}", x0 + gap / 2, min(y0, y1), max(least, x1 - x0 - gap), abs(y1 - y0))
+            for (x0, y0), (x1, y1) in corners
+        ]
+
+
+def line_chart(
+    caption: str, alt: str, axes: Axes, lines: Sequence[Series], shaded: tuple[float, float] | None = None
+) -> Markup:
     """Lines over common axes with a legend below; `shaded` marks a range of x."""
-    parts = []
+    shades = []
     if shaded:
         (left, top), (right, bottom) = axes.at(shaded[0], axes.y[1]), axes.at(shaded[1], axes.y[0])
-        parts.append(_rect("shade", left, top, right - left, bottom - top))
-    parts.append(_frame(axes))
-    for line in lines:
-        points = [axes.at(x, y) for x, y in zip(line.x, line.y, strict=True)]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        parts.append(f'<polyline class="line {line.style}" points="{path}"/>')
-        if line.points:
-            parts += [f'<circle class="dot {line.style}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>' for x, y in points]
-    legend = "".join(f'<li><span class="key {line.style}"></span>{html_text(line.name)}</li>' for line in lines)
-    return f'<figure class="chart">{_svg(alt, parts)}<ul class="legend">{legend}</ul></figure>'
+        shades = [("shade", left, top, right - left, bottom - top)]
+    return _draw(alt, axes, [(line.style, line.name) for line in lines], caption, lines=lines, shades=shades)
 
 
-def score_histogram(good: np.ndarray, anomalous: np.ndarray, bins: int = 40) -> str:
+def score_histogram(good: np.ndarray, anomalous: np.ndarray, bins: int = 40) -> Markup:
     """Numbers of good images upwards and of anomalous ones downwards over the image score, and a line for the
     threshold, which the page moves (class "threshold", data-x0 and data-x1 being the ends of the scale)."""
     low, high = score_range(np.concatenate([good, anomalous]))
     edges = np.linspace(low, high, bins + 1)
-    counts = [np.histogram(scores, edges)[0] for scores in (good, anomalous)]
-    most = max(1, *(int(c.max()) for c in counts))
-    axes = Axes((low, high), (-most, most), "image score", "images", whole_y=True)
-    parts = [_frame(axes, y_format=lambda value: f"{abs(value):g}", zero_line=True)]
-    for count, style, sign in zip(counts, ("good", "anomalous"), (1, -1), strict=True):
-        for left, right, number in zip(edges[:-1], edges[1:], count, strict=True):
-            if number:
-                (x0, y0), (x1, y1) = axes.at(left, 0), axes.at(right, sign * int(number))
-                parts.append(_rect(f"bar {style}", x0 + 0.5, min(y0, y1), max(0.5, x1 - x0 - 1), abs(y1 - y0)))
-    top, bottom = axes.at(low, most)[1], axes.at(low, -most)[1]
-    ends = f'data-x0="{LEFT}" data-x1="{WIDTH - RIGHT}"'
-    parts.append(f'<line class="threshold" x1="{LEFT}" x2="{LEFT}" y1="{top}" y2="{bottom}" {ends}/>')
+    up, down = (np.histogram(scores, edges)[0] for scores in (good, anomalous))
+    most = max(1, int(up.max()), int(down.max()))
+    axes = Axes((low, high), (-most, most), "image score", "images", whole_y=True, mirrored=True)
+    bars = axes.bars("good", up, edges, 1, 0.5) + axes.bars("anomalous", -down, edges, 1, 0.5)
+    legend = [("good", "good (upwards)"), ("anomalous", "anomalous (downwards)"), ("threshold", "threshold")]
     alt = f"Histogram of image scores: {len(good)} good images, {len(anomalous)} anomalous ones."
-    legend = '<li><span class="key good"></span>good (upwards)</li>'
-    legend += '<li><span class="key anomalous"></span>anomalous (downwards)</li>'
-    legend += '<li><span class="key threshold"></span>threshold</li>'
-    return f'<figure class="chart">{_svg(alt, parts)}<ul class="legend">{legend}</ul></figure>'
+    return _draw(alt, axes, legend, "Image scores", bars=bars, rules=[("threshold", LEFT)])
 
 
-def score_position(reference: np.ndarray, kind: str, score: float | None, threshold: float | None) -> str:
+def score_position(reference: np.ndarray, kind: str, score: float | None, threshold: float | None) -> Markup:
     """The place of an image's score and of the threshold among the scores of other images, which `kind` names: e.g.
     "good images kept aside"."""
-    marks = [value for value in (score, threshold) if value is not None]
-    low, high = score_range(np.concatenate([reference, marks]))
+    marks = [("threshold", "threshold", threshold), ("score", "this image", score)]
+    marks = [mark for mark in marks if mark[2] is not None]
+    low, high = score_range(np.concatenate([reference, [value for _, _, value in marks]]))
     counts, edges = np.histogram(reference, bins=min(30, max(5, len(reference) // 4)))
-    most = int(counts.max())
-    axes = Axes((low, high), (0, most), "image score", "images", whole_y=True)
-    parts = [_frame(axes)]
-    for left, right, number in zip(edges[:-1], edges[1:], counts.tolist(), strict=True):
-        if number:
-            (x0, y0), (x1, y1) = axes.at(left, 0), axes.at(right, number)
-            parts.append(_rect("bar good", x0, y1, max(1.5, x1 - x0 - 0.5), y0 - y1))
-    top, bottom = axes.at(low, most)[1], axes.at(low, 0)[1]
-    legend = [f'<li><span class="key good"></span>{html_text(kind)}</li>']
+    axes = Axes((low, high), (0, int(counts.max())), "image score", "images", whole_y=True)
+    legend = [("good", kind), *((style, f"{name}, {value:.4g}") for style, name, value in marks)]
     alt = [f"Histogram of the image scores of {len(reference)} {kind}."]
-    for style, name, value in (("threshold", "threshold", threshold), ("score", "this image", score)):
-        if value is not None:
-            x = axes.at(value, 0)[0]
-            parts.append(f'<line class="{style}" x1="{x:.1f}" x2="{x:.1f}" y1="{top}" y2="{bottom}"/>')
-            legend.append(f'<li><span class="key {style}"></span>{name}, {value:.4g}</li>')
-            alt.append(f"{name.capitalize()}: {value:.4g}.")
-    return f'<figure class="chart">{_svg(" ".join(alt), parts)}<ul class="legend">{"".join(legend)}</ul></figure>'
+    alt += [f"{name.capitalize()}: {value:.4g}." for _, name, value in marks]
+    rules = [(style, axes.at(value, 0)[0]) for style, _, value in marks]
+    return _draw(" ".join(alt), axes, legend, bars=axes.bars("good", counts, edges, 0.5, 1.5), rules=rules)
 
 
 def score_range(scores: np.ndarray) -> tuple[float, float]:
@@ -129,34 +121,22 @@ def ticks(low: float, high: float, whole: bool = False, most: int = 6) -> list[f
     return [index * step for index in range(first, last + 1)]
 
 
-def _frame(axes: Axes, y_format=lambda value: f"{value:g}", zero_line: bool = False) -> str:
-    """Grid lines, tick labels and axis labels."""
-    parts = []
-    for value in ticks(*axes.x, axes.whole_x):
-        x, y = axes.at(value, axes.y[0])
-        parts.append(f'<text class="tick" x="{x:.1f}" y="{y + 15:.1f}" text-anchor="middle">{_round(value):g}</text>')
+def _draw(
+    alt: str, axes: Axes, legend: Sequence[tuple[str, str]], caption: str = "", lines: Sequence[Series] = (),
+    shades: Sequence[Rect] = (), bars: Sequence[Rect] = (), rules: Sequence[tuple[str, float]] = (),
+) -> Markup:
+    """Draw, from below: shades, grid, bars, lines, and rules from top to bottom; legend: styles and names."""
+    x_ticks = [(*axes.at(value, axes.y[0]), f"{_round(value):g}") for value in ticks(*axes.x, axes.whole_x)]
+    y_ticks = []
     for value in ticks(*axes.y, axes.whole_y):
-        x, y = axes.at(axes.x[0], value)
-        style = "axis" if zero_line and value == 0 else "grid"
-        parts.append(f'<line class="{style}" x1="{x:.1f}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        label = y_format(_round(value))
-        parts.append(f'<text class="tick" x="{x - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
-    middle_x, middle_y = (LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2
-    for place, text in (
-        (f"translate({middle_x} {HEIGHT - 6})", axes.x_label),
-        (f"translate(13 {middle_y}) rotate(-90)", axes.y_label),
-    ):
-        parts.append(f'<text class="label" transform="{place}" text-anchor="middle">{html_text(text)}</text>')
-    return "".join(parts)
+        style = "axis" if axes.mirrored and value == 0 else "grid"
+        y_ticks.append((*axes.at(axes.x[0], value), f"{_round(abs(value) if axes.mirrored else value):g}", style))
+    return render(
+        "chart.html", alt=alt, axes=axes, legend=legend, caption=caption, lines=lines, shades=shades, bars=bars,
+        rules=rules, x_ticks=x_ticks, y_ticks=y_ticks, width=WIDTH, height=HEIGHT, left=LEFT, right=WIDTH - RIGHT,
+        top=TOP, bottom=HEIGHT - BOTTOM,
+    )
 
 
 def _round(value: float) -> float:
     return round(value, 10) + 0.0  # no -0, no 0.30000000000000004
-
-
-def _rect(style: str, x: float, y: float, width: float, height: float) -> str:
-    return f'<rect class="{style}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
-
-
-def _svg(alt: str, parts: Sequence[str]) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html_text(alt)}">{"".join(parts)}</svg>'

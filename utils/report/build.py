@@ -1,4 +1,4 @@
-"""From a run folder to its report: load the models, look at the test set again, and write the page."""
+"""Build the report of a run folder: load the models, predict the test set again, and write the page."""
 
 from __future__ import annotations
 
@@ -35,27 +35,28 @@ STAGE1_EXAMPLES = 4
 
 
 def write_report(
-    path: Path, run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, how: Scoring, most_images: int = 200
+    path: Path, run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, scoring: Scoring,
+    most_images: int = 200,
 ) -> None:
     """Write the report of a run over the categories of `samples`, test samples below the data set's `root`, with at
-    most so many images of a category in its gallery; scores the run first where it has no results of them.
+    most so many images of a category in its gallery; score the run first where it has no results of them.
 
     With several seeds the table is over all of them, charts and pictures are of the first.
     """
     seeds = open_runs(run)
-    if not all(is_scored(one, run, samples) for one in seeds):
-        score_run(run, samples, root, how)
-    first, size, folders = seeds[0], seeds[0].settings.image_size, [one.folder for one in seeds]
-    test_sets = read_test_sets(seeds[:1], samples, how.store(size))
+    if not all(is_scored(seed, run, samples) for seed in seeds):
+        score_run(run, samples, root, scoring)
+    first, size, folders = seeds[0], seeds[0].settings.image_size, [seed.folder for seed in seeds]
+    test_sets = read_test_sets(seeds[:1], samples, scoring.store(size))
     sections = [
-        build_section(look_at(first.category(category), found, test_sets(category), how, most_images))
-        for category, found in tqdm(samples.items(), desc="report", unit="category", disable=None)
+        build_section(report_category(first.category(category), images, test_sets(category), scoring, most_images))
+        for category, images in tqdm(samples.items(), desc="report", unit="category", disable=None)
     ]
-    runs = [{category: read_rows(folder, run)[category] for category in samples} for folder in folders]
+    results = [read_results(folder, run)["categories"] for folder in folders]
     page = build_page(
         title=f"AAND report: {run.resolve().name}",
-        facts=facts_of(seeds) | unseen(samples, size, how.workers),
-        runs=runs,
+        facts=describe_runs(seeds) | lost_regions(samples, size, scoring.workers),
+        runs=[{category: rows[category] for category in samples} for rows in results],
         gains=published_gains(folders, samples),
         sections=sections,
         commands=[first.settings.command, command("test.py", "--data_root", root, "--run", run)],
@@ -63,41 +64,40 @@ def write_report(
     write_text(path, page)
 
 
-def look_at(
-    files: RunCategory, samples: Sequence[Sample], test_set: TestSet, how: Scoring, most_images: int
+def report_category(
+    files: RunCategory, samples: Sequence[Sample], test_set: TestSet, scoring: Scoring, most_images: int
 ) -> CategoryReport:
-    """Predict a category's test set once more, and gather what its section shows."""
+    """Predict a category's test set once more, and gather what its section needs."""
     category, folder = files.name, files.run.folder
-    predictor, model, _ = load_predictor(files, how.device, how.batch_size)
+    predictor, model, _ = load_predictor(files, scoring.device, scoring.batch_size)
     return CategoryReport(
         name=category,
         samples=samples,
         test_set=test_set,
-        pictures=test_set.pictures(samples, how.workers),
+        pictures=test_set.pictures(samples, scoring.workers),
         prediction=predict_category(files, predictor, test_set),
         records=[record for record in read_metrics(folder) if record["category"] == category],
-        stage1=show_stage1(model, files, samples, test_set.view, how),
+        stage1=picture_examples(model, files, samples, test_set.view, scoring.workers),
         most_images=most_images,
     )
 
 
-def show_stage1(
-    model: AAND, files: RunCategory, samples: Sequence[Sample], view: View, how: Scoring
+def picture_examples(
+    model: AAND, files: RunCategory, samples: Sequence[Sample], view: View, workers: int
 ) -> list[Stage1Picture]:
-    """What Stage I does to synthetic anomalies on good test images; nothing where the method has no Stage I."""
+    """Picture what Stage I does to synthetic anomalies on good test images; nothing where the method has no Stage I."""
     paths = [sample.image_path for sample in samples if not sample.label][:STAGE1_EXAMPLES]
     if not files.run.recipe.amplified or not paths:
         return []
     settings = files.run.settings
-    size = settings.image_size
     images = training_files(paths, settings.dataset, files.name, None, view)
-    good = FileStack(images, size, how.workers)[:]  # (N, S, S, 4)
-    textures = FileStack(texture_files(training_textures(settings.aux_path)), size, how.workers)  # few are drawn
+    good = FileStack(images, settings.image_size, workers)[:]  # (N, S, S, 4)
+    textures = FileStack(texture_files(training_textures(settings.aux_path)), settings.image_size, workers)
     return picture_stage1(model, good[..., :3], good[..., 3], textures, settings.seed or 0)
 
 
 def training_textures(aux_path: str | None) -> list[Path]:
-    """The textures of the training, or those that come with scikit-image where these are no longer there."""
+    """List the textures of the training, or those that come with scikit-image where these are no longer there."""
     try:
         return list_textures(aux_path or "builtin")
     except DataError:
@@ -105,8 +105,8 @@ def training_textures(aux_path: str | None) -> list[Path]:
 
 
 def is_scored(seed: Run, run: Path, categories: Iterable[str]) -> bool:
-    """Whether a seed of a run has results of all categories, and of the models that are there; earlier results do not
-    say of which they are."""
+    """Tell whether a seed of a run has results of all categories, and of the models that are there; earlier results do
+    not say of which they are."""
     if not (seed.folder / RESULTS).is_file():
         return False
     results = read_results(seed.folder, run)
@@ -121,12 +121,7 @@ def is_scored(seed: Run, run: Path, categories: Iterable[str]) -> bool:
     return True
 
 
-def read_rows(folder: Path, run: Path) -> dict[str, dict[str, float]]:
-    """The results of one seed of a run, {category: {metric: value}}; empty where it has not been scored."""
-    return read_results(folder, run)["categories"] if (folder / RESULTS).is_file() else {}
-
-
-def facts_of(runs: Sequence[Run]) -> dict[str, str]:
+def describe_runs(runs: Sequence[Run]) -> dict[str, str]:
     """Facts of a run, one a seed, in words."""
     settings = runs[0].config
     seeds = ", ".join(str(run.config.get("seed", "not known")) for run in runs)
@@ -148,16 +143,16 @@ def facts_of(runs: Sequence[Run]) -> dict[str, str]:
     return facts
 
 
-def unseen(samples: Mapping[str, Sequence[Sample]], size: int, workers: int) -> dict[str, str]:
-    """Which anomalous regions the pixel metrics do not see, in words; nothing where they see all."""
-    lost = [number for found in samples.values() for number in find_lost_regions(found, size, workers).values()]
+def lost_regions(samples: Mapping[str, Sequence[Sample]], size: int, workers: int) -> dict[str, str]:
+    """The number of anomalous regions that the pixel metrics do not see, in words; nothing where they see all."""
+    lost = [number for images in samples.values() for number in find_lost_regions(images, size, workers).values()]
     regions = f"{count(sum(lost), 'anomalous region')} in {count(len(lost), 'image')}, without a pixel at {size} px"
     return {"Not in pixel metrics": regions} if lost else {}
 
 
 def published_gains(folders: Sequence[Path], categories: Iterable[str]) -> dict[str, Statistic]:
-    """By how much the best test epoch is above the result in image AUROC, where every seed logged it; under "" the mean
-    of these categories."""
+    """Gain in image AUROC of the best test epoch over the result, where every seed logged it; under "" its mean over
+    these categories."""
     protocols = [published_protocol(folder) for folder in folders]
     gains = {
         category: [protocol[category]["gain"]["image_auroc"] for protocol in protocols]

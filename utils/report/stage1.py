@@ -1,11 +1,9 @@
-"""Pictures for the report, as data URIs: test images with their maps, and what Stage I does to synthetic anomalies."""
+"""Pictures of what Stage I does to synthetic anomalies, for the report."""
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,40 +12,8 @@ from datasets.anomalies.synthesis import draw_anomalies, synthesise_anomalies
 from datasets.batches import epoch_seed
 from models.aand import AAND
 from models.similarity import compare_features
-from utils.drawing.heat_maps import COLORMAP, draw_outline
-
-JPEG_QUALITY = 85
-LEVELS = 255  # of a stored map
-
-
-def jpeg(image: np.ndarray) -> str:
-    """uint8 (H, W, 3) RGB as a data URI."""
-    bgr = np.ascontiguousarray(image[..., ::-1])
-    return _data_uri(".jpg", bgr, "image/jpeg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-
-
-def grey_png(values: np.ndarray) -> str:
-    """uint8 (H, W) as a data URI, without loss."""
-    return _data_uri(".png", values, "image/png", [cv2.IMWRITE_PNG_COMPRESSION, 9])
-
-
-def quantise(anomaly_map: np.ndarray, low: float, high: float) -> np.ndarray:
-    """A map (H, W) as uint8 steps of low..high, rounded down: step q starts at low + q (high - low) / 255."""
-    if high <= low:
-        return np.zeros(anomaly_map.shape, np.uint8)
-    return np.clip((anomaly_map - low) / (high - low) * LEVELS, 0, LEVELS).astype(np.uint8)
-
-
-def color_table() -> list[int]:
-    """The colour map of heat maps: 256 RGB values in a row."""
-    steps = np.arange(256, dtype=np.uint8)[None]
-    return cv2.applyColorMap(steps, COLORMAP)[0, :, ::-1].ravel().tolist()
-
-
-def colored(values: np.ndarray) -> np.ndarray:
-    """values (H, W) in 0..1 in the colours of heat maps: uint8 (H, W, 3) RGB."""
-    steps = np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
-    return np.ascontiguousarray(cv2.applyColorMap(steps, COLORMAP)[..., ::-1])
+from utils.drawing.heat_maps import draw_outline
+from utils.report.gallery import color_table
 
 
 @dataclass(frozen=True)
@@ -65,7 +31,7 @@ class Stage1Picture:
 def picture_stage1(
     model: AAND, images: Tensor, foregrounds: Tensor, textures: Tensor, seed: int
 ) -> list[Stage1Picture]:
-    """Put a synthetic anomaly on each image and look at it.
+    """Put a synthetic anomaly on each image, and compare what the model makes of both.
 
     images: uint8 (N, S, S, 3); foregrounds: uint8 (N, S, S) of 0 and 1; textures: uint8 (T, 3, S, S).
     """
@@ -94,7 +60,8 @@ def picture_stage1(
 
 def stage1_images(picture: Stage1Picture) -> list[np.ndarray]:
     """The pictures in a row, each uint8 (S, S, 3) with the true anomaly outlined: image, three gates, before, after."""
-    maps = [colored(values) for values in (*picture.gates, picture.before, picture.after)]
+    values = np.stack([*picture.gates, picture.before, picture.after])  # (5, S, S)
+    maps = color_table()[np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)]  # (5, S, S, 3)
     return [draw_outline(image, picture.mask) for image in (picture.image, *maps)]
 
 
@@ -108,8 +75,3 @@ def _enlarge(values: Tensor, size: tuple[int, int]) -> np.ndarray:
     """(1, 1, H, W) enlarged bilinearly, as anomaly maps are."""
     enlarged = torch.nn.functional.interpolate(values.float(), size, mode="bilinear", align_corners=True)
     return enlarged[0, 0].cpu().numpy()
-
-
-def _data_uri(suffix: str, image: np.ndarray, kind: str, options: list[int]) -> str:
-    _, encoded = cv2.imencode(suffix, image, options)
-    return f"data:{kind};base64,{base64.b64encode(encoded.tobytes()).decode('ascii')}"
