@@ -113,7 +113,7 @@ def test_a_file_in_a_folder_is_seen_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("url", "message"), [
-    ("foo://x", "--store foo://x: .*foo"),
+    ("foo://x", "`store` foo://x: .*foo"),
     ("s3://key:secret@bucket/x", "user or password"),
     ("s3://", "names no folder or bucket"),
 ])

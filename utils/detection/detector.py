@@ -21,7 +21,7 @@ from datasets.base import MAX_PIXELS, as_rgb
 from datasets.names import printable
 from datasets.view import WHOLE, View, enlarge
 from utils.detection.answers import check_shapes, is_finite, require_finite
-from utils.detection.model_file import OF_TORCH, RUNNABLE, ExportedModel
+from utils.detection.model_file import RUNTIMES, ExportedModel
 from utils.detection.regions import Region, find_regions
 from utils.detection.thresholds import LargestPixels, Thresholds, read_thresholds
 from utils.runs.folder import (
@@ -189,7 +189,7 @@ def load_detector(
     CheckpointError for the run's files; ModelFileError, MissingPackage or UsageError for a model file.
     """
     path = Path(model)
-    if path.suffix in (*RUNNABLE, *OF_TORCH) and not path.is_dir():
+    if path.suffix in RUNTIMES and not path.is_dir():
         return _of_file(path, category, seed, str(device))
     return _of_run(path, category, seed, str(device), batch_size, with_thresholds)
 
