@@ -3,7 +3,7 @@
 #              DEMO_EPOCHS=4: a shorter one, in a run folder of its own
 # make picture docs/demo.png anew, from the demo's heat maps (runs the demo first)
 # make docs    docs/commands.md anew, from the programs' flags
-# make test    the whole test suite
+# make test    the whole test suite, a process for each core (JOBS=1: one after the other)
 # make lint    ruff
 # make fuzz    ten times as many damaged inputs as the tests have, other ones every time (some minutes)
 # make chaos   kill 50 training runs at random moments and compare what they end with (a quarter of an hour)
@@ -12,6 +12,7 @@
 
 PYTHON ?= python3
 DEMO_EPOCHS ?= 20
+JOBS ?= auto
 DEMO_RUN = demo/run-$(DEMO_EPOCHS)-epochs
 VENV_PYTHON := .venv/bin/python
 
@@ -33,7 +34,7 @@ docs: .venv/installed
 	$(VENV_PYTHON) docs/make_commands.py
 
 test: .venv/installed-dev
-	$(VENV_PYTHON) -m pytest
+	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(JOBS) --dist loadfile
 
 lint: .venv/installed-dev
 	$(VENV_PYTHON) -m ruff check .

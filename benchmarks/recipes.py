@@ -18,7 +18,7 @@ import argparse
 import copy
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -33,7 +33,7 @@ from datasets import open_dataset
 from datasets.anomalies.textures import find_aux_path, list_textures
 from datasets.anomalies.unseen import make_unseen_anomalies
 from datasets.base import DataError, Sample
-from datasets.loading import Files, SyntheticAnomalies, hold_out, paths_of, texture_files, training_files
+from datasets.loading import Files, hold_out, paths_of, texture_files, training_files
 from datasets.view import WHOLE, View
 from models.aand import AAND, build_model
 from models.recipes import BASELINE, PUBLISHED, ROBUST, Recipe
@@ -50,8 +50,11 @@ from utils.metrics.tables import Statistic
 from utils.system.device import pick_device, resolve_precision
 from utils.system.environment import environment
 from utils.system.memory import keep_freed_memory
+from utils.training.category import TrainingSet
+from utils.training.config import TrainConfig
 from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
+from utils.training.resumable import ResumableStage
 from utils.training.stages import standardise, train_stage1, train_stage2
 
 HOLDOUT = 0.2
@@ -72,6 +75,17 @@ ROWS: dict[str, Recipe] = {
     "robust, not standardised": replace(ROBUST, standardised=False),
     "robust, no hard positions": replace(ROBUST, hard_positions=False),
 }
+
+
+@dataclass(frozen=True)
+class RecipeConfig(TrainConfig):
+    """Settings with a recipe that no method has."""
+
+    chosen: Recipe = PUBLISHED
+
+    @property
+    def traits(self) -> Recipe:
+        return self.chosen
 
 
 class Outcome(NamedTuple):
@@ -147,13 +161,13 @@ class Category:
         execution.prepare(model)
         started = time.perf_counter()
         if recipe.amplified:
-            self._amplify(model, images, view, seed)
+            self._amplify(model, images, view, self.config(recipe, seed))
         features = TeacherFeatures(model, images[..., :3], batch_size=BATCH_SIZE, seed=seed, execution=execution)
         features.keep("auto", "ram", Path())
         metrics: dict[int, dict[str, float]] = {}
         rating = 0.0  # seconds
 
-        def on_epoch(epoch: int, figures: dict[str, float]) -> None:
+        def log(epoch: int, figures: dict[str, float]) -> None:
             nonlocal rating
             if epoch > LAST_FIFTH * options.epochs:
                 before = time.perf_counter()
@@ -162,25 +176,29 @@ class Category:
                 metrics[epoch] = Prediction.of(model, validation, BATCH_SIZE).evaluate(validation)
                 rating += time.perf_counter() - before
 
-        train_stage2(
-            model, features, epochs=options.epochs, lr=LR, execution=execution, on_epoch=on_epoch, recipe=recipe
-        )
+        stage = ResumableStage()
+        stage.log = log
+        train_stage2(model, TrainingSet(images[..., :3], []), self.config(recipe, seed), stage)
         aurocs = [figures["image_auroc"] for figures in metrics.values()]
         seconds = time.perf_counter() - started - rating
         inference = self.inference_seconds(model, view)
         return Outcome(metrics[options.epochs], max(aurocs) - min(aurocs), seconds, inference)
 
-    def _amplify(self, model: AAND, images: Tensor, view: View, seed: int) -> None:
-        amplification = model.teacher.amplification
-        if (view, seed) in self.amplifications:
-            amplification.load_state_dict(self.amplifications[view, seed])
-            return
-        anomalies = SyntheticAnomalies(images, self.textures, batch_size=BATCH_SIZE, seed=seed, device=self.device)
-        train_stage1(
-            model.teacher, anomalies, epochs=self.options.epochs, lr=LR, seed=seed, execution=self.execution,
-            on_epoch=lambda epoch, figures: None,
+    def config(self, recipe: Recipe, seed: int) -> RecipeConfig:
+        """The settings of a row with one seed."""
+        epochs = self.options.epochs
+        return RecipeConfig(
+            Path(), batch_size=BATCH_SIZE, epochs_stage1=epochs, epochs_stage2=epochs, lr=LR, seed=seed,
+            precision=self.execution.precision, chosen=recipe,
         )
-        self.amplifications[view, seed] = copy.deepcopy(amplification.state_dict())
+
+    def _amplify(self, model: AAND, images: Tensor, view: View, config: RecipeConfig) -> None:
+        amplification, key = model.teacher.amplification, (view, config.seed)
+        if key in self.amplifications:
+            amplification.load_state_dict(self.amplifications[key])
+            return
+        train_stage1(model, TrainingSet(images, [], self.textures), config, ResumableStage())
+        self.amplifications[key] = copy.deepcopy(amplification.state_dict())
 
     def _shown(self, images: Tensor, view: View) -> Tensor:
         return torch.from_numpy(np.stack([view.show(image.numpy(), self.options.image_size) for image in images]))

@@ -17,8 +17,8 @@ from models.teacher import build_teacher
 from utils.cli import at_least, image_size
 from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
-from utils.training.stages import ADAM_BETAS, AMPLIFY_WEIGHT, stage1_losses, stage2_loss
-from utils.training.steps import Optimizer
+from utils.training.stages import AMPLIFY_WEIGHT, stage1_losses, stage2_loss
+from utils.training.steps import ADAM_BETAS, Optimizer
 
 LR = 0.005
 

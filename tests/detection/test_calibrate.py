@@ -67,7 +67,8 @@ def test_a_run_that_goes_on_ends_with_the_same_thresholds(own, tmp_path, monkeyp
         raise Interrupted(2)
 
     with monkeypatch.context() as patch:
-        target = {"before": "save_checkpoint", "after the last stage": "set_thresholds"}.get(moment, "write_thresholds")
+        targets = {"before": "save_checkpoint", "after the last stage": "Category.set_thresholds"}
+        target = targets.get(moment, "write_thresholds")
         patch.setattr(f"utils.training.category.{target}", stop)
         assert run_train(tmp_path, *command).status == 130
     [run] = (tmp_path / "runs").iterdir()

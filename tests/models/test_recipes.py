@@ -153,7 +153,7 @@ def test_a_robust_run_from_training_to_results(trained, tmp_path):
 def test_it_is_standardised_whenever_it_is_looked_at(options, times, trained, tmp_path, monkeypatch):
     """At the last epoch, and at those that are tested or rated; of four."""
     seen = []
-    monkeypatch.setattr("utils.training.category.standardise", lambda *a: seen.append(1) or standardise(*a))
+    monkeypatch.setattr("utils.training.stages.standardise", lambda *a: seen.append(1) or standardise(*a))
     arguments = (*TINY, *ROBUST, "--epochs_stage1", 1, "--epochs_stage2", 4, *options)
     assert run_train(tmp_path, "--data_root", trained.data, *arguments, "--output", "run").status == 0
     assert len(seen) == times

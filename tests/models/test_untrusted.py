@@ -19,7 +19,7 @@ from models.tensor_files import read_file
 from tests.support.commands import TINY, Result, run_convert, run_process, run_test, run_train
 from utils.runs.folder import stage_path, teacher_path
 from utils.system.errors import CheckpointError
-from utils.training.resumable import Progress
+from utils.training.resumable import ResumableStage
 
 
 class Bomb:
@@ -255,10 +255,10 @@ def test_the_old_format_is_read_where_weights_are(tmp_path):
 )
 def test_progress_with_other_values_is_refused(tmp_path, changed, reason):
     part = torch.nn.Linear(2, 3)
-    progress = Progress(tmp_path / "part.pt", {"part": part}, {"a": 1})
+    progress = ResumableStage(tmp_path / "part.pt", {"part": part}, {"a": 1})
     progress.track(optimizer=torch.optim.Adam(part.parameters()))
     progress.save()
     torch.save(torch.load(tmp_path / "part.pt", weights_only=True) | changed, tmp_path / "part.pt")
     with pytest.raises(CheckpointError, match=rf"part\.pt.*{reason}"):
-        again = Progress(tmp_path / "part.pt", {"part": part}, {"a": 1})
+        again = ResumableStage(tmp_path / "part.pt", {"part": part}, {"a": 1})
         again.track(optimizer=torch.optim.Adam(part.parameters()))

@@ -239,7 +239,7 @@ def test_ratios_are_of_medians_over_the_seeds():
 def test_recipes(monkeypatch, capsys, tmp_path):
     amplified = []
     train_stage1 = recipes.train_stage1
-    monkeypatch.setattr(recipes, "train_stage1", lambda *a, **k: amplified.append(k["seed"]) or train_stage1(*a, **k))
+    monkeypatch.setattr(recipes, "train_stage1", lambda *a: amplified.append(a[2].seed) or train_stage1(*a))
     rows = ["rd4ad", "published", "published, standardised", "robust"]
     options = ("--category", "bottle", "--aux_path", "builtin", "--weights", "random", "--image_size", 64)
     data = make_folder(tmp_path, ["bottle"], train=6, size=96)

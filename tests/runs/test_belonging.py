@@ -36,7 +36,7 @@ from utils.runs.folder import (
 from utils.system.errors import CheckpointError, RunError
 from utils.system.signals import Interrupted
 from utils.training import category as training
-from utils.training.resumable import Progress
+from utils.training.resumable import ResumableStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -163,7 +163,7 @@ def test_progress_of_another_run_is_refused_and_that_from_before_taken(tmp_path,
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "save_checkpoint", stop)
-        patch.setattr(Progress, "remove", lambda self: None)
+        patch.setattr(ResumableStage, "remove", lambda self: None)
         for seed in (0, 1):
             flags = ("--seed", seed, "--epochs_stage2", 2, "--output", f"run{seed}")
             assert run_train(tmp_path, *options, *flags).status == 130

@@ -26,7 +26,7 @@ from utils.runs.resuming import started_with, unfinished_run
 from utils.system.errors import CheckpointError
 from utils.system.signals import Interrupted
 from utils.training import resumable as progress_module
-from utils.training.resumable import Progress
+from utils.training.resumable import ResumableStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FLAGS = [*TINY, "--aux_path", "builtin"]
@@ -38,7 +38,7 @@ def interrupted(monkeypatch):
 
     def after(checks: int) -> None:
         remaining = iter([*[None] * (checks - 1), Interrupted(signal.SIGTERM)])
-        stop = Progress._stop_if_asked
+        stop = ResumableStage._stop_if_asked
 
         def ask(self):
             def check():
@@ -48,7 +48,7 @@ def interrupted(monkeypatch):
             self.check = check
             stop(self)
 
-        monkeypatch.setattr(Progress, "_stop_if_asked", ask)
+        monkeypatch.setattr(ResumableStage, "_stop_if_asked", ask)
 
     return after
 
@@ -259,29 +259,29 @@ def test_progress_saves_only_as_often_as_it_may_cost(tmp_path, monkeypatch):
         clock[0] += 1.0  # what a save takes
 
     monkeypatch.setattr(progress_module, "save_tensors", save)
-    for _ in Progress(tmp_path / "p.pt").epochs(50):
+    for _ in ResumableStage(tmp_path / "p.pt").epochs(50):
         clock[0] += 1.0
     assert saved == [2, 22, 42]  # 1 s of 20
 
 
 def test_progress_restores_what_it_tracks(tmp_path):
     layer, path = torch.nn.Linear(2, 2), tmp_path / "p.pt"
-    first = Progress(path, {"layer": layer}, {"category": "a"})
+    first = ResumableStage(path, {"layer": layer}, {"category": "a"})
     first.epoch, first.step, first.notes["kept"] = 4, 2, True
     first.save()
     drawn = torch.rand(3)
     weight = layer.weight.detach().clone()
     torch.nn.init.zeros_(layer.weight)
-    second = Progress(path, {"layer": layer}, {"category": "a"})
+    second = ResumableStage(path, {"layer": layer}, {"category": "a"})
     assert torch.equal(torch.rand(3), drawn) and torch.equal(layer.weight, weight)
     assert (second.epoch, second.step, second.notes, second.resumed) == (4, 2, {"kept": True}, True)
     assert list(second.epochs(3)) == [] and list(second.steps("abcd")) == ["c", "d"]
     with pytest.raises(CheckpointError, match="category: a -> b"):
-        Progress(path, {"layer": layer}, {"category": "b"})
+        ResumableStage(path, {"layer": layer}, {"category": "b"})
     with pytest.raises(CheckpointError, match="no other in it"):
-        Progress(path, {"other": layer}, {"category": "a"})
+        ResumableStage(path, {"other": layer}, {"category": "a"})
     with pytest.raises(CheckpointError, match=r"does not fit: layer: .*delete it"):
-        Progress(path, {"layer": torch.nn.Linear(3, 2)}, {"category": "a"})
+        ResumableStage(path, {"layer": torch.nn.Linear(3, 2)}, {"category": "a"})
 
 
 def test_the_log_forgets_what_is_trained_again(tmp_path):

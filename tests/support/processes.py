@@ -23,7 +23,7 @@ import torch
 
 from models import losses
 from tests.support.commands import ROOT
-from utils.training.resumable import Progress
+from utils.training.resumable import ResumableStage
 
 PRELOADED = ["tests.support.processes", "utils.training.run", "utils.results.scoring"]
 PATIENCE = 300  # seconds without anything ending
@@ -118,11 +118,11 @@ class StopAfter:
     def __call__(self, rank: int) -> None:
         if rank != self.rank:
             return
-        stop, seen = Progress._stop_if_asked, iter(range(1, self.checks + 1))
+        stop, seen = ResumableStage._stop_if_asked, iter(range(1, self.checks + 1))
 
-        def ask(progress: Progress) -> None:
+        def ask(progress: ResumableStage) -> None:
             if next(seen, None) == self.checks:
                 os.kill(os.getpid(), self.number)
             stop(progress)
 
-        Progress._stop_if_asked = ask
+        ResumableStage._stop_if_asked = ask

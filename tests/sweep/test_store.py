@@ -23,7 +23,7 @@ from utils.sweep.store import Store
 from utils.system import packages
 from utils.system.errors import MissingPackage, StoreError, Superseded, UsageError
 from utils.system.signals import Interrupted
-from utils.training.resumable import Progress
+from utils.training.resumable import ResumableStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 KEY = "mvtec/aand/seed0/bottle"
@@ -338,7 +338,7 @@ def test_training_goes_on_from_s3_with_the_same_bits(s3, trained, tmp_path, monk
             raise Interrupted(15)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "_stop_if_asked", stop_in_stage_2)
+        patch.setattr(ResumableStage, "_stop_if_asked", stop_in_stage_2)
         assert run_train(tmp_path, *base, "first").status == 143
     attempt.push(tmp_path / "first", tmp_path / "staging")
     (tmp_path / "first/log.txt").write_text("more\n")

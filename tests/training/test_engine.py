@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from datasets.loading import SyntheticAnomalies
 from models import losses
 from models.aand import build_model
 from models.losses import gate_focal_loss, level_mask
@@ -15,10 +16,12 @@ from models.teacher import build_teacher
 from tests.support.stages import amplify_maps
 from utils.detection.prediction import predict_maps
 from utils.system.signals import Interrupted
-from utils.training import execution
+from utils.training import steps
+from utils.training.category import TrainingSet
+from utils.training.config import TrainConfig
 from utils.training.execution import PLAIN, Execution
 from utils.training.features import TeacherFeatures
-from utils.training.resumable import Progress
+from utils.training.resumable import ResumableStage
 from utils.training.stages import (
     stage1_losses,
     stage2_loss,
@@ -54,13 +57,23 @@ def rates(monkeypatch):
             seen.append((round(group["lr"], 8), group["betas"]))
             return super().step(closure)
 
-    monkeypatch.setattr(execution, "Adam", Recorder)
+    monkeypatch.setattr(steps, "Adam", Recorder)
     return seen
 
 
-def make_anomalies(images):
+def make_data(images):
     with_foregrounds = torch.cat([images, torch.ones_like(images[..., :1])], dim=-1)
-    return SyntheticAnomalies(with_foregrounds, images.flip(0).permute(0, 3, 1, 2), batch_size=5, seed=0)
+    return TrainingSet(with_foregrounds, [], images.flip(0).permute(0, 3, 1, 2))
+
+
+def make_config(**changes):
+    return TrainConfig(Path(), **{"batch_size": 5, "precision": "fp32", "cache_features": "off"} | changes)
+
+
+def make_stage(records, *arguments, **options):
+    stage = ResumableStage(*arguments, **options)
+    stage.log = lambda epoch, figures: records.append((epoch, figures))
+    return stage
 
 
 def make_features(model, images, how=FP32):
@@ -78,10 +91,7 @@ def same(module, before):
 def test_stage1_trains_the_amplification_alone_and_lowers_the_rate_twice(model, images, rates):
     trunk, student = snapshot(model.pretrained), snapshot(model.decoder)
     records = []
-    train_stage1(
-        model.teacher, make_anomalies(images), epochs=10, lr=0.005, seed=0, execution=FP32,
-        on_epoch=lambda epoch, figures: records.append((epoch, figures)),
-    )
+    train_stage1(model, make_data(images), make_config(epochs_stage1=10), make_stage(records))
     assert rates == [(0.005, (0.5, 0.999))] * 8 + [(0.001, (0.5, 0.999)), (0.0002, (0.5, 0.999))]
     assert same(model.pretrained, trunk)
     assert same(model.decoder, student)
@@ -97,19 +107,13 @@ def test_stage1_goes_on_with_the_same_draws_and_schedule(images, tmp_path, monke
     """Positions are drawn, as there are more of them than are looked at."""
     monkeypatch.setattr(losses, "AMPLIFY_NORMAL", 30)
     monkeypatch.setattr(losses, "AMPLIFY_ANOMALOUS", 20)
-    anomalies = SyntheticAnomalies(make_anomalies(images).images, make_anomalies(images).textures, batch_size=3, seed=0)
     records = []
 
-    def train(progress=None):
+    def train(path=None, check=lambda: None):
         torch.manual_seed(0)
         model = build_model(build_teacher("efficientnet_lite0", "random"))
-        if progress:
-            path, check = progress
-            progress = Progress(path, {"amplification": model.teacher.amplification}, check=check)
-        train_stage1(
-            model.teacher, anomalies, epochs=5, lr=0.005, seed=0, execution=FP32, progress=progress,
-            on_epoch=lambda epoch, figures: records.append((epoch, figures)),
-        )
+        stage = make_stage(records, path, {"amplification": model.teacher.amplification}, check=check)
+        train_stage1(model, make_data(images), make_config(batch_size=3, epochs_stage1=5), stage)
         return snapshot(model.teacher.amplification)
 
     whole = train()
@@ -123,8 +127,8 @@ def test_stage1_goes_on_with_the_same_draws_and_schedule(images, tmp_path, monke
 
     path = tmp_path / "progress.pt"
     with pytest.raises(Interrupted):
-        train((path, check))
-    resumed = train((path, lambda: None))
+        train(path, check)
+    resumed = train(path)
     assert all(torch.equal(tensor, whole[name]) for name, tensor in resumed.items())
     assert (records, rates) == (whole_records, whole_rates)
 
@@ -135,15 +139,13 @@ def test_the_rate_falls_after_80_and_90_percent(epochs, expected):
     assert BASELINE.milestones(epochs) == []
 
 
-@pytest.mark.parametrize(("recipe", "last"), [(PUBLISHED, [0.001, 0.0002]), (BASELINE, [0.005, 0.005])])
-def test_stage2_trains_the_student_alone(model, images, rates, recipe, last):
+@pytest.mark.parametrize(("method", "last"), [("aand", [0.001, 0.0002]), ("rd4ad", [0.005, 0.005])])
+def test_stage2_trains_the_student_alone(model, images, rates, method, last):
     teacher = snapshot(model.teacher)
     records = []
-    train_stage2(
-        model, make_features(model, images), epochs=10, lr=0.005, execution=FP32,
-        on_epoch=lambda epoch, figures: records.append((figures["loss"], model.training)),
-        recipe=recipe,
-    )
+    stage = ResumableStage()
+    stage.log = lambda epoch, figures: records.append((figures["loss"], model.training))
+    train_stage2(model, make_data(images), make_config(method=method, epochs_stage2=10), stage)
     assert [rate for rate, _ in rates] == [0.005] * 8 + last
     assert same(model.teacher, teacher)
     assert records[-1][0] < 0.8 * records[0][0]
@@ -219,9 +221,9 @@ def test_the_plain_mode_trains_the_same_model(model, images):
     for how in (PLAIN, FP32):
         model.load_state_dict(start)
         how.prepare(model)
-        common = {"epochs": 1, "lr": 1e-4, "execution": how, "on_epoch": lambda epoch, figures: None}
-        train_stage1(model.teacher, make_anomalies(images), seed=0, **common)
-        train_stage2(model, make_features(model, images, how), **common)
+        config = make_config(epochs_stage1=1, epochs_stage2=1, lr=1e-4, plain=how == PLAIN)
+        train_stage1(model, make_data(images), config, ResumableStage())
+        train_stage2(model, make_data(images), config, ResumableStage())
         trained.append(snapshot(model))
     for name, tensor in trained[0].items():
         assert torch.allclose(tensor, trained[1][name], rtol=1e-3, atol=2.1e-4), name  # Adam's step: lr times a sign

@@ -14,10 +14,11 @@ from torch import nn
 from models.teacher import build_teacher
 from tests.support.commands import ROOT
 from tests.support.norms import count_norms, noise, randomise_norms
+from utils.system import device as devices
 from utils.system.device import available_memory, cpu_has_bf16, near, resolve_precision
 from utils.system.errors import UsageError
 from utils.system.memory import glibc
-from utils.training import execution
+from utils.training import steps
 from utils.training.execution import PLAIN, Execution
 from utils.training.steps import Optimizer
 
@@ -48,7 +49,7 @@ def test_the_processors_flags_tell_whether_it_has_bf16(tmp_path, flags, expected
 @pytest.mark.parametrize("has_bf16", [True, False])
 def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch, has_bf16):
     asked = []
-    monkeypatch.setattr(execution, "cpu_has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(devices, "cpu_has_bf16", lambda: has_bf16)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: asked.append(options) or has_bf16)
     expected = "bf16" if has_bf16 else "fp32"
     assert resolve_precision("auto", CPU) == expected
@@ -59,7 +60,7 @@ def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch, has_bf16):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_precision_that_is_given_stays(monkeypatch, precision):
-    monkeypatch.setattr(execution, "cpu_has_bf16", lambda: precision == "fp32")
+    monkeypatch.setattr(devices, "cpu_has_bf16", lambda: precision == "fp32")
     assert resolve_precision(precision, CPU) == precision
     assert resolve_precision("fp16", CUDA) == "fp16"
 
@@ -111,8 +112,8 @@ def test_a_control_groups_limit_is_considered(tmp_path, monkeypatch, limit, used
         (group / "memory.max").write_text(limit)
         (group / "memory.current").write_text(used)
     places = {"/sys/fs/cgroup": group}
-    monkeypatch.setattr(execution, "Path", lambda path: places[path])
-    monkeypatch.setattr(execution.psutil, "virtual_memory", lambda: SimpleNamespace(available=free, total=10**6))
+    monkeypatch.setattr(devices, "Path", lambda path: places[path])
+    monkeypatch.setattr(devices.psutil, "virtual_memory", lambda: SimpleNamespace(available=free, total=10**6))
     assert available_memory(CPU) == expected
 
 
@@ -232,7 +233,7 @@ print(kept - before, resident() - before)
 
 def test_an_optimizer_releases_memory_before_and_after_its_first_step(monkeypatch):
     calls = []
-    monkeypatch.setattr(execution, "release_freed_memory", lambda: calls.append("released"))
+    monkeypatch.setattr(steps, "release_freed_memory", lambda: calls.append("released"))
     weight = nn.Parameter(torch.ones(2))
     optimizer = Optimizer([weight], 0.1, (0.5, 0.999), PLAIN, CPU)
     for step in range(3):

@@ -18,11 +18,9 @@ from tests.support.commands import TINY, run_test, run_train, same_weights
 from tests.support.trees import make_folder, write_image
 from utils.metrics import METRICS
 from utils.system import files as misc
-from utils.system.errors import WriteError
+from utils.system.errors import TrainingError, WriteError
 from utils.system.files import atomic_write, write_text
-from utils.training import category as training
-from utils.training import run as launch
-from utils.training import stages as engine
+from utils.training import stages
 from utils.training.steps import Average, NonFiniteLoss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -97,9 +95,10 @@ def test_a_run_goes_on_after_the_disk_was_full(trained, tmp_path, monkeypatch):
 
         def fill(*arguments, **options):
             resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-            return engine.train_stage2(*arguments, **options)
+            return train_stage2(*arguments, **options)
 
-        patch.setattr(training, "train_stage2", fill)
+        train_stage2 = stages.train_stage2
+        patch.setattr(stages, "train_stage2", fill)
         result = run_train(tmp_path, *command)
     assert result.status == 2
     [error] = result.errors
@@ -115,7 +114,7 @@ def test_a_log_that_cannot_be_written_stops_the_run_and_not_only_the_category(tr
     def fail(*arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run/metrics.jsonl")
 
-    monkeypatch.setattr(training, "distil", fail)
+    monkeypatch.setattr(stages, "train_stage2", fail)
     result = run_train(tmp_path, "--data_root", trained.data, *FLAGS, "--output", "run")
     assert result.status == 2 and result.errors == ["error: [Errno 28] No space left on device: 'run/metrics.jsonl'"]
     assert not (tmp_path / "run/checkpoints/tile").exists()
@@ -124,7 +123,7 @@ def test_a_log_that_cannot_be_written_stops_the_run_and_not_only_the_category(tr
 def test_the_cache_may_be_deleted_between_two_starts(trained, tmp_path, monkeypatch):
     command = ("--data_root", trained.data, *FLAGS, "--cache", "disk", "--output", "run")
     with monkeypatch.context() as patch:
-        patch.setattr(training, "distil", lambda *arguments: 1 / 0)
+        patch.setattr(stages, "train_stage2", lambda *arguments: 1 / 0)
         assert run_train(tmp_path, *command).status == 1
     shutil.rmtree(tmp_path / "cache")
     assert run_train(tmp_path, *command).status == 0
@@ -136,15 +135,15 @@ def test_the_cache_may_be_deleted_between_two_starts(trained, tmp_path, monkeypa
 
 def test_a_category_that_fails_does_not_stop_the_others(trained, tmp_path, monkeypatch):
     command = ("--data_root", trained.data, *FLAGS, "--output", "run")
-    distil = training.distil
+    train_stage2 = stages.train_stage2
 
-    def fail_once(category, *arguments):
-        if category == "bottle":
+    def fail_once(model, data, *arguments):
+        if "bottle" in data.paths[0].parts:
             raise ZeroDivisionError("an unforeseen defect")
-        distil(category, *arguments)
+        train_stage2(model, data, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "distil", fail_once)
+        patch.setattr(stages, "train_stage2", fail_once)
         result = run_train(tmp_path, *command)
     assert result.status == 1
     assert result.errors == ["error: not trained: bottle; see above, or log.txt in run"]
@@ -156,14 +155,14 @@ def test_a_category_that_fails_does_not_stop_the_others(trained, tmp_path, monke
 
 
 def test_the_seeds_that_remain_are_trained_and_scored(trained, tmp_path, monkeypatch):
-    train_category = launch.train_category
+    train_stage2 = stages.train_stage2
 
-    def fail_once(category, data, pretrained, args, *others):
-        if (category, args.seed) == ("tile", 0):
-            raise launch.TrainingError("tile: no luck")
-        train_category(category, data, pretrained, args, *others)
+    def fail_once(model, data, config, stage):
+        if "tile" in data.paths[0].parts and config.seed == 0:
+            raise TrainingError("tile: no luck")
+        train_stage2(model, data, config, stage)
 
-    monkeypatch.setattr(launch, "train_category", fail_once)
+    monkeypatch.setattr(stages, "train_stage2", fail_once)
     result = run_train(tmp_path, "--data_root", trained.data, *FLAGS, "--seeds", 0, 1, "--output", "run")
     assert result.status == 1 and "not scored: tile" in result.out
     assert json.loads((tmp_path / "run/results.json").read_text())["categories"].keys() == {"bottle"}
@@ -176,9 +175,10 @@ def test_an_image_that_is_deleted_in_mid_run_costs_its_category_alone(trained, t
 
     def delete(*arguments, **options):
         image.unlink(missing_ok=True)
-        return engine.train_stage2(*arguments, **options)
+        return train_stage2(*arguments, **options)
 
-    monkeypatch.setattr(training, "train_stage2", delete)
+    train_stage2 = stages.train_stage2
+    monkeypatch.setattr(stages, "train_stage2", delete)
     nothing_kept = ("--cache", "none", "--cache_features", "off")
     result = run_train(tmp_path, "--data_root", data, *FLAGS, *nothing_kept, "--output", "run")
     assert result.status == 1
@@ -208,12 +208,12 @@ def test_a_loss_that_is_no_number_stops_the_stage_and_names_the_images(trained, 
     steps = iter(range(100))
 
     def spoil(*arguments):
-        loss = engine_loss(*arguments)
+        loss = stage2_loss(*arguments)
         return loss * value if next(steps) == 3 else loss  # the last step of the second epoch
 
-    engine_loss = engine.stage2_loss
+    stage2_loss = stages.stage2_loss
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "stage2_loss", spoil)
+        patch.setattr(stages, "stage2_loss", spoil)
         result = run_train(tmp_path, *command)
     assert result.status == 1
     order = np.random.default_rng([0, 2]).permutation(4)[2:]  # of seed 0 and epoch 2, as datasets.loading shuffles

@@ -12,8 +12,11 @@ import torch
 from models.aand import build_model
 from models.teacher import build_teacher
 from utils.training import features as features_module
+from utils.training.category import TrainingSet
+from utils.training.config import TrainConfig
 from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
+from utils.training.resumable import ResumableStage
 from utils.training.stages import train_stage2
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -75,14 +78,14 @@ def test_keeping_changes_a_batch_of_another_size_by_rounding_alone(model, tmp_pa
 def losses(count, keep, tmp_path, precision="fp32"):
     torch.manual_seed(0)
     model = build_model(build_teacher("efficientnet_lite0", "random"))
-    found = make_features(model, count, precision=precision)
-    if keep:
-        found.keep("on", "ram", tmp_path)
-    records = []
-    train_stage2(
-        model, found, epochs=2, lr=0.005, execution=found.execution,
-        on_epoch=lambda epoch, figures: records.append(figures["loss"]),
+    features = make_features(model, count, precision=precision)
+    choice = "on" if keep else "off"
+    config = TrainConfig(
+        tmp_path, batch_size=features.batch_size, epochs_stage2=2, precision=precision, cache_features=choice
     )
+    stage, records = ResumableStage(), []
+    stage.log = lambda epoch, figures: records.append(figures["loss"])
+    train_stage2(model, TrainingSet(features.images, []), config, stage)
     return records
 
 
