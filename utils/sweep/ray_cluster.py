@@ -1,8 +1,4 @@
-"""The tasks of a sweep on Ray: a cluster that is there, or one of this machine for as long as it is needed.
-
-Every machine must have this code, the packages and the data under the same paths; run folders go through the store, so
-no disk need be shared.
-"""
+"""The tasks of a sweep on Ray: a cluster that is there, or one of this machine for as long as it is needed."""
 
 from __future__ import annotations
 

@@ -6,10 +6,8 @@
     store.write_json("sweep.json", {"seed": 0})
     store.read_json("sweep.json")                           # None where there is none
 
-In a folder of this machine only regular files are read, and only what lies in it: links that lead out are refused.
-
 A file is seen whole or not at all. Object stores promise that of every PUT; in a folder a file is written under another
-name, flushed, and moved. Nothing is promised of several files together: utils/sweep/attempts.py builds that upon it.
+name, flushed, and moved. There only regular files are read, and links that lead out are refused.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""One attempt at a task, on the machine that it runs on: train.py and test.py in processes of their own, in a folder of
-this machine, whose run folder is brought to the store again and again and, finished, at the end.
+"""One attempt at a task: train.py and test.py in processes of their own, whose run folder is brought to the store again
+and again. It may be killed at any moment: the next attempt resumes from what is in the store.
 
     work(task, Store("s3://bucket/sweep"), Workplace())
-
-It may be killed at any moment: the next attempt goes on from what is in the store.
 """
 
 from __future__ import annotations
