@@ -14,11 +14,12 @@ PYTHON ?= python3
 DEMO_EPOCHS ?= 20
 JOBS ?= auto
 DEMO_RUN = demo/run-$(DEMO_EPOCHS)-epochs
-VENV_PYTHON := .venv/bin/python
+VENV ?= .venv
+VENV_PYTHON := $(VENV)/bin/python
 
 .PHONY: demo picture docs test lint fuzz chaos bench clean
 
-demo: .venv/installed
+demo: $(VENV)/installed
 	$(VENV_PYTHON) scripts/make_demo_data.py --output demo/data
 	$(VENV_PYTHON) scripts/fore_extractor.py --data_path demo/data --output demo/fg_mask
 	$(VENV_PYTHON) train.py --data_root demo/data --aux_path builtin --backbone efficientnet_lite0 --weights bundled --batch_size 8 \
@@ -30,35 +31,35 @@ demo: .venv/installed
 picture: demo
 	$(VENV_PYTHON) docs/make_picture.py $(DEMO_RUN) --output docs/demo.png
 
-docs: .venv/installed
+docs: $(VENV)/installed
 	$(VENV_PYTHON) docs/make_commands.py
 
-test: .venv/installed-dev
+test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest -n $(JOBS) --dist loadfile
 
-lint: .venv/installed-dev
+lint: $(VENV)/installed-dev
 	$(VENV_PYTHON) -m ruff check .
 
-fuzz: .venv/installed-dev
+fuzz: $(VENV)/installed-dev
 	FUZZ_FACTOR=10 $(VENV_PYTHON) -m pytest tests/programs/test_fuzzing.py
 
-chaos: .venv/installed-dev
+chaos: $(VENV)/installed-dev
 	$(VENV_PYTHON) tests/chaos/kill.py --trials 50
 
-bench: .venv/installed-dev
+bench: $(VENV)/installed-dev
 	$(VENV_PYTHON) benchmarks/speed.py --memory
 	$(VENV_PYTHON) benchmarks/ablation.py
 	$(VENV_PYTHON) benchmarks/scaling.py --plot docs/scaling.svg
 	$(VENV_PYTHON) benchmarks/roofline.py
 
 clean:
-	rm -rf demo .venv
+	rm -rf demo $(VENV)
 
-.venv/installed: requirements.txt
-	$(PYTHON) -m venv .venv
+$(VENV)/installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
 	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@

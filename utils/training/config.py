@@ -67,12 +67,12 @@ class TrainConfig:
 
     @property
     def traits(self) -> Recipe:
-        """What the recipe of the method is."""
+        """Traits of the method's recipe."""
         return METHODS[self.method][self.recipe]
 
     @property
     def execution(self) -> Execution:
-        """How models are computed; `plain` has nothing of what makes it fast."""
+        """Number format and layout of the computation; `plain` has nothing of what makes it fast."""
         if self.plain:
             return replace(PLAIN, world=self.world)
         return Execution(self.precision, compile=self.compile, world=self.world)

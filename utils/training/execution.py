@@ -1,4 +1,4 @@
-"""How a model is computed: number format, memory layout, optimiser, processes. Speed depends on it, results by
+"""Number format, memory layout, optimiser and processes of a computation. Speed depends on it, results by
 rounding alone (with several processes also by what docs/scaling.md says).
 
     execution = Execution(precision=resolve_precision("auto", device))
@@ -20,15 +20,13 @@ from utils.system.processes import ALONE, World
 
 @dataclass(frozen=True)
 class Execution:
-    """What makes training fast; `PLAIN` has none of it."""
+    """Everything that makes training fast; `PLAIN` has none of it."""
 
     precision: str = "fp32"  # of convolutions in training; losses, cosines and softmax are always float32
     channels_last: bool = True
     fold_norms: bool = True  # the frozen trunk's batch norms
     fused_optimizer: bool = True
     compile: bool = False  # torch.compile
-    trunk_passes: int = 1  # of the frozen trunk in a step of Stage I
-    one_by_one: bool = False  # synthesise and evaluate an image at a time
     world: World = ALONE  # the processes that train together
 
     @property
@@ -59,4 +57,4 @@ class Execution:
             model.decoder.compile()
 
 
-PLAIN = Execution(channels_last=False, fold_norms=False, fused_optimizer=False, trunk_passes=2, one_by_one=True)
+PLAIN = Execution(channels_last=False, fold_norms=False, fused_optimizer=False)

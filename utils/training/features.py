@@ -82,7 +82,7 @@ class TeacherFeatures:
         return f"{size} are kept {place}"
 
     def _place(self, needed: int, cache: str, folder: Path) -> tuple[str, int]:
-        """Where to keep so many bytes, in words, and how many are free there."""
+        """A place for so many bytes, in words, and how many are free there."""
         if cache == "disk":
             folder.mkdir(parents=True, exist_ok=True)
             return "on disk", shutil.disk_usage(folder).free // processes_here()

@@ -90,5 +90,4 @@ class _Normalise(torch.autograd.Function):
 
 
 def _widen(values: Tensor) -> Tensor:
-    """In float32 (float64 stays)."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

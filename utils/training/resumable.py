@@ -37,7 +37,7 @@ Batch = TypeVar("Batch")
 
 
 class Stateful(Protocol):
-    """What can be saved and restored, as modules and optimisers can."""
+    """An object that can be saved and restored, as modules and optimisers can."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -77,12 +77,12 @@ class ResumableStage:
 
     @property
     def resumed(self) -> bool:
-        """Whether it goes on from a file."""
+        """True if the stage goes on from a file."""
         return self.content is not None
 
     @property
     def seconds(self) -> float:
-        """What the stage has taken so far, in all processes."""
+        """Seconds that the stage has taken so far, over all its processes."""
         return self.earlier + time.perf_counter() - self.started
 
     def track(self, **objects: Stateful) -> None:
@@ -101,7 +101,7 @@ class ResumableStage:
             self._stop_if_asked()
 
     def steps(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """What remains of an epoch's batches."""
+        """The batches that remain of an epoch."""
         remaining = islice(batches, self.step, None)
         while (batch := self.world.together(lambda: next(remaining, None))) is not None:
             self._stop_if_asked()
@@ -152,7 +152,7 @@ class ResumableStage:
         differences = [f"{name}: {before.get(name)} -> {now}" for name, now in others.items()]
         if differences:
             raise CheckpointError(
-                f"{self.path} cannot go on with something else ({'; '.join(differences)}); choose another --output, "
+                f"{self.path} cannot go on with something else ({'; '.join(differences)}); choose another `output`, "
                 "or delete it to train this stage from its start"
             )
         try:
@@ -195,7 +195,7 @@ class StepGenerator:
 
 
 def _is_whole(content: Mapping[str, Any]) -> bool:
-    """Whether the plain values of a file are of the kinds that `save` writes."""
+    """Check that the plain values of a file are of the kinds that `save` writes."""
     epoch, step, seconds = (content[name] for name in ("epoch", "step", "seconds"))
     numbers = type(epoch) is int and epoch >= 1 and type(step) is int and step >= 0 and type(seconds) is float
     dicts = all(isinstance(content[name], dict) for name in ("identity", "notes", "random"))
@@ -203,12 +203,12 @@ def _is_whole(content: Mapping[str, Any]) -> bool:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Of plain values; a tensor in a value's place is another."""
+    """Compare plain values; a tensor in a value's place is another."""
     return type(one) is type(other) and one == other
 
 
 def random_states() -> dict[str, Any]:
-    """Of torch's own generators, the CPU's and every CUDA device's; nothing else here draws from global ones."""
+    """States of torch's own generators, the CPU's and every CUDA device's; nothing else here draws from global ones."""
     return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
 
 

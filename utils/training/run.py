@@ -104,7 +104,7 @@ class Training:
         return [category for run in self.seeds for category in run.failed]
 
     def what_next(self) -> str:
-        """How to go on with what was trained."""
+        """Advice on how to go on with the categories that are trained."""
         samples = self.plan.samples
         tested = [category for category, split in samples.items() if split.test]
         return what_next(self.folder, self.plan.config.data_root, list(samples), tested, self.plan.usable.test_errors)

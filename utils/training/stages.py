@@ -165,7 +165,7 @@ def standardise(model: AAND, features: TeacherFeatures, execution: Execution) ->
                 yield teacher_features, model.student(teacher_features)
 
     def mean(values: Iterator[list[Tensor]]) -> list[Tensor]:
-        """Of each level's values (N, ..., H, W) over images and positions, in float64."""
+        """Means of each level's values (N, ..., H, W) over images and positions, in float64."""
         count, sums = 0, None
         for levels in values:
             totals = [level.flatten(-2).mean(dim=-1).double().sum(dim=0) for level in levels]

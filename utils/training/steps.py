@@ -71,7 +71,7 @@ class Average:
         return figures
 
     def state_dict(self) -> dict[str, Any]:
-        """What was gathered of an unfinished epoch; NonFiniteLoss if it is not worth keeping."""
+        """The figures of an unfinished epoch; NonFiniteLoss if it is not worth keeping."""
         self._check()
         return {"images": self.images, "losses": self.losses, "sums": self.sums, "gate_counts": self.gate_counts}
 
