@@ -7,7 +7,8 @@
     tasks/<key>/complete.json                the files of the finished run, written after all of them
 
 An attempt writes below its own name alone, and complete.json. So half a push leaves the snapshot before it whole, and
-one that was taken for dead harms none that came later (docs/sweeps.md). Of other attempts' files only the progress of stages is deleted.
+one that was taken for dead harms none that came later (docs/sweeps.md). Of other attempts' files only the progress of
+stages is deleted.
 """
 
 from __future__ import annotations
