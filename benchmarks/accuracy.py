@@ -35,8 +35,7 @@ from scipy.stats import spearmanr
 from utils.cli import run_command, user_path
 from utils.metrics.tables import ABSENT, COLUMNS, HEADINGS, Statistic
 from utils.results.comparison import Run, Values, read_runs, result_folders
-from utils.runs.folder import read_metrics
-from utils.runs.settings import SYNTHETIC
+from utils.runs.history import SYNTHETIC, read_metrics
 from utils.system.errors import RunError
 
 LAST_FIFTH = 0.8  # share of the epochs before it

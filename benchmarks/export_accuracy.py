@@ -28,12 +28,12 @@ from utils.detection.model_file import RUNTIMES, ExportedModel
 from utils.detection.prediction import predict_maps
 from utils.export.formats import FORMATS, ExportSource, export
 from utils.metrics import evaluate
-from utils.runs.folder import read_config
+from utils.runs.folder import Run
 
 VARIANTS = [f"{kind}-{precision}" for kind, row in FORMATS.items() for precision in row.precisions]
 MEASURED_ON = 32  # training images that int8 is measured on, as in scripts/export.py
 
-Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Infer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,8 +49,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
-    config, source = read_config(args.run), ExportSource.of(args.run, args.category)
-    data = open_dataset(Path(config["data_root"]), config["dataset"], [args.category])
+    settings, source = Run(args.run).settings, ExportSource.of(args.run, args.category)
+    data = open_dataset(Path(settings.data_root), settings.dataset, [args.category])
     train, test = (data.samples(args.category, split) for split in ("train", "test"))
     labels = np.array([sample.label for sample in test])
     train_images, images = ([load_image(sample.image_path) for sample in samples] for samples in (train, test))

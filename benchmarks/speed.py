@@ -36,9 +36,10 @@ from models.aand import AAND, build_model
 from models.teacher import build_teacher
 from utils.cli import at_least, user_path
 from utils.detection.prediction import predict_maps
-from utils.system.device import pick_device, resolve_precision
+from utils.system.device import pick_device
 from utils.system.environment import environment
 from utils.system.memory import keep_freed_memory, process_peak
+from utils.system.precision import resolve_precision
 from utils.training.execution import PLAIN, Execution
 
 DEFAULT_BACKBONES = ("wide_resnet50_2", "resnet18", "efficientnet_lite0")

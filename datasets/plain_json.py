@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 MAX_BYTES = 32 * 2**20  # of a file: far more than a list of all of VisA's images
 MAX_DEPTH = 20  # of lists and objects in each other
 MAX_INT = 2**63
+
+T = TypeVar("T")
 
 
 def read_json(path: Path) -> Any:
@@ -33,40 +35,30 @@ def read_text(path: Path) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """As `read_json`, of a text."""
+    """The content of a text, as `read_json` gives it. Raises ValueError."""
     try:
-        content = json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_bounded)
+        content = msgspec.json.decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    _check_depth(content)
-    if "\\ud" in text.lower():
-        json.dumps(content, ensure_ascii=False).encode()  # half a pair of surrogates: UnicodeEncodeError, a ValueError
-    return content
-
-
-def _check_depth(content: Any) -> None:
     level = [content]
     for _ in range(MAX_DEPTH):
+        if any(isinstance(value, int) and abs(value) >= MAX_INT for value in level):
+            raise ValueError("a number is too large")
         level = [child for value in level for child in _children(value)]
         if not level:
-            return
+            return content
     raise ValueError("nested too deeply")
+
+
+def typed(content: Any, kind: type[T], name: str = "") -> T:
+    """Plain content as a value of a kind, as msgspec converts it. Raises ValueError naming the field, and `name`."""
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:  # e.g. "Expected `int` - at `$.image_size`"
+        text, _, place = str(error).replace("`", "").partition(" - at $")
+        name = f"{name}{place}".lstrip(".")
+        raise ValueError((f"{name}: " if name else "") + text[:1].lower() + text[1:200]) from None
 
 
 def _children(value: Any) -> Iterable[Any]:
     return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is not a finite number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _no_number(text)
-
-
-def _bounded(text: str) -> int:
-    if len(text) > len(str(-MAX_INT)) or abs(int(text)) >= MAX_INT:
-        raise ValueError(f"{text[:20]} is too large a number")
-    return int(text)

@@ -4,8 +4,8 @@
 #
 #     bash results/epoch_selection.sh --print     what they foretell, and what choosing by them gains: docs/accuracy_ablation.md
 #
-# Everything else: results/common.sh. The commands need code that has --select, as commit e57759b has, which made these
-# files; later code may lack it. Left out: --workers, which changes no figure.
+# Everything else: results/common.sh. The commands need code that has --select: commit e57759b, which made these files, and
+# later ones up to 9eb076e; since then it is gone, as it gained no I-AUROC. Left out: --workers, which changes no figure.
 source "$(dirname "$0")/common.sh"
 
 if [ "$mode" = --print ]; then

@@ -28,7 +28,8 @@ from utils.cli import (
     run_command,
     user_path,
 )
-from utils.runs.folder import check_settings, read_config, stage_path
+from utils.runs.folder import Run, RunCategory
+from utils.runs.resuming import check_settings
 from utils.system.errors import UsageError
 from utils.system.own_files import refuse_foreign
 
@@ -80,28 +81,29 @@ def from_official(args: argparse.Namespace) -> None:
     dataset = detect_layout(args.data_root) if args.dataset == "auto" else args.dataset
     settings = official_settings(dataset, str(args.data_root.resolve()), args.image_size)
     check_settings(args.run, settings)
-    for category, pair in files.items():
-        unused = convert(pair, args.run, category, settings)
-        save_tensors(unused_path(args.run, category), unused)
-        print(f"wrote {printable(category)} to {printable(args.run)}")
+    for name, pair in files.items():
+        category = Run(args.run).category(name)
+        save_tensors(unused_path(category), convert(pair, category, settings))
+        print(f"wrote {printable(name)} to {printable(args.run)}")
 
 
 def write_official(args: argparse.Namespace) -> None:
     from models.official import read_official, to_official
-    from utils.runs.checkpoint import load_model, save_tensors
+    from utils.runs.checkpoint import save_tensors
 
     paths = [args.output / name for name in ("stage1.pth", "stage2.pth")]
     refuse_foreign(paths, lambda _: False, "their format has no place for a mark: give another --output")
-    model, _ = load_model(args.run, args.category, read_config(args.run))
-    kept = unused_path(args.run, args.category)
+    category = Run(args.run).category(args.category)
+    model, _ = category.load_model()
+    kept = unused_path(category)
     contents = to_official(model, read_official(kept) if kept.is_file() else None)
     for path, content in zip(paths, contents, strict=True):
         save_tensors(path, content)
     print(f"wrote stage1.pth and stage2.pth to {printable(args.output)}")
 
 
-def unused_path(run: Path, category: str) -> Path:
-    return stage_path(run, category, 1).with_name("unused.pt")
+def unused_path(category: RunCategory) -> Path:
+    return category.folder / "unused.pt"
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -22,6 +23,9 @@ from utils.cli import MAX_SEED, CommandParser, at_least, run_command, user_path
 from utils.detection.model_file import PRECISIONS
 from utils.export.formats import FORMATS, ExportSource, export
 from utils.system.errors import UsageError
+
+if TYPE_CHECKING:
+    from utils.runs.folder import Run
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -49,28 +53,27 @@ def main(args: argparse.Namespace) -> None:
     from utils.runs.given import run_of_category
     from utils.system.own_files import is_export, refuse_foreign
 
-    run, category = run_of_category(args.run, args.category, None)
-    category = pick_category(run, category)
-    run = pick_seed(run, args.seed)
+    given, category = run_of_category(args.run, args.category, None)
+    category = pick_category(given, category)
+    run = pick_seed(given, args.seed)
     suffixes = FORMATS[args.format].suffixes
     name = category + ("" if args.precision == "fp32" else f".{args.precision}")
-    path = args.output or run / "exported" / f"{name}{suffixes[0]}"
+    path = args.output or run.folder / "exported" / f"{name}{suffixes[0]}"
     if path.suffix != suffixes[0]:
         raise UsageError(f"--output {path}: the name of a file of --format {args.format} must end in {suffixes[0]}")
     files = [path.with_suffix(suffix) for suffix in suffixes]
     refuse_foreign(files, lambda _: is_export(path), "move it away, or give another --output")
-    source = ExportSource.of(run, category)
+    source = ExportSource.of(run.folder, category)
     images = good_images(run, category, args.images, args.image_count) if args.precision == "int8" else []
     export(source, args.format, path, args.precision, images)
     print("wrote " + " and ".join(f"{printable(file)} ({file.stat().st_size / 1e6:.1f} MB)" for file in files))
 
 
-def good_images(run: Path, category: str, folder: Path | None, most: int) -> list:
+def good_images(run: Run, category: str, folder: Path | None, most: int) -> list:
     """Decoded images of good parts, evenly from all in a folder, or from the run's training images."""
     from datasets import open_dataset
     from datasets.folders import look_into
     from datasets.unused import NESTED, find_unused
-    from utils.runs.folder import read_config, read_view
 
     if folder:
         paths = look_into(folder).images
@@ -79,10 +82,10 @@ def good_images(run: Path, category: str, folder: Path | None, most: int) -> lis
         for problem in find_unused(folder, [folder], NESTED):
             print(f"{problem.severity}: {problem}", file=sys.stderr)
     else:
-        config = read_config(run)
-        source = open_dataset(Path(config["data_root"]), config["dataset"], [category])
+        settings = run.settings
+        source = open_dataset(Path(settings.data_root), settings.dataset, [category])
         paths = [sample.image_path for sample in source.samples(category, "train")]
-    count, view = min(most, len(paths)), read_view(run, category)
+    count, view = min(most, len(paths)), run.category(category).view
     return [view.load(paths[index * len(paths) // count]) for index in range(count)]
 
 

@@ -45,14 +45,14 @@ def make_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     from utils.report.build import write_report
     from utils.results.scoring import Scoring, open_test_data
-    from utils.runs.folder import read_config, seed_folders
+    from utils.runs.folder import open_runs
     from utils.system.memory import keep_freed_memory
     from utils.system.own_files import REPORT, begins_as, refuse_foreign
 
     keep_freed_memory()
     output = args.output or args.run / "report.html"
     refuse_foreign([output], begins_as(REPORT), "give another --output")
-    data_root = args.data_root or Path(read_config(seed_folders(args.run)[0])["data_root"])
+    data_root = args.data_root or Path(open_runs(args.run)[0].settings.data_root)
     source, samples, skipped = open_test_data(args.run, data_root, args)
     how = Scoring(
         pick_device(args.device), args.batch_size, args.workers, args.cache, args.cache_dir, skipped=skipped

@@ -30,7 +30,12 @@ class CommandParser(argparse.ArgumentParser):
     """A program's flags: what is wrong with them is one line, whatever characters were given."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
+        super().error(printable(as_flags(message)))
+
+
+def as_flags(message: str) -> str:
+    """A message with the arguments that it names in backticks as flags."""
+    return ARGUMENT.sub(r"--\1", message)
 
 
 def at_least(lowest: int, highest: int = sys.maxsize) -> Callable[[str], int]:
@@ -171,7 +176,7 @@ def run_command(main: Callable[[], None]) -> None:
             sys.exit(READER_GONE)
         except (UserError, DataError, WeightsError, OSError) as error:
             text = str(error) if isinstance(error, PrintableError) else printable(str(error))
-            print("error:", ARGUMENT.sub(r"--\1", text), file=sys.stderr)
+            print("error:", as_flags(text), file=sys.stderr)
             sys.exit(2)
         except Interrupted as interrupted:
             print("stopped", file=sys.stderr)

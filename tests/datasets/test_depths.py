@@ -19,7 +19,7 @@ from tests.support.commands import OWN, run_calibrate, run_check, run_predict, r
 from tests.support.raw_files import write_png
 from tests.support.trees import good_image, make_folder, write_image
 from utils.detection.detector import load_detector
-from utils.runs.folder import keep_view, read_view, view_path
+from utils.runs.folder import Run
 
 TRAIN, TEST = "widget/train/good", "widget/test/good"
 
@@ -79,7 +79,7 @@ def test_values_beyond_the_training_images_are_errors(tmp_path):
 
 def test_a_run_keeps_what_its_training_images_decided(trained):
     run = trained / "run"
-    assert read_view(run, "widget") == View(levels=Levels(uint16=(0, 4095)))
+    assert Run(run).category("widget").view == View(levels=Levels(uint16=(0, 4095)))
     detector = load_detector(run)
     shallow = (good_image(np.random.default_rng(9), 32), good_image(np.random.default_rng(8), 32))
     for number, pixels in enumerate(shallow):
@@ -134,7 +134,7 @@ def test_a_white_level_that_is_given_counts(tmp_path):
     make_deep(tmp_path / "data")
     result = run_train(tmp_path, "--data_root", "data", *OWN, "--output", "run", "--white_level", 16383)
     assert result.status == 0, result.err
-    assert read_view(tmp_path / "run", "widget").levels == Levels.up_to(16383)
+    assert Run(tmp_path / "run").category("widget").view.levels == Levels.up_to(16383)
 
 
 def test_foregrounds_are_made_of_the_same_grey_levels(tmp_path):
@@ -147,13 +147,13 @@ def test_foregrounds_are_made_of_the_same_grey_levels(tmp_path):
 def test_views_from_before_are_read_as_they_were_made(tmp_path, trained):
     """16-bit values ended at 65535 then; a run on pictures of 8 bits goes on with them."""
     run = shutil.copytree(trained / "run", tmp_path / "run")
-    view_path(run, "widget").unlink()
-    assert read_view(run, "widget") == View(levels=Levels(uint16=(0, 65535)))
+    Run(run).category("widget").view_file.unlink()
+    assert Run(run).category("widget").view == View(levels=Levels(uint16=(0, 65535)))
     content = {"top": 0, "bottom": 1, "left": 0, "right": 1, "black": 0, "white": 255}
-    view_path(run, "widget").write_text(json.dumps(content))
-    assert read_view(run, "widget") == View(levels=Levels(uint16=(0, 65535)))
-    keep_view(run, "widget", View(levels=Levels()))
-    assert json.loads(view_path(run, "widget").read_text()) == content
+    Run(run).category("widget").view_file.write_text(json.dumps(content))
+    assert Run(run).category("widget").view == View(levels=Levels(uint16=(0, 65535)))
+    Run(run).category("widget").keep_view(View(levels=Levels()))
+    assert json.loads(Run(run).category("widget").view_file.read_text()) == content
 
 
 def test_exports_carry_the_levels(trained):

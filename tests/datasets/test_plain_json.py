@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import Annotated
 
+import msgspec
 import pytest
 
 from datasets import plain_json
-from datasets.plain_json import parse_json, read_json
+from datasets.plain_json import parse_json, read_json, typed
 
 
 def test_plain_values_are_read(tmp_path):
@@ -17,20 +19,45 @@ def test_plain_values_are_read(tmp_path):
     assert parse_json("[" * 19 + "1" + "]" * 19)
 
 
+class Part(msgspec.Struct):
+    """An example: a count."""
+
+    count: Annotated[int, msgspec.Meta(ge=1)]
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        ([1], "expected object, got array"),
+        ({}, "object missing required field count"),
+        ({"count": 0}, "count: expected int >= 1"),
+        ({"count": True}, "count: expected int, got bool"),
+        ({"count": 1.0}, "count: expected int, got float"),
+    ],
+)
+def test_content_of_another_type_is_an_error_that_names_the_field(content, error):
+    assert typed({"count": 2}, Part) == Part(2)
+    with pytest.raises(ValueError) as caught:
+        typed(content, Part)
+    assert str(caught.value) == error
+    with pytest.raises(ValueError, match=r"^parts\[1\]\.count: expected int >= 1$"):
+        typed([{"count": 1}, {"count": 0}], list[Part], "parts")
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "Expecting value"),
-        (b"{", "Expecting property name"),
-        (b'{"a": 1}}', "Extra data"),
+        (b"", "truncated"),
+        (b"{", "truncated"),
+        (b'{"a": 1}}', "trailing characters"),
         (b'"\xff"', "utf-8"),
-        (b"NaN", "NaN is not a finite number"),
-        (b"[-Infinity]", "-Infinity is not a finite number"),
-        (b"1e400", "1e400 is not a finite number"),
-        (b"9223372036854775808", "9223372036854775808 is too large"),
-        (b"-" + b"9" * 5000, "-9999999999999999999 is too large"),
-        (b'"\\ud800"', "surrogates not allowed"),
-        (b'["\\uDC00"]', "surrogates not allowed"),
+        (b"NaN", "invalid character"),
+        (b"[-Infinity]", "invalid character"),
+        (b"1e400", "out of range"),
+        (b"9223372036854775808", "too large"),
+        (b"-" + b"9" * 5000, "out of range"),
+        (b'"\\ud800"', "truncated"),
+        (b'["\\uDC00"]', "surrogate"),
         (b"[" * 21 + b"]" * 21, "nested too deeply"),
         (b'{"a":' * 25 + b"1" + b"}" * 25, "nested too deeply"),
         (b"[" * 100_000 + b"]" * 100_000, "nested too deeply"),

@@ -14,9 +14,9 @@ from datasets.base import DataError
 from datasets.loading import CALIBRATION_SEED, hold_out
 from tests.support.commands import ASIDE, OWN, run_calibrate, run_predict, run_train, same_weights, scores_of
 from tests.support.trees import good_image, write_image
+from utils.detection.calibration import digests_of
 from utils.detection.thresholds import read_thresholds
-from utils.runs.folder import thresholds_path, training_images_path
-from utils.runs.training_images import digests_of, keep_training_images, read_training_images
+from utils.runs.folder import Run
 from utils.system.errors import RunError
 from utils.system.signals import Interrupted
 
@@ -72,10 +72,11 @@ def test_a_run_that_goes_on_ends_with_the_same_thresholds(own, tmp_path, monkeyp
         patch.setattr(f"utils.training.category.{target}", stop)
         assert run_train(tmp_path, *command).status == 130
     [run] = (tmp_path / "runs").iterdir()
-    assert not thresholds_path(run, "widget").exists()
+    assert not Run(run).category("widget").thresholds.exists()
     again = run_train(tmp_path, *command)
     assert again.status == 0 and f"going on with the unfinished runs/{run.name}" in again.err
-    assert thresholds_path(run, "widget").read_bytes() == thresholds_path(own.run, "widget").read_bytes()
+    first, second = (Run(folder).category("widget").thresholds.read_bytes() for folder in (run, own.run))
+    assert first == second
     assert same_weights(run, own.run, "widget")
     third = run_train(tmp_path, *command, "--output", run)
     assert "already trained, skipped" in third.out
@@ -162,7 +163,7 @@ def test_copies_of_training_images_are_refused(plain, trained, suffix):
     result = run_calibrate(plain, "run", "--categories", "tile", "--images", folder, "good")
     named = f"--images: 2 images of the training data, e.g. {folder}/copy0/x{suffix}, {folder}/copy1/x{suffix}: "
     assert result.status == 2 and named in result.errors[0]
-    assert not thresholds_path(plain / "run", "tile").exists()
+    assert not Run(plain / "run").category("tile").thresholds.exists()
 
 
 def test_a_run_knows_its_training_images_when_they_are_gone(plain, trained):
@@ -173,7 +174,7 @@ def test_a_run_knows_its_training_images_when_they_are_gone(plain, trained):
     for root, kept, status in [("gone", True, 2), (trained.data, False, 2), ("gone", False, 0)]:
         (plain / "run/config.json").write_text(json.dumps(config | {"data_root": str(root)}))
         if not kept:
-            training_images_path(plain / "run", "tile").unlink(missing_ok=True)
+            Run(plain / "run").category("tile").training_images_file.unlink(missing_ok=True)
         result = run_calibrate(plain, *command)
         assert result.status == status, result.err
         assert ("4 images of the training data" in result.err) == (status == 2)
@@ -181,30 +182,30 @@ def test_a_run_knows_its_training_images_when_they_are_gone(plain, trained):
 
 
 def test_the_digests_are_those_of_the_images_that_training_saw(own, plain, trained):
-    content = json.loads(training_images_path(own.run, "widget").read_text())
+    content = json.loads(Run(own.run).category("widget").training_images_file.read_text())
     expected = set(digests_of(train_paths(own.data), 1, own.cwd / "none").values())
     set_aside = set(digests_of(aside(own.data), 1, own.cwd / "none").values())
     assert len(expected) == 10 and len(set_aside) == 4
     assert content["digests"] == sorted(expected - set_aside)
     shutil.copytree(own.run, plain / "own")
     assert run_calibrate(plain, "own", "--images", *aside(own.data), "--far", 0.3).status == 0
-    path = training_images_path(plain / "run", "tile")
+    path = Run(plain / "run").category("tile").training_images_file
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"made_by": "another decoder"}))
-    assert read_training_images(plain / "run", "tile") is None
+    assert Run(plain / "run").category("tile").training_images is None
     for text in ("{", "[]", '{"digests": [3]}', '{"digests": "x"}', "{}"):
         path.write_text(text)
         with pytest.raises(RunError, match=r"training_images\.json cannot be read"):
-            read_training_images(plain / "run", "tile")
+            _ = Run(plain / "run").category("tile").training_images
     path.unlink()
     for digests in (["b", "a"], ["c", "a"]):
-        keep_training_images(plain / "run", "tile", digests)
-    assert read_training_images(plain / "run", "tile") == {"a", "b", "c"}
+        Run(plain / "run").category("tile").keep_training_images(digests)
+    assert Run(plain / "run").category("tile").training_images == {"a", "b", "c"}
     path.write_text(path.read_text().replace('"tile"', '"wood"'))
     with pytest.raises(RunError, match=r"training_images\.json cannot be read .*it is of the category 'wood'"):
-        read_training_images(plain / "run", "tile")
+        _ = Run(plain / "run").category("tile").training_images
     path.write_text(path.read_text().replace(' "category": "wood",\n', ""))  # as earlier versions wrote it
-    assert read_training_images(plain / "run", "tile") == {"a", "b", "c"}
+    assert Run(plain / "run").category("tile").training_images == {"a", "b", "c"}
 
 
 def test_copies_among_the_images_count_once(plain):
@@ -236,7 +237,7 @@ def test_images_kept_aside_have_no_copy_in_training(own, tmp_path):
         shutil.copy(first, data / f"widget/train/good/copy{number}.png")
     result = run_train(tmp_path, "--data_root", data, *OWN, *ASIDE, "--method", "rd4ad", "--output", "run")
     assert result.status == 0
-    seen = read_training_images(tmp_path / "run", "widget")
+    seen = Run(tmp_path / "run").category("widget").training_images
     kept = read_thresholds(tmp_path / "run", "widget").scores
     assert len(kept) == 4 and len(seen) == 6  # ten images, in thirteen files
     digest = digests_of([first], 1, tmp_path / "none")[first]

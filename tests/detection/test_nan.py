@@ -31,13 +31,7 @@ from utils.detection.answers import check_shapes, require_finite
 from utils.detection.detector import Detector, calibrate_detector, find_regions
 from utils.detection.prediction import predict_maps
 from utils.detection.thresholds import GIVEN, LargestPixels, Thresholds
-from utils.runs.checkpoint import load_model
-from utils.runs.folder import (
-    read_config,
-    stage_path,
-    teacher_path,
-    thresholds_path,
-)
+from utils.runs.folder import Run
 from utils.system.errors import CheckpointError, PredictionError, UsageError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -143,7 +137,7 @@ def test_images_without_a_result_are_named():
 def test_a_model_that_makes_nan_is_refused_when_it_is_loaded(tmp_path, part, photos):
     run = make_run(tmp_path / "run", recipe="robust")
     stage = {"trunk": 0, "amplification": 1}.get(part, 2)
-    path = stage_path(run, "bottle", stage) if stage else teacher_path(run)
+    path = Run(run).category("bottle").stage(stage) if stage else Run(run).teacher
     content = torch.load(path, weights_only=True)
     name, value = {"amplification": ("scale.0.weight", 3e38), "calibration": ("deviation", 0.0)}.get(
         part, ("running_var", -1.0)
@@ -151,7 +145,7 @@ def test_a_model_that_makes_nan_is_refused_when_it_is_loaded(tmp_path, part, pho
     next(tensor for key, tensor in content[part].items() if key.endswith(name)).fill_(value)
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=re.escape(f"{path} makes NaN or infinite values of a plain image")):
-        load_model(run, "bottle", read_config(run))
+        Run(run).category("bottle").load_model()
     result = run_predict(tmp_path, "run", *photos)
     assert result.status == 2 and str(path.relative_to(tmp_path)) in result.errors[0]
     result = run_export(tmp_path, "run", "--category", "bottle", "--format", "torchscript")
@@ -196,23 +190,24 @@ def test_metrics_during_training_fail_their_category_alone(trained, tmp_path, mo
     assert result.status == 1
     assert "bottle failed: the model gives NaN or infinite values for 1 image: " in result.out
     assert str(trained.data / "bottle/test/crack/000.png") in result.out
-    assert stage_path(tmp_path / "run", "tile", 2).exists() and not stage_path(tmp_path / "run", "bottle", 2).exists()
+    run = Run(tmp_path / "run")
+    assert run.category("tile").stage(2).exists() and not run.category("bottle").stage(2).exists()
 
 
 def test_no_thresholds_come_of_it(own, tmp_path, photos, monkeypatch):
     run = shutil.copytree(own.run, tmp_path / "run")
-    before = thresholds_path(run, "widget").read_bytes()
+    before = Run(run).category("widget").thresholds.read_bytes()
     spoil(monkeypatch, utils.training.stages, 1)
     result = run_calibrate(tmp_path, run, "--images", photos[0].parent, "--far", 0.3)
     assert result.status == 2 and f"1 image: {photos[1]}" in result.errors[0]
-    assert thresholds_path(run, "widget").read_bytes() == before
+    assert Run(run).category("widget").thresholds.read_bytes() == before
     with pytest.raises(PredictionError, match="1 image: number 2"):
         calibrate_detector(answers(1.0, np.nan), [np.zeros((2, 4, 4, 3), np.uint8)], 0.3, GIVEN)
     spoil(monkeypatch, utils.training.stages, 0)
     result = run_train(tmp_path, "--data_root", own.data, *OWN, *ASIDE, "--method", "rd4ad", "--output", "new")
     failed = r"widget failed: .* 1 image: .*/widget/train/good/\d+\.png"
     assert result.status == 1 and re.search(failed, result.out)
-    assert not thresholds_path(tmp_path / "new", "widget").exists()
+    assert not Run(tmp_path / "new").category("widget").thresholds.exists()
 
 
 def test_the_apps_table_says_that_it_is_not_scored(own, photos, monkeypatch):

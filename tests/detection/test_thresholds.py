@@ -20,7 +20,7 @@ from utils.detection.thresholds import (
     smallest_rate,
     write_thresholds,
 )
-from utils.runs.folder import thresholds_path
+from utils.runs.folder import Run
 from utils.system.errors import RunError
 
 
@@ -183,7 +183,7 @@ def test_a_file_gives_back_what_was_written(tmp_path):
     assert read_thresholds(tmp_path, "bottle") is None
     write_thresholds(tmp_path, "bottle", found)
     assert read_thresholds(tmp_path, "bottle") == found
-    content = json.loads(thresholds_path(tmp_path, "bottle").read_text())
+    content = json.loads(Run(tmp_path).category("bottle").thresholds.read_text())
     assert {name: content[name] for name in ("images", "far", "wanted_far", "image_threshold", "source")} == {
         "images": 3, "far": 0.3, "wanted_far": 0.3, "image_threshold": 0.3, "source": "held out"
     }
@@ -220,7 +220,7 @@ DAMAGE = {
 def test_what_is_wrong_in_a_file_is_an_error_that_names_it(tmp_path, damage):
     found = thresholds_of([0.1, 0.25, 0.3], 0.3)
     write_thresholds(tmp_path, "bottle", found)
-    path = thresholds_path(tmp_path, "bottle")
+    path = Run(tmp_path).category("bottle").thresholds
     path.write_text(json.dumps(damage(found.to_dict())))
     with pytest.raises(RunError, match="thresholds.json cannot be read .*scripts/calibrate.py"):
         read_thresholds(tmp_path, "bottle")
@@ -228,7 +228,7 @@ def test_what_is_wrong_in_a_file_is_an_error_that_names_it(tmp_path, damage):
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"scores": NaN}'])
 def test_what_is_no_json_is_an_error_that_names_the_file(tmp_path, content):
-    path = thresholds_path(tmp_path, "bottle")
+    path = Run(tmp_path).category("bottle").thresholds
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     with pytest.raises(RunError, match="thresholds.json cannot be read"):

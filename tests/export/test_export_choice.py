@@ -11,7 +11,7 @@ import torch
 from tests.support.commands import run_export
 from tests.support.untrained import make_run, photographs
 from utils.detection.model_file import RUNTIMES
-from utils.runs.folder import read_config
+from utils.runs.settings import read_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SCRIPT = ("--format", "torchscript")

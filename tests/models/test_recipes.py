@@ -20,8 +20,7 @@ from models.standardisation import Standardisation, residuals
 from models.teacher import build_teacher
 from tests.support.commands import TINY, run_test, run_train, same_weights
 from utils.data.image_store import FileStack
-from utils.runs.checkpoint import load_model
-from utils.runs.folder import read_config, read_view
+from utils.runs.folder import Run
 from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
 from utils.training.stages import standardise
@@ -138,10 +137,10 @@ def test_a_robust_run_from_training_to_results(trained, tmp_path):
     records = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     scored = results["categories"]["bottle"]
     assert scored == pytest.approx({name: records[-1][name] for name in scored}, abs=1e-5)  # scale saved and loaded
-    model, _ = load_model(tmp_path / "run", "bottle", read_config(tmp_path / "run"))
+    model, _ = Run(tmp_path / "run").category("bottle").load_model()
     saved = model.standardisation.mean.clone()
     paths = sorted((trained.data / "bottle/train/good").iterdir())
-    good = FileStack(image_files(paths, read_view(tmp_path / "run", "bottle")), 32, workers=1)[:]
+    good = FileStack(image_files(paths, Run(tmp_path / "run").category("bottle").view), 32, workers=1)[:]
     standardise(model, TeacherFeatures(model, good, batch_size=2, seed=0, execution=FP32), FP32)
     assert saved.tolist() == pytest.approx(model.standardisation.mean.tolist(), rel=1e-3)  # that of the last epoch
 

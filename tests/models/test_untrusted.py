@@ -17,7 +17,7 @@ import torch
 from models import WeightsError
 from models.tensor_files import read_file
 from tests.support.commands import TINY, Result, run_convert, run_process, run_test, run_train
-from utils.runs.folder import stage_path, teacher_path
+from utils.runs.folder import Run
 from utils.system.errors import CheckpointError
 from utils.training.resumable import ResumableStage
 
@@ -95,7 +95,7 @@ def test_test_runs_no_code_of_a_checkpoint(trained, tmp_path, malicious, name):
 def test_train_runs_no_code_of_a_run_that_goes_on(trained, tmp_path, malicious, name):
     content, marker = malicious
     run = shutil.copytree(trained.aand, tmp_path / "run")
-    stage_path(run, "tile", 2).unlink()
+    Run(run).category("tile").stage(2).unlink()
     path = run / "checkpoints" / name
     path.write_bytes(content)
     options = (*TINY, "--aux_path", "builtin", "--output", run)
@@ -127,9 +127,9 @@ def test_convert_runs_no_code(tmp_path, malicious):
 def test_convert_runs_no_code_of_a_run(trained, tmp_path, malicious):
     content, marker = malicious
     run = shutil.copytree(trained.aand, tmp_path / "run")
-    teacher_path(run).write_bytes(content)
+    Run(run).teacher.write_bytes(content)
     result = run_convert(tmp_path, "to_official", "--output", tmp_path / "out", "--run", run, "--category", "tile")
-    refuses(result, teacher_path(run), marker)
+    refuses(result, Run(run).teacher, marker)
 
 
 def test_a_process_is_one_line_of_error(trained, tmp_path, original):

@@ -23,7 +23,8 @@ from tests.support.damage import EXAMPLES
 from tests.support.fuzzing import CONFIG, KINDS
 from tests.support.trees import make_visa
 from utils.runs.checkpoint import load_checkpoint
-from utils.runs.folder import published_protocol, read_view
+from utils.runs.folder import Run
+from utils.runs.history import published_protocol
 from utils.system.errors import CheckpointError, RunError
 
 FACTOR = os.environ.get("FUZZ_FACTOR")
@@ -77,7 +78,7 @@ def test_lists_that_failed_once(tmp_path, content):
 def test_settings_that_failed_once(tmp_path, changed):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | changed))
     with pytest.raises(RunError):
-        read_view(tmp_path, "tile")
+        _ = Run(tmp_path).category("tile").view
 
 
 @pytest.mark.parametrize(

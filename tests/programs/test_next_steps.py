@@ -16,7 +16,7 @@ import pytest
 from tests.support.broken import NOISE, cut
 from tests.support.commands import TINY, listing, run_calibrate, run_predict, run_process, run_test, run_train
 from tests.support.trees import good_image, make_folder, make_mvtec, write_image
-from utils.runs.folder import read_config
+from utils.runs.settings import read_config
 from utils.system.commands import command
 
 RD4AD = [*TINY, "--method", "rd4ad"]

@@ -21,7 +21,7 @@ from tests.support.commands import maps_of, run_test
 from tests.support.trees import make_mvtec, write_image
 from utils.detection.prediction import fingerprint
 from utils.metrics import METRICS, evaluate
-from utils.runs.folder import published_protocol
+from utils.runs.history import published_protocol
 from utils.system.environment import code_version, environment
 
 # Height and width of the test images, and of the masks where they differ from their image; the run's size is 32 x 32.

@@ -25,14 +25,7 @@ from tests.support.trees import good_image, write_image
 from utils.detection.detector import load_detector
 from utils.detection.thresholds import GIVEN, LargestPixels, Thresholds, read_thresholds, write_thresholds
 from utils.export.formats import ExportSource
-from utils.runs.checkpoint import load_model
-from utils.runs.folder import (
-    progress_path,
-    read_config,
-    stage_path,
-    teacher_path,
-    thresholds_path,
-)
+from utils.runs.folder import Run
 from utils.system.errors import CheckpointError, RunError
 from utils.system.signals import Interrupted
 from utils.training import category as training
@@ -66,7 +59,7 @@ def forget(run: Path) -> None:
 
 
 def load(run: Path, category: str = "tile"):
-    return load_model(run, category, read_config(run))
+    return Run(run).category(category).load_model()
 
 
 # Stages
@@ -90,12 +83,12 @@ def test_a_file_of_another_seed_is_refused(seeds, name, blamed, other):
 def test_stages_of_the_same_seed_and_another_training_are_told_apart(seeds):
     """As after training once more: the seed is the same, the numbers are not."""
     run, _ = seeds
-    path = stage_path(run, "tile", 1)
+    path = Run(run).category("tile").stage(1)
     content = torch.load(path, weights_only=True)
     name = next(iter(content["amplification"]))
     content["amplification"][name][0] += 1e-3
     torch.save(content, path)
-    named = f"{stage_path(run, 'tile', 2)} was trained with another stage1.pt than {path}: "
+    named = f"{Run(run).category('tile').stage(2)} was trained with another stage1.pt than {path}: "
     with pytest.raises(CheckpointError, match=re.escape(named)):
         load(run)
 
@@ -115,7 +108,7 @@ def test_settings_of_another_training_are_refused(trained, tmp_path, name, value
     run = shutil.copytree(trained.rd4ad, tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps(config | {name: value}))
-    named = f"{stage_path(run, 'tile', 2)} was trained with {name} {config[name]}, the run has {value}"
+    named = f"{Run(run).category('tile').stage(2)} was trained with {name} {config[name]}, the run has {value}"
     with pytest.raises(CheckpointError, match=re.escape(named)):
         load(run)
     moved = {"data_root": "/moved", "workers": 9, "a later setting": 1}
@@ -139,7 +132,7 @@ def test_files_from_before_do_not_say_and_are_taken(seeds):
     forget(run)
     assert all(map(torch.equal, before, load(run)[0].state_dict().values()))
     forget(second)
-    shutil.copy(stage_path(second, "tile", 1), stage_path(run, "tile", 1))
+    shutil.copy(Run(second).category("tile").stage(1), Run(run).category("tile").stage(1))
     load(run)
 
 
@@ -147,8 +140,8 @@ def test_files_from_before_do_not_say_and_are_taken(seeds):
 def test_what_is_said_may_be_anything(seeds, value):
     run, _ = seeds
     for made_with in (value, {"seed": value, "teacher.pt": value}):
-        change(stage_path(run, "tile", 2), made_with=made_with)
-        with pytest.raises(CheckpointError, match=re.escape(str(stage_path(run, "tile", 2)))):
+        change(Run(run).category("tile").stage(2), made_with=made_with)
+        with pytest.raises(CheckpointError, match=re.escape(str(Run(run).category("tile").stage(2)))):
             load(run)
 
 
@@ -167,7 +160,7 @@ def test_progress_of_another_run_is_refused_and_that_from_before_taken(tmp_path,
         for seed in (0, 1):
             flags = ("--seed", seed, "--epochs_stage2", 2, "--output", f"run{seed}")
             assert run_train(tmp_path, *options, *flags).status == 130
-    paths = [progress_path(tmp_path / f"run{seed}", "tile", 2) for seed in (0, 1)]
+    paths = [Run(tmp_path / f"run{seed}").category("tile").progress(2) for seed in (0, 1)]
     whole = paths[0].read_bytes()
     shutil.copy(paths[1], paths[0])
     go_on = ("--resume", "run0")
@@ -198,11 +191,11 @@ def good(tmp_path) -> Path:
 def test_thresholds_of_another_model_are_refused_wherever_they_are_used(seeds, trained, good):
     for run in seeds:
         assert run_calibrate(good, run, "--categories", "tile", "--images", good, "--far", 0.3).status == 0
-    first, second = (thresholds_path(run, "tile") for run in seeds)
+    first, second = (Run(run).category("tile").thresholds for run in seeds)
     kept = json.loads(first.read_text())["model"]
     assert kept != json.loads(second.read_text())["model"] and load_detector(seeds[0], "tile").thresholds.model == kept
     shutil.copy(second, first)
-    named = f"{first} was set by another model than {stage_path(seeds[0], 'tile', 2)}"
+    named = f"{first} was set by another model than {Run(seeds[0]).category('tile').stage(2)}"
     for use in (lambda: load_detector(seeds[0], "tile"), lambda: ExportSource.of(seeds[0], "tile")):
         with pytest.raises(RunError, match=re.escape(named)):
             use()
@@ -216,7 +209,7 @@ def test_thresholds_of_another_model_are_refused_wherever_they_are_used(seeds, t
 
 
 def test_damaged_thresholds_are_made_anew(seeds, good):
-    thresholds_path(seeds[0], "tile").write_text("{")
+    Run(seeds[0]).category("tile").thresholds.write_text("{")
     with pytest.raises(RunError, match="make it anew with scripts/calibrate.py"):
         load_detector(seeds[0], "tile")
     assert run_calibrate(good, seeds[0], "--categories", "tile", "--images", good, "--far", 0.3).status == 0
@@ -232,11 +225,11 @@ def test_thresholds_from_before_have_no_model(own, tmp_path):
     pixels.add(torch.ones(1, 4, 4).numpy())
     plain = Thresholds.from_scores([1.0], pixels, 0.5, GIVEN)
     write_thresholds(run, "widget", plain)
-    assert "model" not in json.loads(thresholds_path(run, "widget").read_text())
+    assert "model" not in json.loads(Run(run).category("widget").thresholds.read_text())
     assert read_thresholds(run, "widget", "another") == plain
     assert plain.at(0.9).model is None and replace(plain, model="m").at(0.9).model == "m"
-    with pytest.raises(ValueError, match="model must be a text"):
-        replace(plain, model=3)
+    with pytest.raises(ValueError, match="model: expected str"):
+        Thresholds.from_dict(plain.to_dict() | {"model": 3})
 
 
 # Results
@@ -282,4 +275,4 @@ def test_a_changed_number_is_damage(seeds, name):
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=re.escape(str(path)) + ".*it is damaged"):
         load(seeds[0])
-    assert teacher_path(seeds[0]).exists()
+    assert Run(seeds[0]).teacher.exists()

@@ -17,14 +17,8 @@ from models.recipes import METHODS
 from models.teacher import build_teacher
 from tests.support.commands import decode, maps_of, run_test
 from utils.detection.prediction import predict_maps
-from utils.runs.checkpoint import (
-    load_checkpoint,
-    load_model,
-    save_checkpoint,
-    stage_path,
-    teacher_path,
-)
-from utils.runs.folder import read_config
+from utils.runs.checkpoint import load_checkpoint, load_model, save_checkpoint
+from utils.runs.folder import Run
 from utils.system.errors import CheckpointError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -59,10 +53,11 @@ def test_maps_are_bitwise_the_same_after_save_and_load(tmp_path, trained, method
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.uniform_(-0.1, 0.1)
             module.running_var.uniform_(0.5, 1.5)
-    save_checkpoint(teacher_path(tmp_path), {"trunk": model.pretrained.trunk}, settings, seconds=0.0)
+    save_checkpoint(Run(tmp_path).teacher, {"trunk": model.pretrained.trunk}, settings, seconds=0.0)
     for stage, parts in model.stage_parts().items():
-        save_checkpoint(stage_path(tmp_path, "tile", stage), parts, settings, float(stage), "tile")
-    loaded, seconds = load_model(tmp_path, "tile", settings)
+        save_checkpoint(Run(tmp_path).category("tile").stage(stage), parts, settings, float(stage), "tile")
+    stored = Run(tmp_path).category("tile").stage
+    loaded, seconds = load_model(Run(tmp_path).teacher, stored, "tile", settings, None)
     assert seconds == {"aand": 3.0, "rd4ad": 2.0}[method]
     assert not any(module.training for module in loaded.modules())
 
@@ -160,7 +155,7 @@ def test_missing_file(trained, tmp_path, name):
     path = run / "checkpoints" / name
     path.unlink()
     with refused(path, "train it with train.py"):
-        load_model(run, "tile", read_config(run))
+        Run(run).category("tile").load_model()
 
 
 @pytest.mark.parametrize(
@@ -223,18 +218,18 @@ def test_another_category(saved):
 
 def test_a_checkpoint_of_another_category_of_the_run(trained, tmp_path):
     run = shutil.copytree(trained.aand, tmp_path / "run")
-    shutil.copy(stage_path(run, "bottle", 2), stage_path(run, "tile", 2))
+    shutil.copy(Run(run).category("bottle").stage(2), Run(run).category("tile").stage(2))
     result = run_test(tmp_path, "--data_root", trained.data, "--run", run)
     assert result.status == 2
     [error] = result.errors
-    assert error == f"error: {stage_path(run, 'tile', 2)} was made with category=bottle, the run has tile"
+    assert error == f"error: {Run(run).category('tile').stage(2)} was made with category=bottle, the run has tile"
 
 
 def test_program_names_the_broken_file(trained, tmp_path):
     run = shutil.copytree(trained.aand, tmp_path / "run")
-    stage_path(run, "tile", 1).write_bytes(b"PK\x03\x04")
+    Run(run).category("tile").stage(1).write_bytes(b"PK\x03\x04")
     result = run_test(tmp_path, "--data_root", trained.data, "--run", run)
     assert result.status == 2
     assert len(result.errors) == 1
-    assert str(stage_path(run, "tile", 1)) in result.errors[0]
+    assert str(Run(run).category("tile").stage(1)) in result.errors[0]
     assert not (run / "results.csv").exists()

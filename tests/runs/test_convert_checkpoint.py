@@ -10,8 +10,7 @@ import torch
 
 from models.official import load_official
 from tests.support.golden import array, official_part
-from utils.runs.checkpoint import load_model
-from utils.runs.folder import read_config, trained_categories
+from utils.runs.folder import Run, trained_categories
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "convert_checkpoint.py"
 
@@ -30,7 +29,7 @@ def test_official_files_become_a_run_and_come_back(tmp_path):
     assert done.returncode == 0, done.stderr
     assert trained_categories(run) == ["bottle"]
 
-    model, _ = load_model(run, "bottle", read_config(run))
+    model, _ = Run(run).category("bottle").load_model()
     images = array(0, (1, 3, 64, 64))
     with torch.inference_mode():
         assert torch.equal(model(images)[0], load_official(stage1, stage2)(images)[0])

@@ -18,15 +18,10 @@ from models.official import build_official, load_official, to_official
 from tests.support.commands import listing, run_convert, run_export, run_predict, run_test
 from tests.support.trees import make_mvtec
 from utils.detection.prediction import predict_maps
-from utils.runs.folder import (
-    read_config,
-    stage_path,
-    teacher_path,
-    thresholds_path,
-    trained_categories,
-)
+from utils.runs.folder import Run, trained_categories
 from utils.runs.given import run_to_score
 from utils.runs.official_files import stage_file
+from utils.runs.settings import read_config
 from utils.system.errors import RunError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -119,7 +114,7 @@ def test_a_changed_file_is_converted_again_and_takes_thresholds_with_it(here, of
     call = ("--data_root", official.data, "--run", folder / "checkpoints_Stage2", *AT_64)
     assert run_test(here, *call).status == 0
     [run] = (here / "runs").iterdir()
-    thresholds = thresholds_path(run, "bottle")
+    thresholds = Run(run).category("bottle").thresholds
     thresholds.write_text("of the earlier model")
     path = stage_file(folder, "bottle", 2)
     content = torch.load(path, mmap=True)
@@ -130,7 +125,7 @@ def test_a_changed_file_is_converted_again_and_takes_thresholds_with_it(here, of
     result = run_test(here, *call)
     assert result.status == 0 and "converted bottle of" in result.err, result.err
     assert not thresholds.exists()
-    found = torch.load(stage_path(run, "bottle", 2))["decoder"]["level1.0.conv1.weight"]
+    found = torch.load(Run(run).category("bottle").stage(2))["decoder"]["level1.0.conv1.weight"]
     assert torch.equal(found, content["decoder_ss"][name])
     path.unlink()
 
@@ -193,7 +188,7 @@ def test_convert_checkpoint_takes_all_categories_and_keeps_what_each_was_trained
     assert result.status == 0, result.err
     assert result.out.splitlines() == [f"wrote bottle to {run}", f"wrote tile to {run}"]
     assert read_config(run)["dataset"] == "mvtec"
-    assert teacher_path(run).is_file() and not teacher_path(run, "bottle").exists()
+    assert Run(run).teacher.is_file() and not Run(run).category("bottle").teacher.exists()
     result = run_test(here, "--data_root", official.data, "--run", run)
     assert result.status == 0, result.err
     images = sorted((official.data / "tile/test/hole").iterdir())

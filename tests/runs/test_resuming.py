@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 
 import numpy as np
 import pytest
@@ -18,11 +19,12 @@ import torch
 from filelock import FileLock
 
 from tests.chaos.kill import torture
-from tests.support.commands import ROOT, TINY, run_test, run_train, same_weights
+from tests.support.commands import ROOT, TINY, read_state, run_test, run_train, same_state, same_weights
 from tests.support.trees import write_image
-from utils.runs.folder import progress_path, read_config
+from utils.runs.folder import Run
 from utils.runs.history import RunLog
 from utils.runs.resuming import started_with, unfinished_run
+from utils.runs.settings import read_config
 from utils.system.errors import CheckpointError
 from utils.system.signals import Interrupted
 from utils.training import resumable as progress_module
@@ -202,8 +204,9 @@ def test_a_run_of_an_earlier_version_goes_on(trained, tmp_path, interrupted, mon
     assert result.status == 0 and "bottle: stage 2 goes on in epoch" in result.out, result.err
     assert started_with(tmp_path / "copy") == [*map(str, command)]
     assert run_train(tmp_path, "--resume", "copy").status == 0
-    for folder in (run, tmp_path / "copy"):
-        assert same_weights(folder, trained.aand, "bottle") and same_weights(folder, trained.aand, "tile")
+    for folder, category in product((run, tmp_path / "copy"), ("bottle", "tile")):
+        first, second = (read_state(Run(one).category(category).stage(2)) for one in (folder, trained.aand))
+        assert same_state(first, second)  # and so of the same Stage I, which stands in it
 
 
 def test_a_run_whose_epoch_was_to_be_chosen_does_not_go_on(trained, tmp_path):
@@ -244,7 +247,7 @@ def test_progress_is_not_used_for_other_images(trained, tmp_path, interrupted, m
     assert result.status == 1  # the other category is trained
     assert "stage1.progress.pt cannot go on with something else (training images:" in result.out
     assert (tmp_path / "run/checkpoints/tile/stage2.pt").is_file()
-    progress_path(tmp_path / "run", "bottle", 1).write_bytes(b"broken")
+    Run(tmp_path / "run").category("bottle").progress(1).write_bytes(b"broken")
     result = run_train(tmp_path, *command)
     assert result.status == 1 and "delete it to train this stage from its start" in result.out
 
@@ -352,7 +355,7 @@ def test_signals_end_a_process_after_its_step(trained, tmp_path, number, status)
     assert process.returncode == status
     assert "stopping after this step" in errors and "go on with: python train.py --resume run" in errors
     assert "Traceback" not in errors
-    assert progress_path(tmp_path / "run", "bottle", 1).is_file()
+    assert Run(tmp_path / "run").category("bottle").progress(1).is_file()
 
 
 def test_killed_runs_end_with_the_same_bits(tmp_path):

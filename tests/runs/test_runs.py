@@ -9,18 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import TINY, read_state, run_train, same_state, same_weights
-from utils.runs.folder import (
-    EARLIER,
-    newest_run,
-    open_run,
-    published_protocol,
-    read_config,
-    read_metrics,
-    stage_path,
-    teacher_path,
-    trained_categories,
-)
-from utils.runs.history import RunLog
+from utils.runs.folder import Run, newest_run, trained_categories
+from utils.runs.history import RunLog, published_protocol, read_metrics
+from utils.runs.resuming import open_run
+from utils.runs.settings import EARLIER, read_config
 from utils.system.errors import RunError
 
 SETTINGS = {
@@ -52,7 +44,7 @@ def copy_run(run: Path, target: Path) -> Path:
 
 def test_weights_have_been_trained_and_differ_between_categories(trained):
     for stage in (1, 2):
-        first, second = (read_state(stage_path(trained.aand, category, stage)) for category in ("bottle", "tile"))
+        first, second = (read_state(Run(trained.aand).category(name).stage(stage)) for name in ("bottle", "tile"))
         assert not same_state(first, second)
     assert not same_weights(trained.aand, trained.rd4ad, "bottle")
 
@@ -78,7 +70,7 @@ def test_weights_do_not_depend_on(trained, train_again, options):
 def test_weights_depend_on(trained, train_again, option):
     _, run = train_again("--categories", "bottle", *option.split())
     for stage in (1, 2):
-        first, second = (read_state(stage_path(folder, "bottle", stage)) for folder in (run, trained.aand))
+        first, second = (read_state(Run(folder).category("bottle").stage(stage)) for folder in (run, trained.aand))
         assert not same_state(first, second)
 
 
@@ -107,12 +99,12 @@ def test_finished_categories_are_skipped(trained, train_again, tmp_path):
 
 def test_interrupted_category_goes_on_from_stage1(trained, train_again, tmp_path):
     run = copy_run(trained.aand, tmp_path / "run")
-    stage_path(run, "tile", 2).unlink()
-    written = stage_path(run, "tile", 1).stat().st_mtime_ns
+    Run(run).category("tile").stage(2).unlink()
+    written = Run(run).category("tile").stage(1).stat().st_mtime_ns
     result, _ = train_again(output=run)
     assert "bottle: already trained, skipped" in result.out
     assert "tile: stage 1 already trained" in result.out
-    assert stage_path(run, "tile", 1).stat().st_mtime_ns == written
+    assert Run(run).category("tile").stage(1).stat().st_mtime_ns == written
     assert same_weights(run, trained.aand, "tile")
 
 
@@ -135,8 +127,8 @@ def test_rd4ad_has_no_stage1_and_needs_no_textures(trained, tmp_path):
     result = run_train(tmp_path, *options)  # no --aux_path, and no DTD beside the data
     assert result.status == 0, result.err
     run = tmp_path / "run"
-    assert stage_path(run, "bottle", 2).is_file()
-    assert not stage_path(run, "bottle", 1).exists()
+    assert Run(run).category("bottle").stage(2).is_file()
+    assert not Run(run).category("bottle").stage(1).exists()
     assert {json.loads(line)["stage"] for line in (run / "metrics.jsonl").read_text().splitlines()} == {2}
     assert same_weights(run, trained.rd4ad, "bottle")
 
@@ -149,7 +141,7 @@ def test_open_run_keeps_the_first_settings(tmp_path):
     open_run(tmp_path / "run", SETTINGS | {"started": "2025", "categories": ["b"], "workers": 0, "device": "cpu"})
     assert read_config(tmp_path / "run") == EARLIER | SETTINGS
     for changed in ({"seed": 1}, {"data_root": "/other"}, {"new": True}):
-        with pytest.raises(RunError, match=f"{next(iter(changed))}: .* -> .*; choose another --output|choose another"):
+        with pytest.raises(RunError, match=f"{next(iter(changed))}: .* -> .*; choose another `output`"):
             open_run(tmp_path / "run", SETTINGS | changed)
     with pytest.raises(RunError, match=r"\(seed: 0 -> None\)"):
         open_run(tmp_path / "run", {name: value for name, value in SETTINGS.items() if name != "seed"})
@@ -161,7 +153,7 @@ def test_read_config_of_no_run(tmp_path):
         with pytest.raises(RunError, match=f"{folder} is not a run folder"):
             read_config(folder)
     (tmp_path / "config.json").write_text('{"method": "aand"}')
-    with pytest.raises(RunError, match="has no backbone, image_size"):
+    with pytest.raises(RunError, match="missing required field backbone"):
         read_config(tmp_path)
 
 
@@ -178,35 +170,35 @@ def test_any_content_of_config_is_a_run_error(tmp_path, text):
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("method", "simplenet", "one of aand, rd4ad, not 'simplenet'"),
-        ("method", ["aand"], "one of aand, rd4ad, not a list"),
-        ("recipe", None, "one of published, robust, not None"),
-        ("select", "best", "one of last, synthetic, not 'best'"),
-        ("dataset", "auto", "one of mvtec, visa, mvtec3d, folder, not 'auto'"),
-        ("backbone", 18, "a text, not 18"),
-        ("data_root", None, "a text, not None"),
-        ("command", {}, "a text, not a dict"),
-        ("started", 2024, "a text, not 2024"),
-        ("image_size", "256", "a multiple of 32 up to 4096, not '256'"),
-        ("image_size", 256.0, "a multiple of 32 up to 4096, not 256.0"),
-        ("image_size", True, "a multiple of 32 up to 4096, not True"),
-        ("image_size", 0, "a multiple of 32 up to 4096, not 0"),
-        ("image_size", 100, "a multiple of 32 up to 4096, not 100"),
-        ("image_size", 4128, "a multiple of 32 up to 4096, not 4128"),
-        ("seed", -1, "a whole number from 0 on, not -1"),
-        ("seed", 0.5, "a whole number from 0 on, not 0.5"),
-        ("seed", None, "a whole number from 0 on, not None"),
-        ("epochs_stage2", "120", "a whole number from 1 on, not '120'"),
-        ("aux_path", 1, "a text or null, not 1"),
-        ("code", {"commit": None, "changed": False}, "a commit, and whether it was changed, not a dict"),
-        ("code", {"commit": "0123"}, "a commit, and whether it was changed, not a dict"),
+        ("method", "simplenet", "method: invalid enum value 'simplenet'"),
+        ("method", ["aand"], "method: expected str, got array"),
+        ("recipe", None, "recipe: expected str, got null"),
+        ("select", "best", "select: invalid enum value 'best'"),
+        ("dataset", "auto", "dataset: invalid enum value 'auto'"),
+        ("backbone", 18, "backbone: expected str, got int"),
+        ("data_root", None, "data_root: expected str, got null"),
+        ("command", {}, "command: expected str, got object"),
+        ("started", 2024, "started: expected str, got int"),
+        ("image_size", "256", "image_size: expected int, got str"),
+        ("image_size", 256.0, "image_size: expected int, got float"),
+        ("image_size", True, "image_size: expected int, got bool"),
+        ("image_size", 0, "image_size: expected int >= 32"),
+        ("image_size", 100, "image_size: expected int that's a multiple of 32"),
+        ("image_size", 4128, "image_size: expected int <= 4096"),
+        ("seed", -1, "seed: expected int >= 0"),
+        ("seed", 0.5, "seed: expected int, got float"),
+        ("seed", None, "seed: expected int, got null"),
+        ("epochs_stage2", "120", "epochs_stage2: expected int, got str"),
+        ("aux_path", 1, "aux_path: expected str | null, got int"),
+        ("code", {"commit": None, "changed": False}, "code.commit: expected str, got null"),
+        ("code", {"commit": "0123"}, "code: a commit, and whether it was changed, go together"),
     ],
 )
 def test_settings_of_another_kind(tmp_path, name, value, expected):
     (tmp_path / "config.json").write_text(json.dumps(SETTINGS | {name: value}))
     with pytest.raises(RunError) as caught:
         read_config(tmp_path)
-    assert str(caught.value) == f"{tmp_path / 'config.json'} cannot be used: {name} must be {expected}"
+    assert str(caught.value) == f"{tmp_path} is not a run folder of train.py: config.json cannot be used ({expected})"
 
 
 def test_settings_that_runs_have(tmp_path):
@@ -227,7 +219,7 @@ def test_a_command_that_cannot_be_run_again(trained, tmp_path):
 
 def make_run(folder: Path, data: Path, started: str, stage: int | None = 2) -> Path:
     open_run(folder, SETTINGS | {"data_root": str(data.resolve()), "started": started})
-    for path in [stage_path(folder, "a", stage)] if stage else []:
+    for path in [Run(folder).category("a").stage(stage)] if stage else []:
         path.parent.mkdir(parents=True)
         path.touch()
     return folder
@@ -238,7 +230,7 @@ def test_newest_run_of_a_data_set(tmp_path):
     with pytest.raises(RunError, match="no trained run of .*x in .*; train one with train.py"):
         newest_run(data, runs)
     make_run(runs / "foreign", other, "2024-05-01T00:00:00")
-    with pytest.raises(RunError, match=f"there are: {runs}/foreign \\(of {other}\\); choose one with --run"):
+    with pytest.raises(RunError, match=f"there are: {runs}/foreign \\(of {other}\\); choose one with `run`"):
         newest_run(data, runs)
     make_run(runs / "z_older", data, "2024-01-01T00:00:00")
     newer = make_run(runs / "a_newer", data, "2024-02-01T00:00:00")
@@ -253,9 +245,9 @@ def test_newest_run_of_a_data_set(tmp_path):
 def test_trained_categories(tmp_path):
     (tmp_path / "config.json").touch()
     for category, stage in (("b", 2), ("a", 2), ("c", 1)):
-        stage_path(tmp_path, category, stage).parent.mkdir(parents=True)
-        stage_path(tmp_path, category, stage).touch()
-    teacher_path(tmp_path).touch()
+        Run(tmp_path).category(category).stage(stage).parent.mkdir(parents=True)
+        Run(tmp_path).category(category).stage(stage).touch()
+    Run(tmp_path).teacher.touch()
     assert trained_categories(tmp_path) == ["a", "b"]
 
 

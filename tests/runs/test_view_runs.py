@@ -17,7 +17,8 @@ from datasets.view import View
 from tests.support.commands import TINY, run_report, run_test, run_train
 from utils.report.page import build_section
 from utils.report.stage1 import picture_stage1
-from utils.runs.folder import read_config, read_view
+from utils.runs.folder import Run
+from utils.runs.settings import read_config
 
 VIEW = View(top=0.25, bottom=0.75, left=0.125, right=1.0, black=20, white=120)
 ROBUST = ("--recipe", "robust", "--categories", "bottle", "--aux_path", "builtin")
@@ -49,7 +50,7 @@ def robust(trained, tmp_path_factory):
 
 
 def test_every_seed_is_shown_the_objects_in_full_contrast(robust):
-    views = [read_view(robust / "run" / seed, "bottle") for seed in ("seed0", "seed1")]
+    views = [Run(robust / "run" / seed).category("bottle").view for seed in ("seed0", "seed1")]
     assert views[0] == views[1]
     assert (views[0].top, views[0].bottom, views[0].left, views[0].right) == (3 / 32, 21 / 32, 11 / 32, 29 / 32)
     assert views[0].black == 0 and 30 < views[0].white < 64
@@ -90,7 +91,7 @@ def test_the_report_shows_whole_images_and_amplifies_what_the_model_is_shown(rob
     samples = open_dataset(robust / "data", "mvtec", ["bottle"]).samples("bottle", "test")
     np.testing.assert_array_equal(pictures[0], load_image(samples[0].image_path, 32))
     good = next(sample for sample in samples if not sample.label)
-    view = read_view(robust / "run/seed0", "bottle")
+    view = Run(robust / "run/seed0").category("bottle").view
     np.testing.assert_array_equal(amplified[0], view.show(load_image(good.image_path), 32))
 
 
@@ -133,4 +134,4 @@ def test_a_run_does_not_go_on_with_other_training_images(robust, tmp_path):
 
 
 def test_published_is_shown_the_whole_image(trained):
-    assert read_view(trained.aand, "bottle") == View(levels=Levels())
+    assert Run(trained.aand).category("bottle").view == View(levels=Levels())

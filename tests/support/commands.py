@@ -18,8 +18,8 @@ import torch
 
 from datasets.base import load_image
 from utils.detection.prediction import predict_maps
-from utils.runs.checkpoint import load_model
-from utils.runs.folder import read_config, stage_path, teacher_path
+from utils.runs.folder import Run
+from utils.runs.settings import read_config
 
 ROOT = Path(__file__).parents[2]
 # A teacher with narrow levels: its student is small and quick. 4 images in batches of 2: their order matters.
@@ -131,8 +131,9 @@ def read_state(path: Path) -> dict:
 
 def same_weights(first: Path, second: Path, category: str) -> bool:
     """Whether two run folders hold bitwise the same teacher and the same trained stages of a category."""
-    pairs = [(teacher_path(first), teacher_path(second))]
-    pairs += [(stage_path(first, category, stage), stage_path(second, category, stage)) for stage in (1, 2)]
+    pairs = [(Run(first).teacher, Run(second).teacher)]
+    one, other = (Run(folder).category(category) for folder in (first, second))
+    pairs += [(one.stage(number), other.stage(number)) for number in (1, 2)]
     pairs = [(a, b) for a, b in pairs if a.exists() or b.exists()]
     return all(same_state(read_state(a), read_state(b)) for a, b in pairs)
 
@@ -147,7 +148,7 @@ def same_state(first, second) -> bool:
 def maps_of(run: Path, category: str, images: list[Path]):
     """Anomaly maps (N, S, S) of images by the trained model of a category, loaded from its files."""
     settings = read_config(run)
-    model, _ = load_model(run, category, settings)
+    model, _ = Run(run).category(category).load_model()
     return predict_maps(model, decode(images, settings["image_size"]), batch_size=2)[0]
 
 
@@ -159,5 +160,5 @@ def decode(paths: list[Path], size: int) -> torch.Tensor:
 def scores_of(run: Path, category: str, images: list[Path]) -> np.ndarray:
     """The maxima of the maps that test.py makes of images."""
     settings = read_config(run)
-    model = load_model(run, category, settings)[0].optimize_for_inference()
+    model = Run(run).category(category).load_model()[0].optimize_for_inference()
     return predict_maps(model, decode(images, settings["image_size"]), batch_size=16)[0].max(axis=(1, 2))

@@ -75,13 +75,9 @@ def fuzz_runs(folder: Path) -> int:
     from utils.metrics import METRICS
     from utils.results.comparison import compare, read_runs
     from utils.results.comparison_report import format_text, write_csv, write_json, write_markdown
-    from utils.runs.folder import (
-        newest_run,
-        published_protocol,
-        read_config,
-        read_view,
-        trained_categories,
-    )
+    from utils.runs.folder import Run, newest_run, trained_categories
+    from utils.runs.history import published_protocol
+    from utils.runs.settings import read_config
     from utils.system.errors import RunError
 
     run = folder / "runs" / "run"
@@ -113,7 +109,7 @@ def fuzz_runs(folder: Path) -> int:
             assert str(error)
         try:
             assert 32 <= read_config(run)["image_size"] <= 4096
-            view = read_view(run, "tile")
+            view = Run(run).category("tile").view
             view.show(image, 32)
             view.place(maps)
             json.dumps(published_protocol(run), allow_nan=False)

@@ -16,7 +16,8 @@ from models.recipes import METHODS
 from models.teacher import build_teacher
 from tests.support.trees import good_image
 from utils.runs.checkpoint import save_checkpoint
-from utils.runs.folder import CONFIG, stage_path, teacher_path, view_path
+from utils.runs.folder import Run
+from utils.runs.settings import CONFIG
 
 CROPPED = View(top=0.1, bottom=0.93, left=0.2137, right=0.81, black=12, white=201)
 
@@ -33,11 +34,11 @@ def make_run(run: Path, method: str = "aand", recipe: str = "published", data_ro
     _fill(model)
     run.mkdir(parents=True)
     (run / CONFIG).write_text(json.dumps(settings))
-    save_checkpoint(teacher_path(run), {"trunk": model.pretrained.trunk}, settings, 0.0)
+    save_checkpoint(Run(run).teacher, {"trunk": model.pretrained.trunk}, settings, 0.0)
     for stage, parts in model.stage_parts().items():
-        save_checkpoint(stage_path(run, category, stage), parts, settings, 0.0, category)
+        save_checkpoint(Run(run).category(category).stage(stage), parts, settings, 0.0, category)
     if recipe == "robust":
-        view_path(run, category).write_text(json.dumps(asdict(CROPPED)))
+        Run(run).category(category).view_file.write_text(json.dumps(asdict(CROPPED)))
     return run
 
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tests.support.commands import ROOT, TINY, run_process, run_test, run_train, same_weights
-from utils.runs.folder import read_metrics
+from utils.runs.history import read_metrics
 from utils.sweep.attempts import attempts, completed, completed_keys
 from utils.sweep.store import Store
 

@@ -15,9 +15,10 @@ from models.teacher import build_teacher
 from tests.support.commands import ROOT
 from tests.support.norms import count_norms, noise, randomise_norms
 from utils.system import device as devices
-from utils.system.device import available_memory, cpu_has_bf16, near, resolve_precision
+from utils.system.device import available_memory, near
 from utils.system.errors import UsageError
 from utils.system.memory import glibc
+from utils.system.precision import cpu_has_bf16, resolve_precision
 from utils.training import steps
 from utils.training.execution import PLAIN, Execution
 from utils.training.steps import Optimizer

@@ -13,14 +13,7 @@ import pytest
 from tests.support.commands import TINY, listing, run_test, run_train, same_weights
 from tests.support.trees import make_folder
 from utils.metrics import METRICS
-from utils.runs.folder import (
-    list_seeds,
-    newest_run,
-    seed_folder,
-    seed_folders,
-    stage_path,
-    trained_categories,
-)
+from utils.runs.folder import Run, list_seeds, newest_run, open_runs, seed_folder, trained_categories
 from utils.system.errors import RunError
 
 PRINTED = ("image_auroc", "pixel_auroc", "aupro")
@@ -136,13 +129,13 @@ def test_newest_run_may_be_one_of_several_seeds(trained, seeded, tmp_path):
     shutil.copytree(trained.rd4ad, tmp_path / "runs/a_single")
     run = shutil.copytree(seeded.run, tmp_path / "runs/several")  # trained after the other
     assert newest_run(trained.data, tmp_path / "runs") == run
-    stage_path(run / "seed1", "bottle", 2).unlink()
+    Run(run / "seed1").category("bottle").stage(2).unlink()
     assert trained_categories(run) == ["tile"]  # of every seed
     result = run_test(tmp_path, "--data_root", trained.data)
     assert result.status == 0, result.err
     assert list(table(result.out)) == ["Category", "tile", "Mean"]
     assert "bottle" not in result.out
-    stage_path(run / "seed0", "tile", 2).unlink()
+    Run(run / "seed0").category("tile").stage(2).unlink()
     assert trained_categories(run) == []
     assert newest_run(trained.data, tmp_path / "runs") == tmp_path / "runs/a_single"
 
@@ -183,7 +176,7 @@ def test_a_third_seed_later_trains_only_that_one(go_on, tmp_path):
 
 
 def test_categories_that_not_all_seeds_have_are_not_scored(go_on, tmp_path):
-    stage_path(tmp_path / "run/seed1", "tile", 2).unlink()
+    Run(tmp_path / "run/seed1").category("tile").stage(2).unlink()
     result, run = go_on("--seeds", 0)
     assert f"not scored: tile (no test images, or not trained yet for every seed in {run})" in result.out
     assert list(table(result.out)) == ["Category", "bottle", "Mean"]
@@ -206,15 +199,15 @@ def test_seeds_without_test_images_are_trained_and_not_scored(tmp_path):
 
 def test_folders_of_seeds_are_in_the_order_of_numbers(tmp_path):
     with pytest.raises(RunError, match="is not a run folder of train.py: no config.json in it, and no seed0/"):
-        seed_folders(tmp_path)
+        open_runs(tmp_path)
     for name in ("seed10", "seed2", "seed0x", "seed", "seed1", "0"):
         (tmp_path / name).mkdir()
         if name != "seed1":
             (tmp_path / name / "config.json").touch()
-    assert [folder.name for folder in seed_folders(tmp_path)] == ["seed2", "seed10"]
+    assert [run.folder.name for run in open_runs(tmp_path)] == ["seed2", "seed10"]
     assert [folder.name for folder in list_seeds(tmp_path)] == ["seed1", "seed2", "seed10"]
     assert seed_folder(tmp_path, 7) == tmp_path / "seed7"
     (tmp_path / "config.json").touch()
-    assert seed_folders(tmp_path) == [tmp_path]
-    with pytest.raises(RunError, match=f"{tmp_path} holds a run of a single seed; choose another --output"):
+    assert open_runs(tmp_path) == [Run(tmp_path)]
+    with pytest.raises(RunError, match=f"{tmp_path} holds a run of a single seed; choose another `output`"):
         seed_folder(tmp_path, 7)

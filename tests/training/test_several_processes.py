@@ -20,7 +20,8 @@ from datasets.base import DataError
 from tests.support.commands import ROOT, TINY, run_train, same_weights
 from tests.support.processes import Processes, StopAfter
 from tests.support.trees import make_mvtec
-from utils.runs.folder import progress_path, read_config
+from utils.runs.folder import Run
+from utils.runs.settings import read_config
 from utils.system import processes as distributed
 from utils.system.device import available_memory
 from utils.system.errors import WriteError
@@ -134,7 +135,7 @@ def test_a_signal_to_torchrun_stops_all_after_their_step(farm, number):
     assert launcher.returncode != 0
     assert errors.count(f"go on with: python train.py --resume {run.name}") == 1 and errors.count("\nstopped\n") == 1
     assert "train.py\", line" not in errors  # no traceback of a process
-    assert progress_path(run, "bottle", 1).is_file()
+    assert Run(run).category("bottle").progress(1).is_file()
 
 
 def test_torchruns_store_keeps_the_run_for_the_next_attempt(monkeypatch):

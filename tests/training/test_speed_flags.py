@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from tests.support.commands import ROOT, TINY, read_state, run_report, run_test, run_train, same_state
-from utils.runs.folder import read_config, stage_path
-from utils.system.device import cpu_has_bf16
+from utils.runs.folder import Run
+from utils.runs.settings import read_config
+from utils.system.precision import cpu_has_bf16
 
 WITHOUT_TORCH = """
 import runpy, sys
@@ -48,7 +49,7 @@ def test_disk_cache_is_filled_once_and_serves_training_and_test(trained, tmp_pat
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").iterdir()} == files
     assert outputs[0] == outputs[1]  # from memory as from disk
     for stage in (1, 2):
-        first, second = (read_state(stage_path(tmp_path / run, "bottle", stage)) for run in ("first", "second"))
+        first, second = (read_state(Run(tmp_path / run).category("bottle").stage(stage)) for run in ("first", "second"))
         assert same_state(first, second)
 
 

@@ -13,13 +13,14 @@ from datasets import open_dataset
 from datasets.base import DataError
 from datasets.names import printable
 from datasets.problems import MOST_SHOWN, count
+from utils.data.facts import FactStore
 from utils.data.finding import find_images
 from utils.detection.detector import Detector, Shown, calibrate_detector, load_detector, pick_category
 from utils.detection.files import Notes, read_batches
 from utils.detection.thresholds import GIVEN, Thresholds, read_thresholds, shortage, write_thresholds
-from utils.runs.folder import read_config, seed_folders, trained_categories
-from utils.runs.training_images import digests_of, read_training_images
+from utils.runs.folder import Run, open_runs, trained_categories
 from utils.system.errors import RunError, UsageError
+from utils.system.files import in_parallel
 
 CACHE_DIR = Path("cache")  # of train.py, by default: files that it knows need not be opened again
 MOST_NAMED = 3  # images that an error names
@@ -39,12 +40,12 @@ def calibrate_run(args: argparse.Namespace) -> Iterator[Set]:
     paths = found.all_paths()
     if found.note():
         print(found.note(), file=sys.stderr)
-    folders = seed_folders(args.run)
+    runs = open_runs(args.run)
     digests = digests_of(paths, args.workers, CACHE_DIR)
-    refuse_training_images(folders, category, digests, args.workers)
+    refuse_training_images(runs, category, digests, args.workers)
     paths = without_copies(digests)
     warn(len(paths), args.far, category)
-    for folder in folders:
+    for folder in (run.folder for run in runs):
         how = {"device": args.device, "batch_size": args.batch_size, "with_thresholds": False}
         detector, names = load_detector(folder, category, **how), []
         images = read_all(detector, paths, args.workers, names)
@@ -56,7 +57,7 @@ def calibrate_run(args: argparse.Namespace) -> Iterator[Set]:
 def move_thresholds(args: argparse.Namespace) -> Iterator[Set]:
     """Set the thresholds of categories for another rate; RunError if one that is asked for has none, or those of
     another model."""
-    folders = seed_folders(args.run)
+    folders = [run.folder for run in open_runs(args.run)]
     names = [pick_category(args.run, name) for name in args.categories or trained_categories(args.run)]
     found = {(folder, name): read_thresholds(folder, name) for folder in folders for name in names}
     missing = sorted({name for (_, name), thresholds in found.items() if thresholds is None})
@@ -78,16 +79,16 @@ def warn(images: int, far: float, category: str) -> None:
 
 
 def refuse_training_images(
-    folders: Sequence[Path], category: str, digests: Mapping[Path, str], workers: int
+    runs: Sequence[Run], category: str, digests: Mapping[Path, str], workers: int
 ) -> None:
     """UsageError if images are those of the training, under whatever names: what a model was trained on scores too low.
 
     Runs from before do not say what they were trained on: then the training data are looked at, where they are.
     """
-    known = [read_training_images(folder, category) for folder in folders]
+    known = [run.category(category).training_images for run in runs]
     trained = set().union(*(seen for seen in known if seen is not None))
     if None in known:
-        trained |= digests_of_data(folders[0], category, workers)
+        trained |= digests_of_data(runs[0], category, workers)
     same = [path for path, digest in digests.items() if digest and digest in trained]
     if same:
         named = ", ".join(printable(path) for path in same[:MOST_NAMED])
@@ -97,15 +98,23 @@ def refuse_training_images(
         )
 
 
-def digests_of_data(folder: Path, category: str, workers: int) -> set[str]:
+def digests_of(paths: Sequence[Path], workers: int, cache_dir: Path) -> dict[Path, str]:
+    """The digest of each image's decoded values; "" of those that cannot be read. Those that `cache_dir` knows are not
+    opened."""
+    facts = FactStore(cache_dir)
+    digests = in_parallel(lambda path: facts.of_image(path).digest, paths, workers)
+    return dict(zip(paths, digests, strict=True))
+
+
+def digests_of_data(run: Run, category: str, workers: int) -> set[str]:
     """Of the training images as far as they are still where they were; where not, stderr says so."""
-    config = read_config(folder)
+    settings = run.settings
     try:
-        samples = open_dataset(config["data_root"], config["dataset"], [category]).samples(category, "train")
+        samples = open_dataset(settings.data_root, settings.dataset, [category]).samples(category, "train")
     except (DataError, OSError):
-        data = printable(config["data_root"])
-        print(f"warning: {folder} does not say which images it was trained on, and they are not in {data} any more: "
-              "make sure yourself that --images are others", file=sys.stderr)
+        data = printable(settings.data_root)
+        print(f"warning: {run.folder} does not say which images it was trained on, and they are not in {data} any "
+              "more: make sure yourself that --images are others", file=sys.stderr)
         return set()
     return set(digests_of([sample.image_path for sample in samples], workers, CACHE_DIR).values())
 

@@ -24,12 +24,7 @@ from utils.detection.answers import check_shapes, is_finite, require_finite
 from utils.detection.model_file import RUNTIMES, ExportedModel
 from utils.detection.regions import Region, find_regions
 from utils.detection.thresholds import LargestPixels, Thresholds, read_thresholds
-from utils.runs.folder import (
-    read_config,
-    read_view,
-    seed_folders,
-    trained_categories,
-)
+from utils.runs.folder import Run, open_runs, trained_categories
 from utils.system.device import pick_device
 from utils.system.errors import ModelFileError, PredictionError, RunError, UsageError
 from utils.system.missing import CORE
@@ -211,26 +206,25 @@ def _of_run(
     run: Path, category: str | None, seed: int | None, device: str, batch_size: int, with_thresholds: bool
 ) -> Detector:
     category = pick_category(run, category)
-    folder = pick_seed(run, seed)
-    config = read_config(folder)
+    picked_run = pick_seed(run, seed)
+    size = picked_run.settings.image_size
     instead = f"{CORE}, or give an .onnx or .xml file that scripts/export.py made of it elsewhere"
     torch = require("torch", f"{printable(run)}, a run folder,", instead)
     from utils.detection.prediction import predict_maps
-    from utils.runs.checkpoint import load_model, model_word
+    from utils.runs.checkpoint import model_word
 
     picked = pick_device(device)
-    model, _ = load_model(folder, category, config)
-    view = read_view(folder, category)
+    files = picked_run.category(category)
+    model, _ = files.load_model()
+    view = files.view
     word = model_word(model, view)
-    thresholds = read_thresholds(folder, category, word) if with_thresholds else None
+    thresholds = read_thresholds(picked_run.folder, category, word) if with_thresholds else None
     model = model.to(picked).optimize_for_inference()
 
     def compute(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return predict_maps(model, torch.from_numpy(pixels), len(pixels))
 
-    return Detector(
-        compute, config["image_size"], view, thresholds, batch_size=batch_size, category=category, word=word
-    )
+    return Detector(compute, size, view, thresholds, batch_size=batch_size, category=category, word=word)
 
 
 def pick_category(run: Path, category: str | None) -> str:
@@ -245,12 +239,12 @@ def pick_category(run: Path, category: str | None) -> str:
     return category or trained[0]
 
 
-def pick_seed(run: Path, seed: int | None) -> Path:
-    """The run folder of a seed, or the first; RunError if the run has no such seed."""
-    folders = {read_config(folder).get("seed"): folder for folder in seed_folders(run)}
-    if seed is not None and seed not in folders:
-        raise RunError(f"{run} has no seed {seed}; it has: {', '.join(map(str, folders))}")
-    return next(iter(folders.values())) if seed is None else folders[seed]
+def pick_seed(run: Path, seed: int | None) -> Run:
+    """The run of a seed, or the first; RunError if there is no such seed."""
+    runs = {one.settings.seed: one for one in open_runs(run)}
+    if seed is not None and seed not in runs:
+        raise RunError(f"{run} has no seed {seed}; it has: {', '.join(map(str, runs))}")
+    return next(iter(runs.values())) if seed is None else runs[seed]
 
 
 def calibrate_detector(

@@ -11,21 +11,23 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from msgspec import Struct, structs
 
 from datasets.base import LARGEST_PASS
-from datasets.plain_json import parse_json
+from datasets.plain_json import parse_json, typed
 from datasets.view import View
 from utils.detection.answers import check_shapes, require_finite
 from utils.detection.sealing import SEAL_KEY, seal_is_broken
 from utils.detection.thresholds import Thresholds
-from utils.runs.checkpoint import probe_image
+from utils.runs.probe import probe_image
+from utils.runs.settings import Count
 from utils.system.errors import ModelFileError
 from utils.system.files import sha256_of
 from utils.system.packages import require
@@ -67,23 +69,25 @@ class Facts:
     @classmethod
     def from_text(cls, text: str) -> Facts:
         """The inverse of `to_text`. Raises ValueError for anything else."""
-        content = parse_json(text)
-        if not isinstance(content, dict) or content.pop("version", None) != VERSION:
-            raise ValueError(f"its metadata is not of version {VERSION}")
-        names = [field.name for field in fields(cls)]
-        if sorted(content) != sorted(names):
-            raise ValueError(f"its metadata must have {', '.join(names)}")
-        for name in ("category", "method", "backbone", "recipe", "precision"):
-            if not isinstance(content[name], str):
-                raise ValueError(f"{name} in its metadata is no text")
-        if type(content["image_size"]) is not int or content["image_size"] < 1:
-            raise ValueError("image_size in its metadata is not a number of pixels")
-        if content["precision"] not in PRECISIONS:
-            raise ValueError(f"precision in its metadata is none of {', '.join(PRECISIONS)}")
-        if not isinstance(content["opset"], int | None):
-            raise ValueError("opset in its metadata is no number")
-        thresholds = None if content["thresholds"] is None else Thresholds.from_dict(content["thresholds"])
-        return cls(**content | {"view": View.from_dict(content["view"]), "thresholds": thresholds})
+        stored = structs.asdict(typed(parse_json(text), StoredFacts, "metadata"))
+        del stored["version"]
+        thresholds = None if stored["thresholds"] is None else Thresholds.from_dict(stored["thresholds"])
+        return cls(**stored | {"view": View.from_dict(stored["view"]), "thresholds": thresholds})
+
+
+class StoredFacts(Struct, forbid_unknown_fields=True):
+    """The metadata of a model file, in JSON."""
+
+    version: Literal[VERSION]
+    category: str
+    method: str
+    backbone: str
+    recipe: str
+    image_size: Count
+    view: dict[str, Any]
+    precision: Literal[PRECISIONS]
+    thresholds: dict[str, Any] | None
+    opset: int | None
 
 
 class ExportedModel:

@@ -30,13 +30,14 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta, Struct, structs
 
-from datasets.plain_json import read_json
-from utils.runs.folder import stage_path, thresholds_path
-from utils.runs.settings import describe
+from datasets.plain_json import read_json, typed
+from utils.runs.folder import Run
+from utils.runs.settings import Count, describe
 from utils.system.errors import RunError
 from utils.system.files import write_text
 
@@ -114,19 +115,11 @@ class Thresholds:
     model: str | None = None
 
     def __post_init__(self):
-        if not self.scores or not all(map(_is_number, self.scores)) or list(self.scores) != sorted(self.scores):
+        if not self.scores or not all(map(math.isfinite, self.scores)) or list(self.scores) != sorted(self.scores):
             raise ValueError("scores must be finite numbers in ascending order, at least one")
-        if not _is_number(self.wanted_far) or not 0 < self.wanted_far < 1:
-            raise ValueError(f"wanted_far must be a number between 0 and 1, not {describe(self.wanted_far)}")
-        if not _is_count(self.pixels) or self.pixels < 1:
-            raise ValueError(f"pixels must be a whole number from 1 on, not {describe(self.pixels)}")
-        if self.source not in (HELD_OUT, GIVEN):
-            raise ValueError(f"source must be {HELD_OUT!r} or {GIVEN!r}, not {describe(self.source)}")
-        if not isinstance(self.model, str | None):
-            raise ValueError(f"model must be a text, not {describe(self.model)}")
+        if not 0 < self.wanted_far < 1:
+            raise ValueError(f"wanted_far must be a number between 0 and 1, not {self.wanted_far}")
         steps = self.pixel_tail
-        if not all(len(step) == 2 and _is_count(step[0]) and _is_number(step[1]) for step in steps):
-            raise ValueError("pixel_tail must be pairs of a rank and a finite number")
         if not steps or steps[0][0] != 0 or any(a[0] >= b[0] or a[1] < b[1] for a, b in pairwise(steps)):
             raise ValueError("pixel_tail must begin with rank 0, ranks rising and values not")
 
@@ -193,22 +186,30 @@ class Thresholds:
 
     @classmethod
     def from_dict(cls, content: Any) -> Thresholds:
-        """The inverse of `to_dict`; files from before know no model. Raises ValueError for anything else."""
-        names = [*cls.__dataclass_fields__, *DERIVED]
-        if not isinstance(content, dict) or sorted({"model": None, **content}) != sorted(names):
-            raise ValueError(f"thresholds have {', '.join(names)}")
-        for name in ("scores", "pixel_tail"):
-            if not isinstance(content[name], list):
-                raise ValueError(f"{name} must be a list, not {describe(content[name])}")
-        if not all(isinstance(step, list) for step in content["pixel_tail"]):
-            raise ValueError("pixel_tail must be pairs of a rank and a finite number")
-        scores, tail = tuple(content["scores"]), tuple(map(tuple, content["pixel_tail"]))
-        found = cls(scores, tail, content["pixels"], content["source"], content["wanted_far"], content.get("model"))
-        expected = found.to_dict()
-        for name in DERIVED:
-            if isinstance(content[name], bool) or content[name] != expected[name]:
-                raise ValueError(f"{name} is {describe(content[name])}, but of these scores {expected[name]}")
-        return found
+        """The inverse of `to_dict`. Raises ValueError for anything else."""
+        stored = structs.asdict(typed(content, StoredThresholds))
+        derived = {name: stored.pop(name) for name in DERIVED}
+        thresholds = cls(**stored)
+        for name, value in derived.items():
+            expected = thresholds.to_dict()[name]
+            if value != expected:
+                raise ValueError(f"{name} is {describe(value)}, but of these scores {expected}")
+        return thresholds
+
+
+class StoredThresholds(Struct, forbid_unknown_fields=True):
+    """The content of thresholds.json; DERIVED follow from the others. Files from before know no model."""
+
+    scores: tuple[float, ...]
+    pixel_tail: tuple[tuple[Annotated[int, Meta(ge=0)], float], ...]
+    pixels: Count
+    source: Literal[HELD_OUT, GIVEN]
+    wanted_far: float
+    images: int
+    far: float
+    image_threshold: float
+    pixel_threshold: float
+    model: str | None = None
 
 
 def read_thresholds(run: Path, category: str, model: str | None = None) -> Thresholds | None:
@@ -216,7 +217,8 @@ def read_thresholds(run: Path, category: str, model: str | None = None) -> Thres
 
     Raises RunError naming the file if it cannot be read, or was made with another model.
     """
-    path = thresholds_path(run, category)
+    files = Run(run).category(category)
+    path = files.thresholds
     if not path.exists():
         return None
     try:
@@ -225,14 +227,14 @@ def read_thresholds(run: Path, category: str, model: str | None = None) -> Thres
         raise RunError(f"{path} cannot be read ({error}); make it anew with scripts/calibrate.py --images") from error
     if model and thresholds.model not in (None, model):
         raise RunError(
-            f"{path} was set by another model than {stage_path(run, category, 2)} and what is beside it; restore the "
+            f"{path} was set by another model than {files.stage(2)} and what is beside it; restore the "
             "one that was exchanged, or set thresholds anew with scripts/calibrate.py --images"
         )
     return thresholds
 
 
 def write_thresholds(run: Path, category: str, thresholds: Thresholds) -> None:
-    write_text(thresholds_path(run, category), json.dumps(thresholds.to_dict()) + "\n")
+    write_text(Run(run).category(category).thresholds, json.dumps(thresholds.to_dict()) + "\n")
 
 
 def _pixels_allowed(images: int, pixels: int, far: float) -> int:
@@ -243,11 +245,3 @@ def _pixels_allowed(images: int, pixels: int, far: float) -> int:
 def _exact(far: float) -> Fraction:
     """The rate as it was written, 0.1 being a tenth: rounding must not move a rank."""
     return Fraction(str(far))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -27,7 +27,7 @@ import numpy as np
 from utils.detection.model_file import EXTRA_FILE, INPUT, KEY, OUTPUTS, PRECISIONS, RUNTIMES, WEIGHTS_KEY, Facts
 from utils.detection.sealing import SEAL_KEY, UNSEALED, sealed
 from utils.detection.thresholds import read_thresholds
-from utils.runs.folder import read_config, read_view
+from utils.runs.folder import Run
 from utils.system.errors import UsageError
 from utils.system.files import atomic_write, sha256_of
 from utils.system.packages import require
@@ -52,12 +52,13 @@ class ExportSource:
     @classmethod
     def of(cls, run: Path, category: str) -> ExportSource:
         """Read a category of a run folder. Raises RunError or CheckpointError for files that cannot be used."""
-        from utils.runs.checkpoint import load_model, model_word
+        from utils.runs.checkpoint import model_word
 
-        config, view = read_config(run), read_view(run, category)
-        model, _ = load_model(run, category, config)
+        files, settings = Run(run).category(category), Run(run).settings
+        model, _ = files.load_model()
+        view = files.view
         thresholds = read_thresholds(run, category, model_word(model, view))
-        names = {name: config[name] for name in ("method", "backbone", "recipe", "image_size")}
+        names = {name: getattr(settings, name) for name in ("method", "backbone", "recipe", "image_size")}
         return cls(model, Facts(category, **names, view=view, precision="fp32", thresholds=thresholds))
 
     def deployed(self, precision: str) -> DeployedModel:
@@ -65,7 +66,7 @@ class ExportSource:
         import torch
 
         from utils.export.model import DeployedModel
-        from utils.system.device import DTYPES
+        from utils.system.precision import DTYPES
 
         model = copy.deepcopy(self.model).optimize_for_inference(DTYPES.get(precision, torch.float32))
         return DeployedModel(model, self.facts.view, self.facts.image_size).eval()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -23,8 +22,9 @@ from utils.report.page import CategoryReport, build_page, build_section
 from utils.report.stage1 import Stage1Picture, picture_stage1
 from utils.results.comparison import read_results
 from utils.results.scoring import EPOCHS, Scoring, predict_category, read_test_sets, score_run, which_epoch
-from utils.runs.checkpoint import load_model, model_word
-from utils.runs.folder import RESULTS, published_protocol, read_config, read_metrics, read_view, seed_folders
+from utils.runs.checkpoint import model_word
+from utils.runs.folder import RESULTS, Run, RunCategory, open_runs
+from utils.runs.history import published_protocol, read_metrics
 from utils.system.commands import command
 from utils.system.files import write_text
 
@@ -39,33 +39,33 @@ def write_report(
 
     With several seeds the table is over all of them, charts and pictures are of the first.
     """
-    folders = seed_folders(run)
-    if not all(is_scored(folder, run, samples) for folder in folders):
+    seeds = open_runs(run)
+    if not all(is_scored(one, run, samples) for one in seeds):
         score_run(run, samples, root, how)
-    shown, settings = folders[0], read_config(folders[0])
-    test_sets = read_test_sets(folders[:1], samples, settings["image_size"], how)
+    first, size, folders = seeds[0], seeds[0].settings.image_size, [one.folder for one in seeds]
+    test_sets = read_test_sets(seeds[:1], samples, size, how)
     sections = [
-        build_section(look_at(shown, category, found, test_sets(category), settings, how, most_images))
+        build_section(look_at(first.category(category), found, test_sets(category), how, most_images))
         for category, found in tqdm(samples.items(), desc="report", unit="category", disable=None)
     ]
     runs = [{category: read_rows(folder, run)[category] for category in samples} for folder in folders]
     page = build_page(
         title=f"AAND report: {run.resolve().name}",
-        facts=facts_of(settings, folders) | unseen(samples, settings["image_size"], how.workers),
+        facts=facts_of(seeds) | unseen(samples, size, how.workers),
         runs=runs,
         gains=published_gains(folders, samples),
         sections=sections,
-        commands=[settings["command"], command("test.py", "--data_root", root, "--run", run)],
+        commands=[first.settings.command, command("test.py", "--data_root", root, "--run", run)],
     )
     write_text(path, page)
 
 
 def look_at(
-    folder: Path, category: str, samples: Sequence[Sample], test_set: TestSet, settings: Mapping[str, Any],
-    how: Scoring, most_images: int,
+    files: RunCategory, samples: Sequence[Sample], test_set: TestSet, how: Scoring, most_images: int
 ) -> CategoryReport:
     """Predict a category's test set once more, and gather what its section shows."""
-    model, _ = load_model(folder, category, settings)
+    category, folder = files.name, files.run.folder
+    model, _ = files.load_model()
     model = model.to(how.device).optimize_for_inference()
     return CategoryReport(
         name=category,
@@ -74,46 +74,47 @@ def look_at(
         pictures=test_set.pictures(samples, how.workers),
         prediction=predict_category(category, folder, model, test_set, how.batch_size),
         records=[record for record in read_metrics(folder) if record["category"] == category],
-        stage1=show_stage1(model, category, samples, test_set.view, settings, how),
+        stage1=show_stage1(model, files, samples, test_set.view, how),
         most_images=most_images,
     )
 
 
 def show_stage1(
-    model: AAND, category: str, samples: Sequence[Sample], view: View, settings: Mapping[str, Any], how: Scoring
+    model: AAND, files: RunCategory, samples: Sequence[Sample], view: View, how: Scoring
 ) -> list[Stage1Picture]:
     """What Stage I does to synthetic anomalies on good test images; nothing where the method has no Stage I."""
     paths = [sample.image_path for sample in samples if not sample.label][:STAGE1_EXAMPLES]
-    if not METHODS[settings["method"]][settings["recipe"]].amplified or not paths:
+    if not files.run.recipe.amplified or not paths:
         return []
-    size = settings["image_size"]
-    files = training_files(paths, settings["dataset"], category, None, view)
-    good = FileStack(files, size, how.workers)[:]  # (N, S, S, 4)
-    textures = FileStack(texture_files(training_textures(settings)), size, how.workers)  # few are drawn
-    return picture_stage1(model, good[..., :3], good[..., 3], textures, settings.get("seed", 0))
+    settings = files.run.settings
+    size = settings.image_size
+    images = training_files(paths, settings.dataset, files.name, None, view)
+    good = FileStack(images, size, how.workers)[:]  # (N, S, S, 4)
+    textures = FileStack(texture_files(training_textures(settings.aux_path)), size, how.workers)  # few are drawn
+    return picture_stage1(model, good[..., :3], good[..., 3], textures, settings.seed or 0)
 
 
-def training_textures(settings: Mapping[str, Any]) -> list[Path]:
+def training_textures(aux_path: str | None) -> list[Path]:
     """The textures of the training, or those that come with scikit-image where these are no longer there."""
     try:
-        return list_textures(settings.get("aux_path") or "builtin")
+        return list_textures(aux_path or "builtin")
     except DataError:
         return list_textures("builtin")
 
 
-def is_scored(folder: Path, run: Path, categories: Iterable[str]) -> bool:
+def is_scored(seed: Run, run: Path, categories: Iterable[str]) -> bool:
     """Whether a seed of a run has results of all categories, and of the models that are there; earlier results do not
     say of which they are."""
-    if not (folder / RESULTS).is_file():
+    if not (seed.folder / RESULTS).is_file():
         return False
-    results, settings = read_results(folder, run), read_config(folder)
+    results = read_results(seed.folder, run)
     models = results["models"] if isinstance(results.get("models"), dict) else {}
     for category in categories:
         if category not in results["categories"]:
             return False
         if category in models:
-            model, _ = load_model(folder, category, settings)
-            if models[category] != model_word(model, read_view(folder, category)):
+            model, _ = seed.category(category).load_model()
+            if models[category] != model_word(model, seed.category(category).view):
                 return False
     return True
 
@@ -123,20 +124,20 @@ def read_rows(folder: Path, run: Path) -> dict[str, dict[str, float]]:
     return read_results(folder, run)["categories"] if (folder / RESULTS).is_file() else {}
 
 
-def facts_of(settings: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, str]:
-    """What the run is, in words."""
-    seeds = ", ".join(str(read_config(folder).get("seed", "not known")) for folder in folders)
+def facts_of(runs: Sequence[Run]) -> dict[str, str]:
+    """Facts of a run, one a seed, in words."""
+    settings = runs[0].config
+    seeds = ", ".join(str(run.config.get("seed", "not known")) for run in runs)
     names = {"method": "Method", "backbone": "Teacher", "dataset": "Data set", "image_size": "Image size"}
     facts = {name: str(settings[key]) for key, name in names.items()}
     if "epochs_stage2" in settings:
-        amplified = METHODS[settings["method"]][settings["recipe"]].amplified
-        stages = [settings["epochs_stage1"]] if amplified else []
+        stages = [settings["epochs_stage1"]] if runs[0].recipe.amplified else []
         facts["Epochs"] = " + ".join(map(str, [*stages, settings["epochs_stage2"]]))
     if len(METHODS[settings["method"]]) > 1:
         facts["Recipe"] = settings["recipe"]
-    facts["Result"] = EPOCHS[which_epoch(settings)]
-    facts["Seeds" if len(folders) > 1 else "Seed"] = seeds
-    if len(folders) > 1:
+    facts["Result"] = EPOCHS[which_epoch(runs[0])]
+    facts["Seeds" if len(runs) > 1 else "Seed"] = seeds
+    if len(runs) > 1:
         facts["Charts and pictures"] = f"of seed {seeds.split(',')[0]}"
     code = settings.get("code") or {}
     if "commit" in code:

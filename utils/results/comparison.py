@@ -19,14 +19,8 @@ from typing import Any
 from datasets.plain_json import read_json
 from utils.metrics import METRICS
 from utils.metrics.tables import HEADINGS, Statistic, mean_row
-from utils.runs.folder import (
-    CONFIG,
-    EARLIER,
-    FREE_SETTINGS,
-    RESULTS,
-    list_seeds,
-)
-from utils.runs.settings import describe
+from utils.runs.folder import RESULTS, list_seeds
+from utils.runs.settings import CONFIG, EARLIER, FREE_SETTINGS, describe
 from utils.system.commands import command
 from utils.system.errors import RunError
 

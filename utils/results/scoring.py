@@ -40,18 +40,10 @@ from utils.results.maps import (
     save_tiffs,
     tiff_paths,
 )
-from utils.runs.checkpoint import load_model, model_word
-from utils.runs.folder import (
-    OFFICIAL,
-    RESULTS,
-    published_protocol,
-    read_config,
-    read_view,
-    seed_folders,
-    trained_categories,
-    view_path,
-)
-from utils.runs.settings import LAST_EPOCH, RATED_EPOCH
+from utils.runs.checkpoint import model_word
+from utils.runs.folder import RESULTS, Run, RunCategory, open_runs, trained_categories
+from utils.runs.history import published_protocol
+from utils.runs.settings import LAST_EPOCH, OFFICIAL, RATED_EPOCH
 from utils.system.environment import code_version, environment
 from utils.system.errors import PredictionError, RunError
 from utils.system.own_files import RESULTS_CSV, RESULTS_JSON, SCORES_CSV, bears, begins_as, refuse_foreign
@@ -117,13 +109,12 @@ def open_test_data(
     untrained = [category for category in categories or [] if category not in trained]
     if untrained:
         raise RunError(f"{run} has no trained {', '.join(untrained)}; it has: {', '.join(trained)}")
-    settings = read_config(seed_folders(run)[0])
-    source = open_dataset(data_root, settings["dataset"], categories or trained)
+    first = open_runs(run)[0]
+    source = open_dataset(data_root, first.settings.dataset, categories or trained)
     if source.missing:
         print(printable(f"trained, but not in {data_root}: {', '.join(source.missing)}"), file=sys.stderr)
     # The training images are not looked at: scoring needs none, and a copy among them was refused in training.
-    folder = seed_folders(run)[0]
-    levels = {category: read_view(folder, category).levels for category in source.categories}
+    levels = {category: first.category(category).view.levels for category in source.categories}
     usable = usable_samples(
         source, ["test"], workers=args.workers, cache_dir=args.cache_dir, skip_bad=args.skip_bad, levels=levels
     )
@@ -135,18 +126,19 @@ def open_test_data(
 
 
 def read_test_sets(
-    folders: Sequence[Path], samples: Mapping[str, Sequence[Sample]], size: int, how: Scoring
+    runs: Sequence[Run], samples: Mapping[str, Sequence[Sample]], size: int, how: Scoring
 ) -> Callable[[str], TestSet]:
-    """Read the files of all categories as the models in `folders` are shown them, and return the function that gives a
+    """Read the files of all categories as the models of `runs` are shown them, and return the function that gives a
     category's test set.
 
     Raises RunError if the seeds are not shown the same, DataError listing the files that cannot be read.
     """
-    views = {category: read_view(folders[0], category) for category in samples}
-    for folder, category in product(folders[1:], samples):
-        if read_view(folder, category) != views[category]:
-            other = view_path(folders[0], category)
-            raise RunError(f"{view_path(folder, category)} differs from {other}: the seeds were not trained alike")
+    first = {category: runs[0].category(category) for category in samples}
+    views = {category: files.view for category, files in first.items()}
+    for files in (run.category(category) for run, category in product(runs[1:], samples)):
+        if files.view != views[files.name]:
+            other = first[files.name].view_file
+            raise RunError(f"{files.view_file} differs from {other}: the seeds were not trained alike")
     store = ImageStore(size, how.workers, how.cache, how.cache_dir)
     stacks = store.open({category: evaluation_files(found, views[category]) for category, found in samples.items()})
     return lambda category: TestSet.of(samples[category], stacks(category), views[category])
@@ -158,48 +150,48 @@ def score_run(run: Path, samples: Mapping[str, Sequence[Sample]], root: Path, ho
     Every seed of the run must have these categories trained. Raises RunError, CheckpointError and DataError for what
     cannot be used, UsageError for files of others where results or maps are to be written.
     """
-    folders = seed_folders(run)
-    refuse_other_files(run, folders, samples, root, how)
-    scores = {folder: Scores() for folder in folders}
-    settings = {folder: read_config(folder) for folder in folders}
-    epoch = which_epoch(settings[folders[0]])  # the same of all seeds
-    thresholds = {(folder, category): read_thresholds(folder, category) for folder in folders for category in samples}
-    test_sets = read_test_sets(folders, samples, settings[folders[0]]["image_size"], how)
+    runs = open_runs(run)
+    refuse_other_files(run, runs, samples, root, how)
+    scores = {one.folder: Scores() for one in runs}
+    size, epoch = runs[0].settings.image_size, which_epoch(runs[0])  # the same of all seeds
+    thresholds = {(one, category): read_thresholds(one.folder, category) for one in runs for category in samples}
+    test_sets = read_test_sets(runs, samples, size, how)
     for category, found in tqdm(samples.items(), desc="scoring", unit="category", disable=None):
         test_set = test_sets(category)
-        if lost := find_lost_regions(found, settings[folders[0]]["image_size"], how.workers):  # of all seeds alike
+        if lost := find_lost_regions(found, size, how.workers):  # of all seeds alike
             for score in scores.values():
                 score.lost[category] = lost
-        for folder in folders:
-            prediction = score_category(category, folder, found, test_set, settings[folder], scores[folder], how, run)
-            by = thresholds[folder, category]
-            scores[folder].images += image_scores(category, found, root, prediction.scores, by)
-    warn_of_lost_regions(scores[folders[0]].lost, settings[folders[0]]["image_size"])
+        for one in runs:
+            score = scores[one.folder]
+            prediction = score_category(one.category(category), found, test_set, score, how, run)
+            score.images += image_scores(category, found, root, prediction.scores, thresholds[one, category])
+    warn_of_lost_regions(scores[runs[0].folder].lost, size)
     test_files = {category: fingerprint(found, root) for category, found in samples.items()}
-    for folder in folders:
-        write_scores(folder / SCORES, scores[folder].images)
-        write_results(folder, [scores[folder]], run_info(folder, settings[folder], scores[folder], test_files, how))
-    if folders != [run]:
-        seeds = {"seeds": [settings[folder].get("seed") for folder in folders]}
+    for one in runs:
+        score = scores[one.folder]
+        write_scores(one.folder / SCORES, score.images)
+        write_results(one.folder, [score], run_info(one, score, test_files, how))
+    if runs != [Run(run)]:
+        seeds = {"seeds": [one.settings.seed for one in runs]}
         about = {"protocol": {"epoch": epoch, **PROTOCOL}, "test_files": test_files, "skipped": how.skipped}
         write_results(run, list(scores.values()), seeds | about)
-    return format_results(run, folders, list(scores.values()), EPOCHS[epoch])
+    return format_results(run, list(scores), list(scores.values()), EPOCHS[epoch])
 
 
-def which_epoch(settings: Mapping[str, Any]) -> str:
-    """Which epoch's models a run holds, one of EPOCHS."""
-    return OFFICIAL if settings.get("weights") == OFFICIAL else settings["select"]
+def which_epoch(run: Run) -> str:
+    """The epoch whose models a run holds, one of EPOCHS."""
+    return OFFICIAL if run.settings.weights == OFFICIAL else run.settings.select
 
 
 def refuse_other_files(
-    run: Path, folders: Sequence[Path], samples: Mapping[str, Sequence[Sample]], root: Path, how: Scoring
+    run: Path, runs: Sequence[Run], samples: Mapping[str, Sequence[Sample]], root: Path, how: Scoring
 ) -> None:
     """UsageError if results or maps would be written over files that this program did not write."""
+    folders, size = [one.folder for one in runs], runs[0].settings.image_size
     every = dict.fromkeys([run, *folders])
     tables = {RESULTS: RESULTS_JSON, "results.csv": RESULTS_CSV, NATIVE_CSV: RESULTS_CSV, SCORES: SCORES_CSV}
     for name, pattern in tables.items():
         refuse_foreign([folder / name for folder in every], begins_as(pattern), "move it away")
-    size = read_config(folders[0])["image_size"]
     for folder, (category, found) in product(folders, samples.items()):
         if how.heat_maps:
             refuse_other_maps(heat_map_paths(folder, category, found), found, root / category, is_heat_map(size))
@@ -209,12 +201,11 @@ def refuse_other_files(
 
 
 def score_category(
-    category: str, folder: Path, samples: Sequence[Sample], test_set: TestSet, settings: Mapping[str, Any],
-    scores: Scores, how: Scoring, run: Path,
+    files: RunCategory, samples: Sequence[Sample], test_set: TestSet, scores: Scores, how: Scoring, run: Path
 ) -> Prediction:
     """Evaluate one trained category of one seed, and write its maps."""
-    started = time.perf_counter()
-    model, training_seconds = load_model(folder, category, settings)
+    started, category, folder = time.perf_counter(), files.name, files.run.folder
+    model, training_seconds = files.load_model()
     scores.models[category] = model_word(model, test_set.view)
     read_thresholds(folder, category, scores.models[category])  # refuses those of another model
     model = model.to(how.device).optimize_for_inference()
@@ -222,7 +213,7 @@ def score_category(
     scores.rows[category] = prediction.evaluate(test_set)
     if how.native:
         scores.native[category] = prediction.evaluate_native(samples)
-    trained = {} if which_epoch(settings) == OFFICIAL else {"training": training_seconds}  # theirs is not known
+    trained = {} if which_epoch(files.run) == OFFICIAL else {"training": training_seconds}  # theirs is not known
     scores.seconds[category] = trained | {"testing": time.perf_counter() - started}
     if how.heat_maps:
         pictures = test_set.pictures(samples, how.workers)
@@ -243,16 +234,17 @@ def predict_category(category: str, folder: Path, model: AAND, test_set: TestSet
 
 
 def run_info(
-    folder: Path, settings: Mapping[str, Any], scores: Scores, test_files: Mapping[str, Any], how: Scoring
+    run: Run, scores: Scores, test_files: Mapping[str, Any], how: Scoring
 ) -> dict[str, Any]:
     """All that results.json says beside the figures."""
+    settings = run.config
     gone = ("select", "holdout") if settings["select"] == LAST_EPOCH else ()
     flags = {name: value for name, value in settings.items() if name not in (*TRAINING, *LOCAL_SETTINGS, *gone)}
     training = {name: settings[name] for name in TRAINING if name in settings}
-    protocols = published_protocol(folder)
+    protocols = published_protocol(run.folder)
     return {
         "seed": settings.get("seed"),
-        "protocol": {"epoch": which_epoch(settings), **PROTOCOL},
+        "protocol": {"epoch": which_epoch(run), **PROTOCOL},
         "settings": flags,
         "published_protocol": {category: protocols[category] for category in scores.rows if category in protocols},
         "training": training,

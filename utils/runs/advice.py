@@ -1,4 +1,4 @@
-"""What programs say when they are done: how to go on."""
+"""Advice that programs print when they are done: the next commands."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.names import printable
-from utils.runs.folder import seed_folders, thresholds_path, trained_categories
+from utils.runs.folder import open_runs, trained_categories
 from utils.system.commands import command
 
 
 def what_next(run: Path, data_root: Path, categories: Sequence[str], tested: Sequence[str], test_errors: bool) -> str:
-    """How to go on with categories that were trained: test.py for those `tested`, which have test images, predict.py
-    for the others. test_errors: of the test files some cannot be used."""
+    """Advice for categories that were trained: test.py for those `tested`, which have test images, predict.py for the
+    others. test_errors: some of the test files cannot be used."""
     trained = trained_categories(run)
     advice = []
     if tested:
@@ -25,7 +25,7 @@ def what_next(run: Path, data_root: Path, categories: Sequence[str], tested: Seq
         which = ["--category", others[0]] if several else []
         predicting = command("scripts/predict.py", run, "IMAGES", *which)
         advice.append(f"no test images of {printable(', '.join(others))}: score others with: {predicting}")
-        if not thresholds_path(seed_folders(run)[0], others[0]).is_file():
+        if not open_runs(run)[0].category(others[0]).thresholds.is_file():
             which = ["--categories", others[0]] if several else []
             setting = command("scripts/calibrate.py", run, "--images", "GOOD_IMAGES", *which)
             advice.append(f"set a threshold first with: {setting}")

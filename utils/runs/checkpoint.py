@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -27,14 +26,8 @@ from models.aand import AAND, build_model
 from models.recipes import METHODS
 from models.teacher import PretrainedTeacher, build_teacher
 from models.tensor_files import describe_misfit, fingerprint, read_file
-from utils.runs.folder import (
-    FREE_SETTINGS,
-    read_view,
-    stage_path,
-    teacher_path,
-    view_path,
-)
-from utils.runs.settings import describe
+from utils.runs.probe import probe_image
+from utils.runs.settings import FREE_SETTINGS, TEACHER, VIEW, describe
 from utils.system.errors import CheckpointError
 from utils.system.files import atomic_write
 
@@ -105,13 +98,15 @@ def load_checkpoint(
     return seconds
 
 
-def keep_teacher(run: Path, pretrained: PretrainedTeacher, settings: Mapping[str, Any]) -> MadeWith:
-    """Save the teacher of a run that begins; one that goes on keeps its own. Returns what all stages are made with."""
-    if teacher_path(run).is_file():
-        load_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings)
+def keep_teacher(path: Path, pretrained: PretrainedTeacher, settings: Mapping[str, Any]) -> MadeWith:
+    """Save the teacher of a run that begins; one that is resumed keeps its own. Returns what all stages are made
+    with."""
+    trunk = {"trunk": pretrained.trunk}
+    if path.is_file():
+        load_checkpoint(path, trunk, settings)
     else:
-        save_checkpoint(teacher_path(run), {"trunk": pretrained.trunk}, settings, seconds=0.0)
-    return {**training_settings(settings), teacher_path(run).name: state_of({"trunk": pretrained.trunk})}
+        save_checkpoint(path, trunk, settings, seconds=0.0)
+    return {**training_settings(settings), TEACHER: state_of(trunk)}
 
 
 def training_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,27 +114,22 @@ def training_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in NOT_TRAINED_BY}
 
 
-def load_model(run: Path, category: str, settings: Mapping[str, Any]) -> tuple[AAND, float]:
-    """The trained model of a category in eval mode, and the seconds its training took.
-
-    Raises CheckpointError if one of its files is missing, does not fit, or is of another model than the others, and if
-    the model makes NaN of an image; RunError for a view that cannot be read.
-    """
+def load_model(
+    teacher: Path, stage: Callable[[int], Path], category: str, settings: Mapping[str, Any], view: View | None
+) -> tuple[AAND, float]:
+    """The trained model in these files, for `RunCategory.load_model`; view: that of view.json, None without one."""
     pretrained = build_teacher(settings["backbone"], weights="random")
-    own_teacher = teacher_path(run, category)
-    load_checkpoint(
-        own_teacher if own_teacher.is_file() else teacher_path(run), {"trunk": pretrained.trunk}, settings
-    )
-    beside = {**training_settings(settings), teacher_path(run).name: state_of({"trunk": pretrained.trunk})}
-    shown = view_path(run, category)
-    beside[shown.name] = read_view(run, category).word if shown.is_file() else ""
+    load_checkpoint(teacher, {"trunk": pretrained.trunk}, settings)
+    beside = training_settings(settings) | {
+        TEACHER: state_of({"trunk": pretrained.trunk}), VIEW: view.word if view else ""
+    }
     model = build_model(pretrained, METHODS[settings["method"]][settings["recipe"]])
     seconds = 0.0
-    for stage, parts in model.stage_parts().items():
-        path = stage_path(run, category, stage)
+    for number, parts in model.stage_parts().items():
+        path = stage(number)
         seconds += load_checkpoint(path, parts, settings, category, beside)
         beside[path.name] = state_of(parts)
-    _probe(model.eval(), run, category, min(settings["image_size"], PROBE_SIZE))
+    _probe(model.eval(), teacher, stage, min(settings["image_size"], PROBE_SIZE))
     return model, seconds
 
 
@@ -166,32 +156,25 @@ def _refuse_others(path: Path, made_with: Any, beside: MadeWith) -> None:
             continue
         if "." not in name:  # a setting
             raise CheckpointError(f"{path} was trained with {name} {describe(before)}, the run has {describe(now)}")
-        other = path.parent.parent / name if name == teacher_path(Path()).name else path.with_name(name)
+        other = path.parent.parent / name if name == TEACHER else path.with_name(name)
         raise CheckpointError(f"{path} was trained with another {name} than {other}: they are of different models; "
                               "restore the one that was exchanged, or train again with train.py")
 
 
 @torch.no_grad()
-def _probe(model: AAND, run: Path, category: str, size: int) -> None:
+def _probe(model: AAND, teacher: Path, stage: Callable[[int], Path], size: int) -> None:
     """CheckpointError naming the file whose numbers, each of them finite, make none of an image."""
     images = model.normalise(torch.from_numpy(probe_image(size)).permute(2, 0, 1)[None])
     if _are_finite(model(images)):
         return
-    path = stage_path(run, category, 2)
+    path = stage(2)
     if not _are_finite(model.pretrained(images)):
-        path = teacher_path(run)
+        path = teacher
     elif not _are_finite(model.teacher(images)):
-        path = stage_path(run, category, 1)
+        path = stage(1)
     raise CheckpointError(f"{path} makes NaN or infinite values of a plain image: its numbers are damaged; restore it, "
                           "or delete it and train again with train.py")
 
 
 def _are_finite(tensors: Iterable[Tensor]) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in tensors)
-
-
-def probe_image(size: int) -> np.ndarray:
-    """A plain image uint8 (size, size, 3) of every grey level in each colour: numbers that a model cannot put up with
-    show on it."""
-    ramp = np.linspace(0, 255, size).astype(np.uint8)
-    return np.stack(np.broadcast_arrays(ramp, ramp[:, None], ramp[::-1]), axis=2)

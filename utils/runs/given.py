@@ -1,4 +1,4 @@
-"""What programs are given as a run: a run folder of ours, or a folder with the public code's checkpoints.
+"""A run as programs are given it: a run folder of ours, or a folder with the public code's checkpoints.
 
     run, category = run_of_category(Path("AAND"), "bottle", None)       # predict.py, app.py, export.py
     run, categories = run_to_score(None, Path("data/mvtec"), None, None)    # test.py
@@ -13,11 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.names import printable
-from utils.runs.folder import (
-    newest_run,
-    read_config,
-    seed_folders,
-)
+from utils.runs.folder import newest_run, open_runs
 from utils.runs.official_files import official_folder
 from utils.system.errors import RunError, UsageError
 
@@ -35,7 +31,7 @@ def run_of_category(path: Path, category: str | None, image_size: int | None) ->
     if path.is_dir():
         check_image_size(path, image_size)
     elif image_size is not None:
-        raise UsageError(f"--image_size {image_size}: the size is in {printable(path)}; leave the flag out")
+        raise UsageError(f"`image_size` {image_size}: the size is in {printable(path)}; leave the flag out")
     return path, category
 
 
@@ -64,10 +60,10 @@ def run_to_score(
 
 
 def check_image_size(run: Path, asked: int | None) -> None:
-    """UsageError for an --image_size that is not the run's: its models are made for their own."""
-    size = read_config(seed_folders(run)[0])["image_size"]
+    """Refuse an image size that is not the run's, with a UsageError: its models are made for their own."""
+    size = open_runs(run)[0].settings.image_size
     if asked not in (None, size):
         raise UsageError(
-            f"--image_size {asked}: {printable(run)} was trained at {size} pixels and is used so; leave the flag "
-            f"out, or train with train.py --image_size {asked}"
+            f"`image_size` {asked}: {printable(run)} was trained at {size} pixels and is used so; leave the flag "
+            f"out, or train with train.py `image_size` {asked}"
         )

@@ -1,6 +1,6 @@
-"""The log of a run: lines for the person at the screen and in log.txt, and a JSON object an epoch in metrics.jsonl.
+"""The history of a run: lines for the person at the screen and in log.txt, and a JSON object an epoch in metrics.jsonl.
 
-metrics.jsonl is the same whether a run was stopped and went on or not; log.txt tells what happened.
+metrics.jsonl is the same whether a run was resumed or not; log.txt tells what happened.
 """
 
 from __future__ import annotations
@@ -11,28 +11,42 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any
 
+from msgspec import Meta, Struct
 from tqdm import tqdm
 
 from datasets.names import printable
-from datasets.plain_json import parse_json, read_text
+from datasets.plain_json import parse_json, read_text, typed
 from utils.metrics import METRICS
 from utils.metrics.tables import COLUMNS
-from utils.runs.settings import check_record
+from utils.runs.settings import Count
 from utils.system.errors import RunError
 from utils.system.files import naming, write_text
 
 LOG, EPOCHS = "log.txt", "metrics.jsonl"
+SYNTHETIC = "synthetic_"  # prefix of the metrics that rated an epoch in earlier versions
+Share = Annotated[float, Meta(ge=0, le=1)]
+Figure = Annotated[float, Meta(ge=-3.4e38, le=3.4e38)]  # float32 has none larger
+
+
+class Epoch(Struct):
+    """The epoch that a line of metrics.jsonl is of; its figures are beside these."""
+
+    category: str
+    stage: Count
+    epoch: Count
 
 
 class RunLog:
-    """Of the run in `folder`; `writes`: whether anything is written."""
+    """Write a run's log.txt and metrics.jsonl; only rank 0 sets `writes`."""
 
     def __init__(self, folder: Path, writes: bool = True):
         self.folder, self.writes = folder, writes
 
     def say(self, *lines: str) -> None:
-        """Show lines, and keep them; that they cannot be shown stops no training."""
+        """Print lines, and keep them; that they cannot be printed stops no training."""
         self.note(*lines)
         with suppress(OSError):
             tqdm.write("\n".join(map(printable, lines)))
@@ -53,11 +67,11 @@ class RunLog:
         with tqdm(total=epochs, initial=first - 1, desc=printable(name), unit="epoch", dynamic_ncols=True) as bar:
 
             def on_epoch(epoch: int, figures: dict[str, float]) -> None:
-                shown = {name: f"{name} {value:.4f}" for name, value in figures.items()}
-                self.note(f"{category} stage {stage} epoch {epoch}/{epochs}  {'  '.join(shown.values())}")
+                texts = {name: f"{name} {value:.4f}" for name, value in figures.items()}
+                self.note(f"{category} stage {stage} epoch {epoch}/{epochs}  {'  '.join(texts.values())}")
                 record = {"category": category, "stage": stage, "epoch": epoch, **figures}
                 self._append(EPOCHS, json.dumps(record))
-                short = [text for name, text in shown.items() if name in COLUMNS or name not in METRICS]
+                short = [text for name, text in texts.items() if name in COLUMNS or name not in METRICS]
                 bar.set_postfix_str("  ".join(short), refresh=False)
                 bar.update()
 
@@ -74,7 +88,7 @@ class RunLog:
             whole = text[: text.rfind("\n") + 1].splitlines(keepends=True)
             kept = "".join(line for line in whole if not _is_from(line, category, stage, epoch))
         except ValueError as error:
-            raise RunError(f"{path} cannot be read ({error}); repair it, or choose another --output") from error
+            raise RunError(f"{path} cannot be read ({error}); repair it, or choose another `output`") from error
         if kept != text:
             write_text(path, kept)
 
@@ -90,5 +104,60 @@ class RunLog:
 
 
 def _is_from(line: str, category: str, stage: int, epoch: int) -> bool:
-    record = check_record(parse_json(line))
+    record = parse_epoch(line)
     return record["category"] == category and (record["stage"], record["epoch"]) >= (stage, epoch)
+
+
+def parse_epoch(line: str) -> dict[str, Any]:
+    """The record in a line of metrics.jsonl; ValueError naming the field if it is not what an epoch leaves."""
+    record = parse_json(line)
+    typed(record, Epoch)
+    for name, value in record.items():
+        if name not in Epoch.__struct_fields__:
+            typed(value, Share if name.removeprefix(SYNTHETIC) in METRICS else Figure, name)
+    return record
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl, an epoch each; of an epoch that was run twice the later one. Empty without a file.
+
+    Raises RunError for a line that no epoch leaves.
+    """
+    path = folder / EPOCHS
+    records: dict[tuple, dict[str, Any]] = {}
+    try:
+        for record in map(parse_epoch, read_text(path).splitlines() if path.is_file() else []):
+            key = record["category"], record["stage"], record["epoch"]
+            records.pop(key, None)
+            records[key] = record
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}); remove its last line if it is not whole") from error
+    return list(records.values())
+
+
+def published_protocol(folder: Path) -> dict[str, dict[str, Any]]:
+    """Figures of the epoch chosen on the test set, by category: {"epoch", "metrics", "gain"}.
+
+    The epoch with the highest image AUROC on the test set among those that --eval_every logged, as many publications
+    choose it; of equal ones the first. "metrics" are those of this epoch, "gain" how much they are above the result's,
+    which is the last epoch or, of earlier versions, the one with the highest mean on synthetic anomalies where they
+    were logged. Categories without logged test metrics of both are absent.
+    """
+    curves: dict[str, dict[int, dict[str, float]]] = {}
+    ratings: dict[str, dict[int, float]] = {}
+    for record in read_metrics(folder):
+        category, epoch = record["category"], record["epoch"]
+        if "image_auroc" in record:
+            curves.setdefault(category, {})[epoch] = {m: record[m] for m in METRICS if m in record}
+        if rated := [value for name, value in record.items() if name.startswith(SYNTHETIC)]:
+            ratings.setdefault(category, {})[epoch] = fmean(rated)
+    chosen = {}
+    for category, curve in curves.items():
+        rated = ratings.get(category)
+        result = curve.get(max(rated, key=rated.get) if rated else max(curve))
+        if result is None:
+            continue
+        epoch = max(sorted(curve), key=lambda epoch: curve[epoch]["image_auroc"])
+        gain = {metric: value - result[metric] for metric, value in curve[epoch].items() if metric in result}
+        chosen[category] = {"epoch": epoch, "metrics": curve[epoch], "gain": gain}
+    return chosen

@@ -29,17 +29,10 @@ from datasets.plain_json import read_json
 from models import WeightsError
 from models.official import build_official, load_ours, read_official, split_official
 from utils.runs.checkpoint import load_checkpoint, save_checkpoint, state_of
-from utils.runs.folder import (
-    CONFIG,
-    OFFICIAL,
-    open_run,
-    read_config,
-    stage_path,
-    teacher_path,
-    thresholds_path,
-)
+from utils.runs.folder import Run, RunCategory
 from utils.runs.official_files import STAGE_FOLDERS, stage_file
-from utils.runs.resuming import LOCK
+from utils.runs.resuming import LOCK, open_run
+from utils.runs.settings import CONFIG, OFFICIAL
 from utils.system.errors import RunError
 from utils.system.files import write_text
 
@@ -120,25 +113,27 @@ def _converted(
     root = str(source.root.resolve()) if source else origin  # where the data are is not known yet
     settings = official_settings(dataset, root, size) | {"checkpoints": origin}
     if (run / CONFIG).is_file():
-        before = read_config(run)
+        before = Run(run).config
         if source and before["data_root"] == origin:
-            write_text(run / CONFIG, json.dumps(before | {"data_root": root}, indent=2) + "\n")
-        settings |= {"data_root": read_config(run)["data_root"]}
-    if any(_is_stale(run, category, pair) for category, pair in files.items()):
+            before |= {"data_root": root}
+            write_text(run / CONFIG, json.dumps(before, indent=2) + "\n")
+        settings |= {"data_root": before["data_root"]}
+    ours = {Run(run).category(name): pair for name, pair in files.items()}
+    if any(_is_stale(category, pair) for category, pair in ours.items()):
         run.mkdir(parents=True, exist_ok=True)
         with FileLock(run / LOCK):  # another process may be doing the same
-            stale = {category: pair for category, pair in files.items() if _is_stale(run, category, pair)}
+            stale = {category: pair for category, pair in ours.items() if _is_stale(category, pair)}
             for category, pair in tqdm(stale.items(), desc="converting", unit="category", disable=None, leave=False):
                 state = _state(pair)
-                convert(pair, run, category, settings)
-                write_text(_record(run, category), json.dumps(state) + "\n")
-        names = printable(", ".join(stale))
+                convert(pair, category, settings)
+                write_text(_record(category), json.dumps(state) + "\n")
+        names = printable(", ".join(category.name for category in stale))
         print(f"converted {names} of {printable(folder)} to {run}, where results are written", file=sys.stderr)
     return run
 
 
 def official_settings(dataset: str, data_root: str, size: int) -> dict[str, Any]:
-    """What config.json says of a run that was converted."""
+    """The content of config.json in a run that was converted."""
     return {
         "method": "aand",
         "backbone": "wide_resnet50_2",
@@ -151,7 +146,7 @@ def official_settings(dataset: str, data_root: str, size: int) -> dict[str, Any]
     }
 
 
-def convert(files: Files, run: Path, category: str, settings: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
+def convert(files: Files, category: RunCategory, settings: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
     """Write the checkpoints of a category into a run folder, which is made; returns the tensors that the method never
     reads.
 
@@ -165,48 +160,47 @@ def convert(files: Files, run: Path, category: str, settings: Mapping[str, Any])
         raise WeightsError(f"{source}: {error}") from error
     model = build_official()
     load_ours(model, ours, source)
-    open_run(run, settings)  # not before the files are known to be good
-    _forget(run, category)
-    trunk, path = model.pretrained.trunk, teacher_path(run)
+    open_run(category.run.folder, settings)  # not before the files are known to be good
+    _forget(category)
+    trunk, path = model.pretrained.trunk, category.run.teacher
     if path.is_file() and not _holds(path, trunk, settings):
-        path = teacher_path(run, category)
-    if not (path.is_file() and path == teacher_path(run)):
+        path = category.teacher
+    if not (path.is_file() and path == category.run.teacher):
         save_checkpoint(path, {"trunk": trunk}, settings, seconds=0.0)
-    made_with = {teacher_path(run).name: state_of({"trunk": trunk})}
-    for stage, parts in model.stage_parts().items():
-        stored = stage_path(run, category, stage)
-        save_checkpoint(stored, parts, settings, 0.0, category, made_with)
+    made_with = {path.name: state_of({"trunk": trunk})}
+    for number, parts in model.stage_parts().items():
+        stored = category.stage(number)
+        save_checkpoint(stored, parts, settings, 0.0, category.name, made_with)
         made_with = {**made_with, stored.name: state_of(parts)}
     return unused
 
 
 def _holds(path: Path, trunk: torch.nn.Module, settings: Mapping[str, Any]) -> bool:
     """Whether a teacher's file holds this trunk, bit for bit."""
-    found = copy.deepcopy(trunk)
-    load_checkpoint(path, {"trunk": found}, settings)
-    before = found.state_dict()
+    stored = copy.deepcopy(trunk)
+    load_checkpoint(path, {"trunk": stored}, settings)
+    before = stored.state_dict()
     return all(torch.equal(tensor, before[name]) for name, tensor in trunk.state_dict().items())
 
 
-def _record(run: Path, category: str) -> Path:
-    return stage_path(run, category, 1).with_name("official.json")
+def _record(category: RunCategory) -> Path:
+    return category.folder / "official.json"
 
 
-def _is_stale(run: Path, category: str, files: Files) -> bool:
+def _is_stale(category: RunCategory, files: Files) -> bool:
     """Whether a category has not been converted from these files as they are now."""
     try:
-        return read_json(_record(run, category)) != _state(files)
+        return read_json(_record(category)) != _state(files)
     except (OSError, ValueError):
         return True
 
 
 def _state(files: Files) -> list[list[int]]:
-    """What differs when a file is another: size, and when its content and its entry were changed."""
+    """Size, and when content and entry were changed, of each file: other files differ in these."""
     return [[s.st_size, s.st_mtime_ns, s.st_ctime_ns] for s in (path.stat() for path in files)]
 
 
-def _forget(run: Path, category: str) -> None:
+def _forget(category: RunCategory) -> None:
     """Delete what was made of other files, thresholds set for them too."""
-    stages = (stage_path(run, category, stage) for stage in (2, 1))
-    for path in (_record(run, category), thresholds_path(run, category), *stages, teacher_path(run, category)):
+    for path in (_record(category), category.thresholds, category.stage(2), category.stage(1), category.teacher):
         path.unlink(missing_ok=True)

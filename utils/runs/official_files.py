@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from utils.runs.folder import (
-    CONFIG,
-)
+from utils.runs.settings import CONFIG
 
 STAGE_FOLDERS = ("checkpoints_Stage1", "checkpoints_Stage2")
-
 
 
 def official_folder(path: Path) -> Path | None:
@@ -21,5 +18,5 @@ def official_folder(path: Path) -> Path | None:
 
 
 def stage_file(folder: Path, category: str, stage: int) -> Path:
-    """Where the public code keeps a stage of a category."""
+    """The public code's file of a stage of a category."""
     return folder / STAGE_FOLDERS[stage - 1] / f"wres50_{category}.pth"

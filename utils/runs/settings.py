@@ -1,84 +1,99 @@
-"""What config.json and metrics.jsonl of a run may hold: each value of a kind that the programs can use."""
+"""The settings of a run as its config.json keeps them: those that programs read, and what may differ when resuming."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from datasets import DATASETS
+from datasets.plain_json import read_json, typed
 from models import MAX_IMAGE_SIZE
 from models.recipes import METHODS, RECIPES
-from utils.metrics import METRICS
+from utils.system.errors import RunError
 
+CONFIG, TEACHER, VIEW = "config.json", "teacher.pt", "view.json"  # names of files in a run
+# What may differ when a run is resumed:
+FREE_SETTINGS = (
+    "categories", "device", "workers", "eval_every", "started", "command", "code", "environment", "processes",
+    "holdout",  # of earlier versions: means nothing but with "select"
+)
+# Flags of train.py that config.json does not keep, because they change no result:
+NOT_SETTINGS = ("output", "resume", "fg_root", "seeds", "cache", "cache_dir", "cache_features", "skip_bad")
 LAST_EPOCH, RATED_EPOCH = "last", "synthetic"  # "select" of earlier versions: which epoch is the result
-SYNTHETIC = "synthetic_"  # prefix of the metrics that rated an epoch in these
-MAX_FIGURE = 3.4e38  # float32 has none larger
-
-Rule = tuple[Callable[[Any], bool], str]  # whether a value will do, and what will
-
-
-def _one_of(names: Collection[str]) -> Rule:
-    return lambda value: isinstance(value, str) and value in names, f"one of {', '.join(names)}"
-
-
-def _integer(lowest: int) -> Rule:
-    return lambda value: _is_integer(value) and value >= lowest, f"a whole number from {lowest} on"
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_code(value: Any) -> bool:
-    """Whether it is as `utils.system.environment.code_version` gives it, or absent."""
-    if not isinstance(value, dict | None):
-        return False
-    return not value or (isinstance(value.get("commit"), str) and isinstance(value.get("changed"), bool))
-
-
-TEXT: Rule = (lambda value: isinstance(value, str), "a text")
-SETTINGS: dict[str, Rule] = {
-    "method": _one_of(METHODS),
-    "recipe": _one_of(RECIPES),
-    "select": _one_of((LAST_EPOCH, RATED_EPOCH)),
-    "dataset": _one_of(DATASETS),
-    "backbone": TEXT,
-    "data_root": TEXT,
-    "command": TEXT,
-    "started": TEXT,
-    "image_size": (
-        lambda value: _is_integer(value) and 32 <= value <= MAX_IMAGE_SIZE and value % 32 == 0,
-        f"a multiple of 32 up to {MAX_IMAGE_SIZE}",
-    ),
-    "seed": _integer(0),
-    "epochs_stage1": _integer(1),
-    "epochs_stage2": _integer(1),
-    "aux_path": (lambda value: isinstance(value, str | None), "a text or null"),
-    "code": (_is_code, "a commit, and whether it was changed"),
+OFFICIAL = "official checkpoint"  # "weights" of a run that was made of the public code's
+# Settings of runs from before there were these:
+EARLIER = {
+    "recipe": "published", "select": LAST_EPOCH, "calibration": 0.0, "far": 0.01, "skipped": {}, "deterministic": False,
+    "sync_norms": False, "processes": 1, "white_level": None,
 }
 
-
-def check_values(settings: Mapping[str, Any]) -> None:
-    """ValueError for the first setting of another kind, of those that programs read; others may be anything."""
-    for name, (fits, expected) in SETTINGS.items():
-        if name in settings and not fits(settings[name]):
-            raise ValueError(f"{name} must be {expected}, not {describe(settings[name])}")
+Count = Annotated[int, Meta(ge=1)]
 
 
-def check_record(record: Any) -> dict[str, Any]:
-    """A line of metrics.jsonl as it is; ValueError if it is not what an epoch leaves."""
-    if not isinstance(record, dict):
-        raise ValueError(f"an epoch is an object, not {describe(record)}")
-    for name, (fits, expected) in {"category": TEXT, "stage": _integer(1), "epoch": _integer(1)}.items():
-        if name not in record or not fits(record[name]):
-            raise ValueError(f"{name} must be {expected}, not {describe(record.get(name))}")
-    for name, value in record.items():
-        if name == "category":
-            continue
-        lowest, highest = (0, 1) if name.removeprefix(SYNTHETIC) in METRICS else (-MAX_FIGURE, MAX_FIGURE)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
-            raise ValueError(f"{name} must be a number in {lowest:g}..{highest:g}, not {describe(value)}")
-    return record
+class Code(Struct, frozen=True):
+    """The commit of the code, and whether it was changed; both are absent where there was no repository."""
+
+    commit: str | UnsetType = UNSET
+    changed: bool | UnsetType = UNSET
+
+    def __post_init__(self):
+        if (self.commit is UNSET) != (self.changed is UNSET):
+            raise ValueError("a commit, and whether it was changed, go together")
+
+
+class Settings(Struct, frozen=True):
+    """The settings that programs read; config.json has others, of any kind."""
+
+    method: Literal[tuple(METHODS)]
+    backbone: str
+    image_size: Annotated[int, Meta(ge=32, le=MAX_IMAGE_SIZE, multiple_of=32)]  # pixels
+    dataset: Literal[tuple(DATASETS)]
+    data_root: str
+    command: str
+    started: str
+    recipe: Literal[tuple(RECIPES)]
+    select: Literal[LAST_EPOCH, RATED_EPOCH]
+    stated_seed: Annotated[int, Meta(ge=0)] | UnsetType = field(name="seed", default=UNSET)
+    epochs_stage1: Count | UnsetType = UNSET
+    epochs_stage2: Count | UnsetType = UNSET
+    aux_path: str | None = None
+    code: Code | None = None
+    weights: Any = None
+    calibration: Any = 0.0
+
+    @property
+    def seed(self) -> int | None:
+        """The seed; None for a run that does not say."""
+        return None if self.stated_seed is UNSET else self.stated_seed
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """All settings of a run; RunError if there are none, one that every run has is missing, or one that programs read
+    is of another kind."""
+    try:
+        config = EARLIER | typed(read_json(folder / CONFIG), dict)
+        typed(config, Settings)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder} is not a run folder of train.py: {CONFIG} cannot be used ({error})") from error
+    return config
+
+
+def refuse_rated(run: Path, settings: Mapping[str, Any]) -> None:
+    """RunError for a run of an earlier version whose result is an epoch chosen on synthetic anomalies: it can be used,
+    but not resumed."""
+    if settings["select"] == RATED_EPOCH:
+        raise RunError(f"{run} was started with --select synthetic, which train.py no longer has: it can be scored and "
+                       "used, but not resumed; choose another `output`")
+
+
+def setting_differences(before: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """Differences in settings that forbid resuming, one line each."""
+    settings = EARLIER | settings
+    names = [name for name in {**before, **settings} if name not in FREE_SETTINGS]
+    return [f"{n}: {before.get(n)} -> {settings.get(n)}" for n in names if before.get(n) != settings.get(n)]
 
 
 def describe(value: Any) -> str:

@@ -21,7 +21,9 @@ from utils.metrics.tables import COLUMNS, Rows, format_table, write_csv, write_j
 from utils.results.comparison import Run, compare, read_results, read_runs
 from utils.results.comparison_report import format_text, write_markdown
 from utils.results.image_scores import SCORES, merge_scores
-from utils.runs.folder import CONFIG, RESULTS, read_config, read_metrics, teacher_path
+from utils.runs.folder import CHECKPOINTS, RESULTS
+from utils.runs.history import read_metrics
+from utils.runs.settings import CONFIG, TEACHER, read_config
 from utils.sweep.attempts import APPENDED, COMPLETE, TASKS, check_complete, completed_keys, fetch_files
 from utils.sweep.plan import Plan
 from utils.sweep.store import Content, Store
@@ -93,7 +95,7 @@ def fetch_task(store: Store, key: str, part: Path, only: Collection[str] | None)
     _, _, seed, category = key.split("/")
     allowed = f"checkpoints/{category}/", f"maps/{category}/"
     for name in content["files"]:
-        if "/" in name and not name.startswith(allowed) and name != teacher_path(Path()).as_posix():
+        if "/" in name and not name.startswith(allowed) and name != f"{CHECKPOINTS}/{TEACHER}":
             raise ValueError(f"it has files of something else than {printable(category)}: {printable(name)[:200]}")
     fetch_files(store, key, content, part, only)
     try:

@@ -13,7 +13,7 @@ from datasets import DataSource, open_dataset
 from datasets.base import DataError
 from datasets.names import misfit_of, printable
 from models.recipes import METHODS
-from utils.runs.folder import EARLIER, FREE_SETTINGS, NOT_SETTINGS, setting_differences
+from utils.runs.settings import EARLIER, FREE_SETTINGS, NOT_SETTINGS, setting_differences
 from utils.sweep.schedule import Job, duration, list_schedule, lower_bound
 from utils.sweep.store import Store
 from utils.system.errors import UsageError

@@ -21,7 +21,7 @@ from utils.detection.detector import calibrate_detector, load_detector
 from utils.detection.prediction import TestSet
 from utils.detection.thresholds import HELD_OUT, write_thresholds
 from utils.runs.checkpoint import MadeWith, load_checkpoint, save_checkpoint, state_of
-from utils.runs.folder import keep_view, progress_path, read_view, stage_path, view_path
+from utils.runs.folder import Run
 from utils.runs.history import RunLog
 from utils.system.commands import command
 from utils.system.errors import TrainingError
@@ -67,9 +67,10 @@ class Category:
         torch.manual_seed(config.seed)
         self.name, self.data, self.config, self.settings, self.log = name, data, config, settings, log
         world = config.world
-        world.from_first(lambda: keep_view(log.folder, name, data.view))
-        view = world.together(lambda: read_view(log.folder, name))
-        self.made_with = {**made_with, view_path(log.folder, name).name: view.word}
+        self.files = Run(log.folder).category(name)
+        world.from_first(lambda: self.files.keep_view(data.view))
+        view = world.together(lambda: self.files.view)
+        self.made_with = {**made_with, self.files.view_file.name: view.word}
         self.model: AAND = build_model(pretrained, config.traits).to(pretrained.device)
         if config.sync_norms:
             synchronise_norms(self.model.bottleneck, world)
@@ -82,7 +83,7 @@ class Category:
         """The stages without a checkpoint, from where an earlier process left them; each is saved when the next is
         asked for."""
         for number, parts in self.model.stage_parts().items():
-            path = stage_path(self.log.folder, self.name, number)
+            path = self.files.stage(number)
             if path.is_file():
                 load_checkpoint(path, parts, self.settings, self.name, self.made_with)
                 self.log.say(f"{self.name}: stage {number} already trained")
@@ -98,7 +99,7 @@ class Category:
     def _resumed(self, number: int, parts: Mapping[str, nn.Module]) -> Iterator[ResumableStage]:
         identity = {"category": self.name, "stage": number, "training images": self.data.digest}
         identity |= {f"{MADE_WITH} {name}": now for name, now in self.made_with.items()}
-        path, world, log = progress_path(self.log.folder, self.name, number), self.config.world, self.log
+        path, world, log = self.files.progress(number), self.config.world, self.log
         epochs = self.config.epochs_stage1 if number == 1 else self.config.epochs_stage2
         with stop_between_steps() as check:
             stage = ResumableStage(path, parts, identity, check, world, number)

@@ -25,17 +25,9 @@ from utils.data.preflight import Usable, usable_samples
 from utils.metrics.tables import format_published_protocol
 from utils.runs.advice import what_next
 from utils.runs.checkpoint import keep_teacher
-from utils.runs.folder import (
-    check_settings,
-    list_seeds,
-    open_run,
-    published_protocol,
-    remove_finished_progress,
-    seed_folder,
-)
-from utils.runs.history import LOG, RunLog
-from utils.runs.resuming import is_finished, lock_run, unfinished_run
-from utils.runs.training_images import keep_training_images
+from utils.runs.folder import Run, list_seeds, seed_folder
+from utils.runs.history import LOG, RunLog, published_protocol
+from utils.runs.resuming import check_settings, lock_run, open_run, unfinished_run
 from utils.system.commands import command
 from utils.system.environment import code_version, environment
 from utils.system.errors import ProcessLost, RunError, UserError
@@ -136,7 +128,7 @@ class SeedRun:
         world.from_first(lambda: open_run(self.folder, self.settings, other_seeds(self.folder, config)))
         torch.manual_seed(config.seed)  # for random weights
         self.teacher = build_teacher(config.backbone, config.weights).to(config.torch_device)
-        self.made_with = world.in_turn(lambda: keep_teacher(self.folder, self.teacher, self.settings))
+        self.made_with = world.in_turn(lambda: keep_teacher(Run(self.folder).teacher, self.teacher, self.settings))
         config.execution.prepare_teacher(self.teacher)
         self.log = RunLog(self.folder, writes=world.is_first)
         where = f"{config.torch_device}, {world.size} processes" if world.size > 1 else config.torch_device
@@ -154,8 +146,9 @@ class SeedRun:
             self.log.say(*format_published_protocol([chosen]).splitlines())
 
     def _is_trained(self, category: str) -> bool:
-        remove_finished_progress(self.folder, category)
-        return is_finished(self.folder, category, self.settings)
+        files = Run(self.folder).category(category)
+        files.remove_stale_progress()
+        return files.is_trained
 
     @contextmanager
     def category(self, name: str) -> Iterator[Category]:
@@ -165,7 +158,7 @@ class SeedRun:
         """
         world = self.config.world
         try:
-            world.from_first(lambda: keep_training_images(self.folder, name, self.plan.seen(name)))
+            world.from_first(lambda: Run(self.folder).category(name).keep_training_images(self.plan.seen(name)))
             category = Category(
                 name, self.read(name), self.teacher, self.config, self.settings, self.log, self.made_with
             )

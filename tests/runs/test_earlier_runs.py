@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.commands import run_compare, run_report, run_test, run_train
-from tests.comparison_cases import scored, write_run
-from utils.checkpoint import load_model
-from utils.comparison import compare, read_runs
-from utils.runs import CheckpointError, published_protocol, read_config
+from tests.support.commands import run_compare, run_report, run_test, run_train
+from tests.support.comparison_cases import scored, write_run
+from utils.results.comparison import compare, read_runs
+from utils.runs.folder import Run
+from utils.runs.history import published_protocol
+from utils.system.errors import CheckpointError
 
-RECORDED = sorted((Path(__file__).parents[1] / "results/epoch_selection").glob("*/seed*"))
+RECORDED = sorted((Path(__file__).parents[2] / "results/epoch_selection").glob("*/seed*"))
 RATED = "epoch chosen on synthetic anomalies"
 
 
@@ -74,7 +75,7 @@ def test_files_of_both_kinds_are_not_mixed(trained, tmp_path):
     last, rated = (make_earlier(trained, tmp_path, select) for select in ("last", "synthetic"))
     shutil.copy(rated / "checkpoints/tile/stage1.pt", last / "checkpoints/tile/stage1.pt")
     with pytest.raises(CheckpointError, match="was trained with select 'synthetic', the run has 'last'"):
-        load_model(last, "tile", read_config(last))
+        Run(last).category("tile").load_model()
 
 
 def test_results_are_compared_as_those_of_the_last_epoch(tmp_path):
