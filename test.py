@@ -13,6 +13,7 @@ folder. A run of several seeds gets mean and standard deviation.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 
 import utils.system.missing  # noqa: F401
@@ -23,7 +24,6 @@ from utils.cli import (
     run_command,
     user_path,
 )
-from utils.system.device import pick_device
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,18 +58,24 @@ def main(args: argparse.Namespace) -> None:
 
     check_root(args.data_root)  # torch takes seconds to import, a wrong path is told at once
     run, args.categories = run_to_score(args.run, args.data_root, args.categories, args.image_size)
-    from utils.results.scoring import Scoring, open_test_data, score_run
+    from utils.results.scoring import Scoring, score_run
+    from utils.results.test_data import open_test_data
+    from utils.system.device import pick_device
 
     keep_freed_memory()
     device = pick_device(args.device)
-    source, samples, skipped = open_test_data(run, args.data_root, args)
-    how = Scoring(
-        device, args.batch_size, args.workers, args.cache, args.cache_dir, native=args.resolution == "native",
-        heat_maps=args.save_maps, mvtec_maps=args.mvtec_maps, skipped=skipped,
+    data = open_test_data(
+        run, args.data_root, categories=args.categories, workers=args.workers, cache_dir=args.cache_dir,
+        skip_bad=args.skip_bad,
     )
-    print(score_run(run, samples, source.root, how))
-    if how.unwritten:
-        print("\n".join(f"error: {line}" for line in first_of(how.unwritten)), file=sys.stderr)
+    scored = score_run(run, data.samples, data.source.root, Scoring(
+        device=device, command=shlex.join(["python", *sys.argv]), batch_size=args.batch_size, workers=args.workers,
+        cache=args.cache, cache_dir=args.cache_dir, native=args.resolution == "native", heat_maps=args.save_maps,
+        mvtec_maps=args.mvtec_maps, skipped=data.skipped, decoded=data.decoded,
+    ))
+    print(scored.tables)
+    if scored.unwritten:
+        print("\n".join(f"error: {line}" for line in first_of(scored.unwritten)), file=sys.stderr)
         sys.exit(1)
 
 

@@ -170,11 +170,11 @@ def score_seeds(training: Training) -> None:
     if not test_samples:
         print(training.what_next())
         return
-    how = Scoring(
-        config.torch_device, config.batch_size, config.workers, config.cache, config.cache_dir,
-        skipped=training.plan.usable.skipped,
+    options = Scoring(
+        device=config.torch_device, command=config.command, batch_size=config.batch_size, workers=config.workers,
+        cache=config.cache, cache_dir=config.cache_dir, skipped=training.plan.usable.skipped,
     )
-    print(score_run(folder, test_samples, training.plan.source.root, how))
+    print(score_run(folder, test_samples, training.plan.source.root, options).tables)
     report = command("scripts/report.py", folder)
     print(f"results.csv and results.json are in {printable(folder)}; look at it with: {report}")
 

@@ -25,7 +25,7 @@ from datasets import open_dataset
 from datasets.base import load_image
 from utils.cli import at_least, run_command, user_path
 from utils.detection.model_file import RUNTIMES, ExportedModel
-from utils.detection.prediction import predict_maps
+from utils.detection.prediction import Predictor
 from utils.export.formats import FORMATS, ExportSource, export
 from utils.metrics import evaluate
 from utils.runs.folder import Run
@@ -79,9 +79,8 @@ def main() -> None:
 def reference(source: ExportSource, images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Maps (N, S, S) and scores (N,) as test.py has them."""
     view = source.facts.view
-    shown = torch.from_numpy(np.stack([view.show(image, source.facts.image_size) for image in images]))
-    maps, scores = predict_maps(source.model, shown, batch_size=8)
-    return view.place(maps), scores
+    shown = np.stack([view.show(image, source.facts.image_size) for image in images])
+    return Predictor.of(source.model, source.facts.image_size, view, batch_size=8).maps(shown)
 
 
 def open_file(path: Path, threads: int) -> Run:

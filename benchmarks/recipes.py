@@ -33,7 +33,8 @@ from datasets import open_dataset
 from datasets.anomalies.textures import find_aux_path, list_textures
 from datasets.anomalies.unseen import make_unseen_anomalies
 from datasets.base import DataError, Sample
-from datasets.loading import Files, hold_out, paths_of, texture_files, training_files
+from datasets.batches import hold_out
+from datasets.files import Files, paths_of, texture_files, training_files
 from datasets.view import WHOLE, View
 from models.aand import AAND, build_model
 from models.recipes import BASELINE, PUBLISHED, ROBUST, Recipe
@@ -45,7 +46,7 @@ from utils.cli import (
     user_path,
 )
 from utils.data.image_store import FileStack, Stack
-from utils.detection.prediction import Prediction, TestSet
+from utils.detection.test_set import TestSet
 from utils.metrics.tables import Statistic
 from utils.system.device import pick_device
 from utils.system.environment import environment
@@ -146,7 +147,7 @@ class Category:
         for _ in range(TIMED_PASSES):
             started = time.perf_counter()
             shown = TestSet(self._shown(images, view), self.validation.labels[: len(images)], None, view)
-            Prediction.of(model, shown, BATCH_SIZE)
+            shown.predict(model, BATCH_SIZE)
             passes.append(time.perf_counter() - started)
         return min(passes) / len(images)
 
@@ -174,7 +175,7 @@ class Category:
                 before = time.perf_counter()
                 if recipe.standardised:
                     standardise(model, features, execution)
-                metrics[epoch] = Prediction.of(model, validation, BATCH_SIZE).evaluate(validation)
+                metrics[epoch] = validation.evaluate(validation.predict(model, BATCH_SIZE))
                 rating += time.perf_counter() - before
 
         stage = ResumableStage()

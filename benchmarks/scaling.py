@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.steps import Trainer, make_images, median
-from datasets.loading import SyntheticAnomalies
+from datasets.batches import SyntheticAnomalies
 from models import BACKBONES
 from utils.cli import at_least, image_size, user_path
 from utils.system.device import pick_device

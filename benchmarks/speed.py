@@ -35,7 +35,7 @@ from models import BACKBONES
 from models.aand import AAND, build_model
 from models.teacher import build_teacher
 from utils.cli import at_least, user_path
-from utils.detection.prediction import predict_maps
+from utils.detection.prediction import Predictor
 from utils.system.device import pick_device
 from utils.system.environment import environment
 from utils.system.memory import keep_freed_memory, process_peak
@@ -151,7 +151,8 @@ def compare_evaluation(backbone: str, options: argparse.Namespace, device: torch
     }
 
     def predict(name: str, count: int, at_once: int) -> Callable[[], object]:
-        return lambda: predict_maps(models[name], images[:count], at_once)
+        predictor = Predictor.of(models[name], options.image_size, batch_size=at_once)
+        return lambda: predictor.maps(images[:count])
 
     calls = {name: predict(name, batch, 1 if name == "plain" else batch) for name in models}
     calls |= {f"one, {name}": predict(name, 1, 1) for name in models}

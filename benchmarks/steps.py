@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.loading import SyntheticAnomalies
+from datasets.batches import SyntheticAnomalies
 from models.aand import build_model
 from models.teacher import build_teacher
 from utils.cli import at_least, image_size

@@ -47,7 +47,7 @@ class DataSource:
         return samples
 
     def list_samples(self, category: str, split: str) -> tuple[list[Sample], list[Problem]]:
-        """As `samples`, with the problems of the list in place of an error; what has errors is in no sample.
+        """List the samples, with the problems of the list in place of an error; what has errors is in no sample.
 
         Raises DataError for an empty split, and for an unknown category or split.
         """
@@ -70,26 +70,26 @@ def open_dataset(root: str | Path, name: str = "auto", categories: Sequence[str]
     check_root(root)
     name, note = _decide(root) if name == "auto" else (name, "")
     try:
-        found = DATASETS[name].find_categories(root)
+        there = DATASETS[name].find_categories(root)
     except DataError as error:
         raise DataError(f"{error}{_other_layouts(root, name)}") from error
-    if not found:
+    if not there:
         looked_for = _looked_for(name)
         raise DataError(f"no category of the layout {name!r} in {root} (looked for {looked_for}){_hint(root, name)}")
     known = DATASETS[name].CATEGORIES
     if categories is None:
-        _check_names(root, found)
-        return DataSource(name, root, tuple(found), tuple(c for c in known if c not in found), note)
-    there = f"{root} ({name}) has: {', '.join(map(printable, found))}"
-    unknown = [c for c in categories if c not in found and c not in known]
+        _check_names(root, there)
+        return DataSource(name, root, tuple(there), tuple(c for c in known if c not in there), note)
+    listed = f"{root} ({name}) has: {', '.join(map(printable, there))}"
+    unknown = [c for c in categories if c not in there and c not in known]
     if unknown:
         hint = _other_layout_of(root, name, unknown[0])
-        raise DataError(f"unknown category {', '.join(map(repr, unknown))}; {there}{hint}")
-    chosen = tuple(c for c in found if c in categories)
+        raise DataError(f"unknown category {', '.join(map(repr, unknown))}; {listed}{hint}")
+    chosen = tuple(c for c in there if c in categories)
     if not chosen:
-        raise DataError(f"none of the categories asked for ({', '.join(categories)}) is on disk; {there}")
+        raise DataError(f"none of the categories asked for ({', '.join(categories)}) is on disk; {listed}")
     _check_names(root, chosen)
-    return DataSource(name, root, chosen, tuple(c for c in known if c in categories and c not in found), note)
+    return DataSource(name, root, chosen, tuple(c for c in known if c in categories and c not in there), note)
 
 
 def detect_layout(root: Path) -> str:
@@ -105,7 +105,7 @@ def _check_names(root: Path, categories: Sequence[str]) -> None:
     for category in categories:
         if reason := misfit_of(category):
             raise DataError(f"no category can be called {printable(category)!r}, as a folder in {root} is: {reason}; "
-                            "rename it, or choose others with --categories")
+                            "rename it, or choose others with `categories`")
 
 
 def check_root(root: Path) -> None:
@@ -127,7 +127,7 @@ def _decide(root: Path) -> tuple[str, str]:
     other = fitting[1]
     by_list, reason = visa.compare_with(root, other)
     if by_list is None:
-        raise DataError(f"{root} fits two layouts: {reason}; give --dataset visa or --dataset {other}")
+        raise DataError(f"{root} fits two layouts: {reason}; give `dataset` visa or `dataset` {other}")
     if by_list:
         used = f"{reason}, and is used for that; --dataset {other} goes by the folders"
         return "visa", "; ".join(filter(None, [used, _doubt(root, "visa")]))
@@ -171,18 +171,18 @@ def _other_layouts(root: Path, name: str | None) -> str:
         others = [other for other in _fitting(root) if other != name]
     except DataError:
         return ""
-    return f"; it looks like the layout {others[0]!r}: give --dataset {' or '.join(others)}" if others else ""
+    return f"; it looks like the layout {others[0]!r}: give `dataset` {' or '.join(others)}" if others else ""
 
 
 def _other_layout_of(root: Path, name: str, category: str) -> str:
     """The end of an error message: the layout that has a category which the layout `name` has not."""
     others = [other for other in _fitting(root) if other != name]
     having = [other for other in others if category in DATASETS[other].find_categories(root)]
-    return f"; {category!r} is of the layout {having[0]!r}: give --dataset {having[0]}" if having else ""
+    return f"; {category!r} is of the layout {having[0]!r}: give `dataset` {having[0]}" if having else ""
 
 
 def _is_dataset(path: Path, category: str | None = None) -> bool:
-    """Whether `path` has a known layout and, if given, this category; False if it cannot be looked at."""
+    """Tell whether `path` has a known layout and, if given, this category; False if it cannot be looked at."""
     try:
         fitting = _fitting(path)
         return any(category is None or category in DATASETS[name].find_categories(path) for name in fitting)

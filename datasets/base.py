@@ -1,4 +1,4 @@
-"""What every data set has in common: samples, and the one way an image or a mask is read.
+"""Common parts of all data sets: samples, and the one way an image or a mask is read.
 
 A reader (one file per layout) turns a folder into `Sample`s; `load_image` and `load_mask` turn a sample into arrays.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -36,6 +37,27 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of d
 
 class DataError(PrintableError, ValueError):
     """A data set that cannot be used; the message names the path and what would help."""
+
+
+class Picture(NamedTuple):
+    """The content of an image file, upright, before it is known which values are black and white.
+
+    values: as of `datasets.decoding.ImageFile.pixels`; orientation: EXIF's.
+    """
+
+    path: Path
+    values: np.ndarray
+    range: Range
+    white_is_zero: bool
+    has_more: bool
+    orientation: object
+
+    def rgb(self, levels: Levels | None = None, tell: Tell | None = None) -> np.ndarray:
+        """The image as of `load_image`."""
+        if self.has_more and tell:
+            tell(SEVERAL_IMAGES, "")
+        with _reading(self.path):
+            return _convert(self, levels, tell)
 
 
 @dataclass(frozen=True)
@@ -73,28 +95,20 @@ def load_image(
     the file if it cannot be read, has more than `most_pixels`, values that do not fit the levels, or is a map or mask
     that a program of ours wrote.
     """
-    with decoded(path, most_pixels) as image:
-        if image.has_more and tell:
-            tell(SEVERAL_IMAGES, "")
-        pixels = _convert(image, levels, tell)
+    pixels = read_picture(path, most_pixels).rgb(levels, tell)
     return pixels if size is None else np.asarray(resize(Image.fromarray(pixels), size))
 
 
 def is_deep(path: Path) -> bool:
-    """Whether an image has more than 8 bits a channel, by its header. Raises DataError naming an unreadable file."""
+    """Read from an image's header whether it has more than 8 bits a channel. Raises DataError naming a bad file."""
     with _reading(path):
         return is_deep_file(path)
 
 
-def read_values(path: Path) -> tuple[np.ndarray, Range]:
-    """The values of an image as its file has them, upright, and their range: uint8 (H, W, 3) RGB, or what
-    `datasets.decoding.ImageFile.pixels` says of deep ones.
-
-    Raises DataError naming the file if it cannot be read, or is of our own.
-    """
-    with decoded(path) as image:
-        values = image.pixels()
-        return values, image.range_of(values)
+def read_picture(path: Path, most_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode an image file. Raises DataError naming it if it cannot be read, or is of our own."""
+    with decoded(path, most_pixels) as image:
+        return _content(image, path)
 
 
 def resize(image: Image.Image, size: int, box: tuple[float, float, float, float] | None = None) -> Image.Image:
@@ -124,11 +138,11 @@ def as_rgb(image: Image.Image | np.ndarray, levels: Levels | None = None) -> np.
             return _convert_array(image, levels)
         file = getattr(image, "fp", None)
         if file is None or image.tell():
-            return _convert(ImageFile(image, most_pixels=MAX_PIXELS), levels)
+            return _convert(_content(ImageFile(image, most_pixels=MAX_PIXELS)), levels)
         place = file.tell()
         file.seek(0)
         try:  # anew, and not by name: then Pillow maps TIFFs, and garbles turned ones
-            return _convert(ImageFile(Image.open(file), file, MAX_PIXELS), levels)
+            return _convert(_content(ImageFile(Image.open(file), file, MAX_PIXELS)), levels)
         finally:
             file.seek(place)
     except Exception as error:
@@ -162,14 +176,14 @@ def shrink_mask(mask: np.ndarray, size: int) -> np.ndarray:
 
 
 def lost_regions(mask: np.ndarray, size: int) -> int:
-    """How many 8-connected regions of a mask uint8 (H, W) have no pixel left once `shrink_mask` has made it smaller."""
+    """Count the 8-connected regions of a mask uint8 (H, W) that have no pixel left after `shrink_mask`."""
     regions, labels = cv2.connectedComponents(mask, connectivity=8)
     left = np.unique(Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST))
     return int(regions - 1 - np.count_nonzero(left))
 
 
 def describe(error: BaseException) -> str:
-    """What an error says in one printable line, its type where it says nothing."""
+    """Text of an error in one printable line, its type where it says nothing."""
     text = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
     return printable(text)
 
@@ -195,15 +209,20 @@ def _reading(path: Path) -> Iterator[None]:
         raise DataError(f"cannot read image {printable(path)}: {describe(error)}") from error
 
 
-def _convert(image: ImageFile, levels: Levels | None, tell: Tell | None = None) -> np.ndarray:
-    pixels = image.pixels()
-    if not image.is_deep:
-        return pixels
-    values = image.range_of(pixels)
-    if levels and tell and (doubt := levels.doubt(values)):
+def _content(image: ImageFile, path: Path = Path()) -> Picture:
+    values = image.pixels()
+    return Picture(
+        path, values, image.range_of(values), image.white_is_zero, bool(image.has_more), image.orientation
+    )
+
+
+def _convert(picture: Picture, levels: Levels | None, tell: Tell | None = None) -> np.ndarray:
+    if picture.values.dtype == np.uint8:
+        return picture.values
+    if levels and tell and (doubt := levels.doubt(picture.range)):
         tell(FAR_BELOW_WHITE, doubt)
-    scale = (levels or Levels.of([values])).scale_of(values)
-    return to_rgb8(pixels, scale, image.white_is_zero)
+    scale = (levels or Levels.of([picture.range])).scale_of(picture.range)
+    return to_rgb8(picture.values, scale, picture.white_is_zero)
 
 
 def _convert_array(array: np.ndarray, levels: Levels | None) -> np.ndarray:

@@ -69,7 +69,7 @@ def open_image(path: Path, most_pixels: int) -> Iterator[ImageFile]:
 
 
 def is_deep_file(path: Path) -> bool:
-    """Whether an image file has more than 8 bits a channel, by its header."""
+    """Tell whether an image file has more than 8 bits a channel, by its header."""
     with open_regular(path) as file, Image.open(file, formats=FORMATS) as image:
         return _is_deep(image) or _bits(image, file)[0] > 8
 
@@ -109,7 +109,7 @@ class ImageFile:
 
     @property
     def is_deep(self) -> bool:
-        """Whether there are more than 8 bits a channel."""
+        """Tell whether there are more than 8 bits a channel."""
         return self.colours is not None or _is_deep(self.image)
 
     def pixels(self) -> np.ndarray:
@@ -228,7 +228,7 @@ def _bits(image: Image.Image, file: BinaryIO | None) -> tuple[int, int]:
 
 
 def _png_bits(file: BinaryIO) -> tuple[int, int]:
-    """As `_bits`, of a PNG file, which stays where it is."""
+    """The same of a PNG file, which stays where it is."""
     place = file.tell()
     file.seek(24)
     (bits, colour), significant = file.read(2), 0

@@ -21,12 +21,12 @@ PLACES = Layout()
 
 
 def is_category(folder: Path) -> bool:
-    """Whether `folder` has train/good with the images directly in it (MVTec 3D-AD has them in train/good/rgb)."""
+    """Tell whether `folder` has train/good with the images directly in it (MVTec 3D-AD has them in train/good/rgb)."""
     return any(not find_place(good, "rgb").is_dir() for good in train_folders(folder))
 
 
 def matches(root: Path) -> bool:
-    """Whether any folder in `root` is a category."""
+    """Tell whether any folder in `root` is a category."""
     return any(is_category(folder) for folder in list_folders(root))
 
 

@@ -1,4 +1,4 @@
-"""What lies in folders: images, other files and folders. What cannot be looked into is an error, never empty.
+"""Contents of folders: images, other files and folders. What cannot be looked into is an error, never empty.
 
     images = list_images(find_place(category, "train", "good"))
     for folder, contents in walk(Path("photos")): ...
@@ -24,7 +24,7 @@ LEFTOVERS = (
 
 
 class Contents(NamedTuple):
-    """What is directly in a folder, each part sorted by name; a folder named like an image is among the images too."""
+    """Contents of a folder itself, each part sorted by name; a folder named like an image is among the images too."""
 
     images: list[Path]
     others: list[Path]
@@ -38,8 +38,8 @@ def look_into(folder: Path) -> Contents:
     """
     contents = Contents([], [], [])
     try:
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+        with os.scandir(folder) as scanned:
+            entries = sorted(scanned, key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError):
         return contents
     except OSError as error:
@@ -59,7 +59,7 @@ def look_into(folder: Path) -> Contents:
 
 
 def is_passed_over(name: str) -> bool:
-    """Whether a file or folder of this name is hidden, or left by a file manager or the system."""
+    """Tell whether a file or folder of this name is hidden, or left by a file manager or the system."""
     return name.startswith(".") or name.lower() in LEFTOVERS
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,7 +34,7 @@ AREA_RANGE = (0.05, 0.95)  # share of the image
 
 @dataclass(frozen=True)
 class Rule:
-    """How a category's foreground is found.
+    """Rule by which a category's foreground is found.
 
     kind "above": grey > value; "at_most": grey <= value; "disc": centred, radius value * height; "box": centred,
     half-sides value * width and value * height; "automatic": chosen for each image, `value` is not used.
@@ -105,7 +106,7 @@ def foreground_mask(image: np.ndarray, rule: Rule) -> np.ndarray:
 
 
 def fg_mask_path(fg_root: Path, dataset: str, category: str, image_path: Path) -> Path:
-    """Where the mask of a training image is stored: `<fg_root>/<dataset>/<category>/train/<stem>.png`."""
+    """Path at which the mask of a training image is stored: `<fg_root>/<dataset>/<category>/train/<stem>.png`."""
     return Path(fg_root) / dataset / category / "train" / mask_name(image_path)
 
 
@@ -114,8 +115,8 @@ def mask_name(image_path: Path) -> str:
 
 
 def mask_folder(fg_root: Path, dataset: str, category: str) -> Path:
-    """Where the masks of a category are read: that of `fg_mask_path` or, where there is none, the same below a folder
-    that has another name of the data set, e.g. VisA.
+    """Folder of a category's stored masks: that of `fg_mask_path` or, where there is none, the same below a folder that
+    has another name of the data set, e.g. VisA.
 
     Raises DataError where there are several of these.
     """
@@ -123,11 +124,11 @@ def mask_folder(fg_root: Path, dataset: str, category: str) -> Path:
     if own.is_dir():
         return own
     named = [path for path in list_folders(fg_root) if _plain(path.name) in NAMES.get(dataset, (dataset,))]
-    found = [folder for path in named if (folder := path / category / "train").is_dir()]
-    if len(found) > 1:
-        shown = ", ".join(map(printable, found))
-        raise DataError(f"foreground masks of {printable(category)} are in several folders: {shown}; keep one")
-    return found[0] if found else own
+    folders = [folder for path in named if (folder := path / category / "train").is_dir()]
+    if len(folders) > 1:
+        listed = ", ".join(map(printable, folders))
+        raise DataError(f"foreground masks of {printable(category)} are in several folders: {listed}; keep one")
+    return folders[0] if folders else own
 
 
 def _plain(name: str) -> str:
@@ -136,7 +137,8 @@ def _plain(name: str) -> str:
 
 
 def foreground_of(
-    image_path: Path, dataset: str, category: str, fg_root: Path | None, image: np.ndarray
+    image_path: Path, dataset: str, category: str, fg_root: Path | None, image: np.ndarray,
+    read_mask: Callable[[Path], np.ndarray] = load_mask,
 ) -> np.ndarray:
     """The stored foreground mask of a training image, or one made of it where `fg_root` (if any) has none.
 
@@ -146,7 +148,7 @@ def foreground_of(
     stored = None if fg_root is None else mask_folder(fg_root, dataset, category) / mask_name(image_path)
     if stored is None or not os.path.lexists(stored):  # a pipe is there, and an error
         return foreground_mask(image, rule_for(dataset, category))
-    mask = load_mask(stored)
+    mask = read_mask(stored)
     if mask.shape != image.shape[:2]:
         raise DataError(
             f"foreground mask {stored} has {mask.shape[1]}x{mask.shape[0]} pixels, its image {image_path} "
@@ -177,7 +179,7 @@ def _clear_object(grey: np.ndarray) -> np.ndarray:
 
 
 def _otsu_quality(grey: np.ndarray, threshold: int) -> tuple[float, float]:
-    """Of a split at grey > threshold: the between-class share of the variance (0..1), the difference of the means."""
+    """Between-class share of the variance (0..1) and difference of the means of a split at grey > threshold."""
     levels = np.arange(256)
     share = np.bincount(grey.ravel(), minlength=256) / grey.size
     dark = share[: threshold + 1].sum()

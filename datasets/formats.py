@@ -1,4 +1,4 @@
-"""What a file is, by its name and its first bytes: an image that is read, one of a format that is not, or no image.
+"""Kind of a file by its name and its first bytes: an image that is read, one of a format that is not, or no image.
 
     why_unread(Path("photo.heic"))          # "HEIC images are not read: convert ..."
 """
@@ -53,15 +53,15 @@ LONGEST_HEAD = 16  # bytes
 
 def why_unread(path: Path) -> str:
     """Why a file is not read though it is an image, and what helps; "" if it is none of a format that is known so."""
-    found = UNREAD.get(path.suffix.lower()) or _format_of(read_head(path))
-    if not found:
+    known = UNREAD.get(path.suffix.lower()) or _format_of(read_head(path))
+    if not known:
         return ""
-    name, package = found
+    name, package = known
     return f"{name} images are not read: convert to PNG or JPEG, e.g. with the Python package {package}"
 
 
 def holds_image(path: Path) -> bool:
-    """Whether a file's first bytes are those of a format that is read."""
+    """Tell whether a file's first bytes are those of a format that is read."""
     head = read_head(path)
     return head.startswith(READ_HEADS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
@@ -85,4 +85,4 @@ def _format_of(head: bytes) -> tuple[str, str] | None:
     """The name and the package of a format that is not read."""
     if head[4:8] == b"ftyp":
         return BRANDS.get(head[8:12])
-    return next((found for start, found in UNREAD_HEADS.items() if head.startswith(start)), None)
+    return next((known for start, known in UNREAD_HEADS.items() if head.startswith(start)), None)

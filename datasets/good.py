@@ -1,4 +1,4 @@
-"""Which names of folders mean good images, which may mean them, and which are defects.
+"""Names of folders that mean good images, that may mean them, and that are defects.
 
     kind_of("OK"), kind_of("good_2"), kind_of("scratch")          # GOOD, UNCLEAR, DEFECT
 """

@@ -1,4 +1,4 @@
-"""Which stored pixel value is black and which is white, where files do not say: one rule for a category.
+"""Stored pixel values that are black and white, where files do not say: one rule for a category.
 
     levels = Levels.of(ranges)                   # of the training images' ranges of values, once
     black, white = levels.scale_of(one_range)    # of any image; ValueError for one that does not fit

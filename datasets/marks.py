@@ -63,5 +63,5 @@ def mark_of(path: Path) -> str | None:
 
 def mark_in(head: bytes) -> str | None:
     """The mark in the first HEAD bytes of a file; None if there is none."""
-    found = MARKED.match(head)
-    return found and found.group(1).decode()
+    mark = MARKED.match(head)
+    return mark and mark.group(1).decode()

@@ -1,4 +1,4 @@
-"""Which pixels of a ground-truth image are anomalous, however the mask was drawn.
+"""Anomalous pixels of a ground-truth image, however the mask was drawn.
 
 Decided by what the file holds, not by its name:
 
@@ -42,7 +42,7 @@ def anomalous_pixels(image: ImageFile) -> np.ndarray:
 
 
 def count_grey_regions(image: ImageFile, mask: np.ndarray) -> int:
-    """How many 8-connected regions are above the noise and yet nowhere anomalous in `mask`, that of the image."""
+    """Count the 8-connected regions that are above the noise and yet nowhere anomalous in `mask`, that of the image."""
     levels = _levels(image)
     if not _threshold(image, levels) or not mask.any():
         return 0
@@ -70,14 +70,14 @@ def _noise_threshold(levels: np.ndarray) -> float:
     between = (levels > 0) & (levels < highest)
     if not between.any() or (levels.dtype == np.uint8 and highest <= HALF) or _is_flat(levels, between):
         return 0.0
-    found = np.unique(levels[between])
-    dark, bright = found <= NOISE * highest, found >= (1 - NOISE) * highest
+    others = np.unique(levels[between])
+    dark, bright = others <= NOISE * highest, others >= (1 - NOISE) * highest
     is_noise = dark.any() and bright.any() and (dark | bright).all()
-    return highest / 2 if is_noise or len(found) > FEW_LEVELS - 2 else 0.0
+    return highest / 2 if is_noise or len(others) > FEW_LEVELS - 2 else 0.0
 
 
 def _is_flat(levels: np.ndarray, part: np.ndarray) -> bool:
-    """Whether nearly all pixels of a part are in squares of 2 x 2 equal ones."""
+    """Tell whether nearly all pixels of a part are in squares of 2 x 2 equal ones."""
     corner = levels[:-1, :-1]
     square = (corner == levels[1:, :-1]) & (corner == levels[:-1, 1:]) & (corner == levels[1:, 1:])
     squares = np.pad(square, 1)

@@ -42,14 +42,14 @@ LAYOUT = "<category>/train/good/*.png, every category named as in MVTec AD"
 
 
 def matches(root: Path) -> bool:
-    """Whether `root` has folders with train/good, all named as MVTec's categories, and a test set, and none of them is
-    clearly something else: good images of one's own screws alone are no MVTec AD, nor are those with tests of other
-    defects that have no masks."""
+    """Tell whether `root` has folders with train/good, all named as MVTec's categories, and a test set, and none of
+    them is clearly something else: good images of one's own screws alone are no MVTec AD, nor are those with tests of
+    other defects that have no masks."""
     return is_named_so(root) and not any(_is_other(root / name) for name in plain.find_categories(root))
 
 
 def is_named_so(root: Path) -> bool:
-    """Whether all folders with train/good are named as MVTec's categories, and there is a test set."""
+    """Tell whether all folders with train/good are named as MVTec's categories, and there is a test set."""
     folders = [root / name for name in plain.find_categories(root)]
     named_so = bool(folders) and all(folder.name in CATEGORIES for folder in folders)
     return named_so and any(find_place(folder, "test").is_dir() for folder in folders)
@@ -62,7 +62,7 @@ def explain_doubt(root: Path) -> str:
 
 
 def explain_foreign(categories: Sequence[Path], published: Mapping[str, str], name: str, help_text: str) -> str:
-    """That categories named as published ones of the data set `name` have defects which those have not, the first of
+    """Note that categories named as published ones of data set `name` have defects which those have not, the first of
     them and how many more; "" if none has."""
     known = [category for category in categories if category.name in published]
     foreign = [f"{c.name}/{defect}" for c in known for defect in foreign_defects(c, published)]
@@ -85,8 +85,8 @@ def _defects(category: Path) -> list[str]:
 
 
 def _is_other(category: Path) -> bool:
-    """Whether a category that is named as one of MVTec AD is clearly none: its good images are called otherwise, or all
-    its defects are, and one of them has no masks."""
+    """Tell whether a category that is named as one of MVTec AD is clearly none: its good images are called otherwise,
+    or all its defects are, and one of them has no masks."""
     splits = [category / split for split in ("train", "test")]
     if any(kind_of(folder.name) != DEFECT and folder.name != "good" for split in splits
            for folder in list_folders(split)):
@@ -102,12 +102,12 @@ def find_categories(root: Path) -> list[str]:
 
 
 def is_category(folder: Path) -> bool:
-    """Whether `folder` has train/good; one with a name of MVTec's counts with a train or a test folder alone."""
+    """Tell whether `folder` has train/good; one with a name of MVTec's counts with a train or a test folder alone."""
     return is_published(folder, CATEGORIES) or plain.is_category(folder)
 
 
 def is_published(folder: Path, names: Collection[str]) -> bool:
-    """Whether a folder has one of the names of published categories, and a train or a test folder."""
+    """Tell whether a folder has one of the names of published categories, and a train or a test folder."""
     return folder.name in names and any(find_place(folder, split).is_dir() for split in ("train", "test"))
 
 

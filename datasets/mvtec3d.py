@@ -36,7 +36,7 @@ PLACES = Layout(images="rgb", masks="gt", ignored=("xyz", "validation"), own=OWN
 
 
 def matches(root: Path) -> bool:
-    """Whether any folder in `root` has train/good/rgb."""
+    """Tell whether any folder in `root` has train/good/rgb."""
     return any(map(_has_rgb, list_folders(root)))
 
 
@@ -46,7 +46,7 @@ def find_categories(root: Path) -> list[str]:
 
 
 def is_category(folder: Path) -> bool:
-    """Whether `folder` has train/good/rgb; one with a name of the data set's counts with a train or a test folder
+    """Tell whether `folder` has train/good/rgb; one with a name of the data set's counts with a train or a test folder
     alone."""
     return is_published(folder, CATEGORIES) or _has_rgb(folder)
 

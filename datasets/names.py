@@ -43,7 +43,7 @@ def misfit_of(name: str) -> str:
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a name can be written to files of text."""
+    """Tell whether a name can be written to files of text."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""What the folder-based readers share: good images to train on, test images paired with masks by file name, and checks.
+"""Common parts of the folder-based readers: good images to train on, test images paired with masks by name, checks.
 
 Folders are found whatever the case of their names, and those of good images by any usual name of good. Samples come
 with the problems that were seen: files without their partner are in no sample.
@@ -24,7 +24,7 @@ ASK = "is this good or a defect? Rename it to good, or to what the defect is"
 
 
 class Layout(NamedTuple):
-    """Where images and masks of a category are: in folders of this name within train/good and test/<defect>, or else
+    """Places of the images and masks of a category: folders of this name within train/good and test/<defect>, or else
     directly there and in ground_truth/<defect>. Folders of `ignored` names belong to the data set and are not used.
     `own` says what helps where masks are missed that parts of one's own need not have."""
 
@@ -53,7 +53,7 @@ def check_request(root: Path, category: str, split: str, known: bool, find: Call
 
 
 def is_folder_of(root: Path, name: str, is_category: Callable[[Path], bool]) -> bool:
-    """Whether `name` is a category in `root`; the others, of which there may be many, are not looked into."""
+    """Tell whether `name` is a category in `root`; the others, of which there may be many, are not looked into."""
     return any(folder.name == name and is_category(folder) for folder in list_folders(root))
 
 
@@ -112,8 +112,8 @@ def read_test(category: Path, layout: Layout, masks_optional: bool = False) -> t
             samples += _good_samples(list_images(images[folder]), blank)
         elif kinds[folder] == DEFECT:
             hint = None if masks_optional else layout.own
-            found, wrong = _defect_samples(folder.name, images[folder], masks[folder], hint)
-            samples += found
+            paired, wrong = _defect_samples(folder.name, images[folder], masks[folder], hint)
+            samples += paired
             problems += wrong
     message = "test images that are in no folder of a defect are never used"
     used = [*images.values(), *masks.values()]

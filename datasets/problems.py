@@ -1,4 +1,4 @@
-"""What can be wrong with the files of a data set, and the one error that lists it."""
+"""Problems with the files of a data set, and the one error that lists it."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def raise_errors(where: str, problems: Sequence[Problem], help_text: str = "") -
     errors = errors_among(problems)
     if not errors:
         return
-    shown = first_of([str(problem) for problem in errors])
+    lines = first_of([str(problem) for problem in errors])
     if help_text:
-        shown.append(help_text)
-    raise DataError(f"{count(len(errors), 'error')} in {where}:", *shown)
+        lines.append(help_text)
+    raise DataError(f"{count(len(errors), 'error')} in {where}:", *lines)
 
 
 def first_of(lines: Sequence[str]) -> list[str]:
-    """As many lines as are shown, and how many more there are."""
+    """First lines of many, and how many more there are."""
     more = len(lines) - MOST_SHOWN
     return [*lines[:MOST_SHOWN], *([f"... and {more} more"] if more > 0 else [])]
 

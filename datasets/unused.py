@@ -1,4 +1,4 @@
-"""What is in a data set and never used: images at places that its layout does not have, files that are no images."""
+"""Files of a data set that are never used: images at places that its layout does not have, files that are no images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the model is shown of an image: its values as grey levels, the part where the objects are, in full contrast.
+"""View of an image for the model: its values as grey levels, the part where the objects are, in full contrast.
 
     view = View.of(images_with_foregrounds)        # of a category's training images, once
     shown = view.show(view.load(path), 256)        # any image of the category
@@ -90,7 +90,7 @@ class View:
 
     @property
     def word(self) -> str:
-        """What is shown, as one word: of the fields that are not as they are by default, so that it stays the same when
+        """The view as one word: of the fields that are not as they are by default, so that it stays the same when
         there are others one day."""
         changed = {name: float(getattr(self, name)) for name in NUMBERS if getattr(self, name) != getattr(WHOLE, name)}
         levels = {name: scale for name, scale in asdict(self.levels).items() if scale} if self.levels else None
@@ -103,8 +103,8 @@ class View:
 
     def show(self, image: np.ndarray, size: int) -> np.ndarray:
         """An image uint8 (H, W, 3) as the model sees it: uint8 (size, size, 3)."""
-        shown = np.asarray(resize(Image.fromarray(image), size, self._box_in(image)))
-        return shown if (self.black, self.white) == (0, 255) else self._table()[shown]
+        resized = np.asarray(resize(Image.fromarray(image), size, self._box_in(image)))
+        return resized if (self.black, self.white) == (0, 255) else self._table()[resized]
 
     def show_mask(self, mask: np.ndarray, size: int) -> np.ndarray:
         """A mask uint8 (H, W) of the image, resized with nearest neighbour: uint8 (size, size)."""
@@ -126,7 +126,7 @@ class View:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is cropped."""
+        """Tell whether nothing is cropped."""
         return (self.top, self.bottom, self.left, self.right) == (0, 1, 0, 1)
 
     def box(self, size: int) -> tuple[int, int, int, int]:
@@ -140,7 +140,7 @@ class View:
         return self.left * width, self.top * height, self.right * width, self.bottom * height
 
     def _table(self) -> np.ndarray:
-        """What each grey level is shown as."""
+        """Grey level that each grey level becomes."""
         stretched = (np.arange(256) - self.black) * 255 / (self.white - self.black)
         return np.clip(np.rint(stretched), 0, 255).astype(np.uint8)
 

@@ -60,7 +60,7 @@ def sine_position_code(channels: int, height: int, width: int, device: torch.dev
 
 
 class MatchingGuidedResidualGate(nn.Module):
-    """How anomalous each position is: its query's softmax share of the anomalous memory items."""
+    """The anomaly of each position: its query's softmax share of the anomalous memory items."""
 
     def __init__(self, channels: int):
         super().__init__()

@@ -72,7 +72,7 @@ def _find_pairs(module: nn.Module, example: Tensor) -> dict[nn.BatchNorm2d, nn.M
 
 
 class _Uses(TorchDispatchMode):
-    """How often each tensor goes into an operation, by id."""
+    """The number of operations that each tensor goes into, by id."""
 
     def __init__(self):
         super().__init__()

@@ -17,7 +17,7 @@ EPSILON = 1e-6  # smallest norm of a vector in a cosine; features of ReLU networ
 
 
 class FeatureSimilarity(NamedTuple):
-    """What every cosine of two maps (N, C, H, W) is made of: sums over the channels at each position, (N, H, W)."""
+    """The parts of every cosine of two maps (N, C, H, W): sums over the channels at each position, (N, H, W)."""
 
     product: Tensor  # first * second
     first: Tensor  # first * first
@@ -66,7 +66,7 @@ class _ChannelSums(torch.autograd.Function):
 
 
 def _gradient(own: Tensor, other: Tensor, by_product: Tensor, by_own: Tensor) -> Tensor:
-    """Of the sums over the channels of own * other and own * own, with respect to own."""
+    """The gradient of the sums over the channels of own * other and own * own, with respect to own."""
     gradient = torch.empty_like(own)
     pieces = (_chunks(values) for values in (own, other, by_product[:, None], by_own[:, None]))
     for target, one, two, product, square in zip(gradient.split(_images_at_once(own)), *pieces, strict=True):

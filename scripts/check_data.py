@@ -53,9 +53,9 @@ def main() -> None:
     problems, counts = [*doubts, *checked.problems], []
     print(*describe_depths(checked.samples, checked.images), sep="\n")
     for severity in (ERROR, WARNING):
-        found = [problem for problem in problems if problem.severity == severity]
-        counts.append(count(len(found), severity))
-        for problem in found:
+        of_severity = [problem for problem in problems if problem.severity == severity]
+        counts.append(count(len(of_severity), severity))
+        for problem in of_severity:
             print(f"{severity}: {problem}")
     print(printable(f"{source.root} ({source.name}: {', '.join(source.categories)}): {' and '.join(counts)}"))
     if source.missing:

@@ -26,7 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets import DATASETS, open_dataset
-from datasets.base import is_deep, load_image, read_values
+from datasets.base import is_deep, load_image, read_picture
 from datasets.foreground import Rule, fg_mask_path, foreground_mask, rule_for
 from datasets.levels import Levels
 from datasets.marks import FOREGROUND, mark_of, png_bytes
@@ -71,9 +71,9 @@ def refuse_others(jobs: list[Job]) -> None:
 
 
 def levels_of(paths: Sequence[Path], workers: int) -> Levels:
-    """How training images become grey levels. Those of 8 bits are not decoded for it."""
+    """Levels by which training images become grey. Those of 8 bits are not decoded for it."""
     deep = [path for path in paths if is_deep(path)]
-    return Levels.of(in_parallel(lambda path: read_values(path)[1], deep, workers))
+    return Levels.of(in_parallel(lambda path: read_picture(path).range, deep, workers))
 
 
 def extract(jobs: list[Job], workers: int) -> None:

@@ -166,8 +166,8 @@ def main() -> None:
             rng=np.random.default_rng([options.seed, number]),
         )
     }
-    found = (path for path in options.output.rglob("*") if not path.name.startswith("."))
-    others = [path for path in found if path.is_file() and path not in images]
+    visible = (path for path in options.output.rglob("*") if not path.name.startswith("."))
+    others = [path for path in visible if path.is_file() and path not in images]
     if others:
         raise FileExistsError(f"{options.output} holds other files, such as {others[0]}; choose another --output")
     def is_ours(path: Path) -> bool:

@@ -64,7 +64,7 @@ def main(args: argparse.Namespace) -> None:
 
     from datasets.problems import count
     from utils.data.finding import find_images
-    from utils.detection.detector import load_detector
+    from utils.detection import load_detector
     from utils.detection.files import predict_files
     from utils.detection.output import leave_out_own, map_targets, refuse_other_targets, writer_for
     from utils.runs.given import run_of_category
@@ -72,23 +72,23 @@ def main(args: argparse.Namespace) -> None:
     from utils.system.memory import keep_freed_memory
 
     keep_freed_memory()
-    found = find_images(args.images)
-    found.paths, left_out = leave_out_own(found.paths, args.images)
-    writer, maps = writer_for(args.output), map_targets(found.paths, args.save_maps)
-    refuse_other_targets(found.paths, args.output, maps.values())
+    files = find_images(args.images)
+    files.paths, left_out = leave_out_own(files.paths, args.images)
+    writer, maps = writer_for(args.output), map_targets(files.paths, args.save_maps)
+    refuse_other_targets(files.paths, args.output, maps.values())
     args.model, category = run_of_category(args.model, args.category, args.image_size)
     detector = load_detector(args.model, category, args.seed, args.device, args.batch_size)
     if args.far is not None:
         detector = detector.at(args.far)
     if args.threshold is not None:
         detector = replace(detector, threshold=args.threshold)
-    summary = predict_files(detector, found, writer, maps, args.workers)
+    summary = predict_files(detector, files, writer, maps, args.workers)
     if left_out:
         print(f"left out: {count(left_out, 'picture')} that this program wrote (maps, masks)", file=sys.stderr)
     print(summary.text(), file=sys.stderr)
     summary.notes.print()
-    if found.note():
-        print(found.note(), file=sys.stderr)
+    if files.note():
+        print(files.note(), file=sys.stderr)
     if detector.image_threshold is None:
         run, then = (args.model, "") if args.model.is_dir() else ("RUN", ", and export it again")
         which = ["--categories", category] if category else []

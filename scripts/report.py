@@ -10,6 +10,7 @@ synthetic anomalies, and the test images, worst first. Needs the run's checkpoin
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -24,7 +25,6 @@ from utils.cli import (
     run_command,
     user_path,
 )
-from utils.system.device import pick_device
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -44,8 +44,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     from utils.report.build import write_report
-    from utils.results.scoring import Scoring, open_test_data
+    from utils.results.scoring import Scoring
+    from utils.results.test_data import open_test_data
     from utils.runs.folder import open_runs
+    from utils.system.device import pick_device
     from utils.system.memory import keep_freed_memory
     from utils.system.own_files import REPORT, begins_as, refuse_foreign
 
@@ -53,11 +55,16 @@ def main(args: argparse.Namespace) -> None:
     output = args.output or args.run / "report.html"
     refuse_foreign([output], begins_as(REPORT), "give another --output")
     data_root = args.data_root or Path(open_runs(args.run)[0].settings.data_root)
-    source, samples, skipped = open_test_data(args.run, data_root, args)
-    how = Scoring(
-        pick_device(args.device), args.batch_size, args.workers, args.cache, args.cache_dir, skipped=skipped
+    data = open_test_data(
+        args.run, data_root, categories=args.categories, workers=args.workers, cache_dir=args.cache_dir,
+        skip_bad=args.skip_bad,
     )
-    write_report(output, args.run, samples, source.root, how, args.images)
+    options = Scoring(
+        device=pick_device(args.device), command=shlex.join(["python", *sys.argv]), batch_size=args.batch_size,
+        workers=args.workers, cache=args.cache, cache_dir=args.cache_dir, skipped=data.skipped,
+        decoded=data.decoded,
+    )
+    write_report(output, args.run, data.samples, data.source.root, options, args.images)
     print(f"{printable(output)} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils.system.missing  # noqa: F401
-from datasets import visa
+from datasets import visa_list
 from datasets.names import printable
 from datasets.plain_json import read_json
 from utils.cli import CommandParser, run_command, user_path
@@ -31,14 +31,14 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     root = make_parser().parse_args().data_root
-    entries = visa.read_csv(root / visa.CSV)
-    meta = visa.build_meta(entries)
-    advice = f"it is another list than {visa.CSV} gives; move it away to have it written"
-    refuse_foreign([root / visa.META], lambda path: read_json(path) == meta, advice)
-    write_text(root / visa.META, json.dumps(meta, indent=4) + "\n")
+    entries = visa_list.read_csv(root / visa_list.CSV)
+    meta = visa_list.build_meta(entries)
+    advice = f"it is another list than {visa_list.CSV} gives; move it away to have it written"
+    refuse_foreign([root / visa_list.META], lambda path: read_json(path) == meta, advice)
+    write_text(root / visa_list.META, json.dumps(meta, indent=4) + "\n")
     counts = {split: sum(len(items) for items in meta[split].values()) for split in meta}
-    shown = f"{len(meta['train'])} categories, {counts['train']} train, {counts['test']} test"
-    print(f"wrote {printable(root / visa.META)}: {shown}")
+    listed = f"{len(meta['train'])} categories, {counts['train']} train, {counts['test']} test"
+    print(f"wrote {printable(root / visa_list.META)}: {listed}")
     files = [file for entry in entries for file in (entry.image, entry.mask) if file]
     missing = sum(not (root / file).is_file() for file in files)
     if missing:

@@ -1,4 +1,4 @@
-"""What the command-line programs share: argument types, the device, and errors as one line."""
+"""Argument types and flags that several programs share, and errors as one line."""
 
 from __future__ import annotations
 
@@ -102,20 +102,20 @@ def image_size(text: str) -> int:
 
 
 def add_inference_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of programs that run trained models over data sets: --batch_size, --device, and those of reading."""
+    """Add the flags of running trained models over data sets: --batch_size, --device, and those of reading."""
     add_computing_flags(parser)
     add_reading_flags(parser)
 
 
 def add_computing_flags(parser: argparse.ArgumentParser) -> None:
-    """How trained models are run: --batch_size, --device."""
+    """Add the flags of running trained models: --batch_size, --device."""
     add = parser.add_argument
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="images at a time (default 16)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")
 
 
 def add_reading_flags(parser: argparse.ArgumentParser) -> None:
-    """How image files are read and kept: --cache, --cache_dir, --workers, --skip_bad."""
+    """Add the flags of reading and keeping image files: --cache, --cache_dir, --workers, --skip_bad."""
     add = parser.add_argument
     add("--cache", choices=CACHES, default="ram", help="where decoded images stay: in memory, in memory-mapped files "
         "that later runs and other processes share, or nowhere (default ram)")
@@ -125,7 +125,7 @@ def add_reading_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_file_flags(parser: argparse.ArgumentParser) -> None:
-    """How the files of a data set are looked at: --cache_dir, --workers."""
+    """Add the flags of checking the files of a data set: --cache_dir, --workers."""
     add = parser.add_argument
     add("--cache_dir", type=user_path, default=Path("cache"), metavar="DIR", help="folder of checks.json, what is "
         "known of files that were checked, and of --cache disk; may be deleted at any time (default cache)")
@@ -133,7 +133,7 @@ def add_file_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_level_flag(parser: argparse.ArgumentParser) -> None:
-    """What the values of deep images mean: --white_level."""
+    """Add --white_level, the meaning of the values of deep images."""
     parser.add_argument("--white_level", type=positive, metavar="X", help="pixel value that is white in 16-bit, 32-bit "
                         "and float images that do not say (default: the training images' range decides)")
 
@@ -145,7 +145,7 @@ def add_workers_flag(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def first_alone_heard() -> Iterator[None]:
-    """Of the processes that torchrun starts on a machine one says what is wrong with the flags that all have."""
+    """Let one of the processes that torchrun starts on a machine say what is wrong with the flags that all have."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
         yield
         return
@@ -184,7 +184,6 @@ def run_command(main: Callable[[], None]) -> None:
 
 
 def _run_and_flush(main: Callable[[], None]) -> None:
-    """What could not be printed is an error of the program."""
     try:
         main()
     except SystemExit:

@@ -57,14 +57,14 @@ def synthesise_anomalies(
     chosen = select_rows(textures, (draws[:, 1] * len(textures)).long()).to(device, non_blocking=True)  # (n, 3, S, S)
     weights = (MAX_IMAGE_WEIGHT * draws[:, 2]).to(device, non_blocking=True)
     texture_draws, mask_draws = draws[:, 3:].split([DRAWS, (1 + MAX_REDRAWS) * MASK_DRAWS], dim=1)
-    found = draw_masks(select_rows(foregrounds, rows), mask_draws.view(len(rows), 1 + MAX_REDRAWS, MASK_DRAWS))
-    for row, mask in zip(rows.tolist(), found, strict=True):
+    drawn = draw_masks(select_rows(foregrounds, rows), mask_draws.view(len(rows), 1 + MAX_REDRAWS, MASK_DRAWS))
+    for row, mask in zip(rows.tolist(), drawn, strict=True):
         masks[row] = mask
     if selects_pixels(device):
-        _paint_pixels(painted, rows, found, chosen, texture_draws, weights)
+        _paint_pixels(painted, rows, drawn, chosen, texture_draws, weights)
         return painted, masks[:, None]
     changed = torch.stack(change_textures(chosen, texture_draws))
-    outside = 1 - found.float()[:, None]  # (n, 1, S, S): there the image has all the weight
+    outside = 1 - drawn.float()[:, None]  # (n, 1, S, S): there the image has all the weight
     mixed = blend(select_rows(images, rows), changed, torch.maximum(outside, weights[:, None, None, None]))
     painted[rows.to(device, non_blocking=True)] = mixed
     return painted, masks[:, None]
@@ -83,8 +83,8 @@ def _paint_pixels(
 
 
 def selects_pixels(device: torch.device) -> bool:
-    """Whether only the pixels inside a mask are changed and blended: elsewhere than on a CPU, asking which those are
-    would wait for the device, so whole images are."""
+    """Tell whether only the pixels inside a mask are changed and blended: elsewhere than on a CPU, asking which those
+    are would wait for the device, so whole images are."""
     return device.type == "cpu"
 
 
@@ -148,7 +148,7 @@ def perlin_noise(size: int, exponents: Tensor, angles: Tensor) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _corner_tables(size: int) -> tuple[Tensor, Tensor]:
-    """Of each number of cells 2^k and pixel of an axis: the fade weight of each grid line, and that weight times the
+    """For each number of cells 2^k and pixel of an axis the fade weight of each grid line, and that weight times the
     offset from the line; (exponents, size, CORNERS) each."""
     weights, moments = torch.zeros(2, PERLIN_MAX_EXPONENT + 1, size, CORNERS)
     pixel = torch.arange(size)

@@ -55,7 +55,7 @@ def change_textures(textures: Tensor, draws: Tensor, places: Sequence[Tensor] | 
 
 
 def _count_whole(order: Sequence[int]) -> int:
-    """How many of these changes must be made of a whole texture where only some of its pixels are wanted: up to the
+    """Number of these changes that must be made of a whole texture where only some of its pixels are wanted: up to the
     last that is not pixelwise."""
     return max((step + 1 for step, index in enumerate(order) if not TEXTURE_CHANGES[index].pixelwise), default=0)
 

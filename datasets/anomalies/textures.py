@@ -1,4 +1,4 @@
-"""Where the textures of synthetic anomalies come from: DTD, any folder of images, or photographs of scikit-image.
+"""Textures of synthetic anomalies: DTD, any folder of images, or photographs of scikit-image.
 
     paths = list_textures(find_aux_path(Path("data/mvtec")))
 """
@@ -30,7 +30,7 @@ def list_textures(aux_path: Path | str) -> list[Path]:
         return _builtin_textures()
     folder = Path(aux_path)
     if not folder.is_dir():
-        raise DataError(f"no texture folder {folder}; --aux_path takes the images folder of DTD, or builtin")
+        raise DataError(f"no texture folder {folder}; `aux_path` takes the images folder of DTD, or builtin")
     paths = []
     for _, contents in walk(folder):
         if isinstance(contents, DataError):
@@ -38,7 +38,7 @@ def list_textures(aux_path: Path | str) -> list[Path]:
         paths += contents.images
     paths.sort()
     if not paths:
-        raise DataError(f"no texture image below {folder}; --aux_path takes the images folder of DTD, or builtin")
+        raise DataError(f"no texture image below {folder}; `aux_path` takes the images folder of DTD, or builtin")
     return paths
 
 
@@ -53,7 +53,7 @@ def find_aux_path(data_root: Path) -> Path:
         if place.is_dir():
             return place
     looked_at = ", ".join(str(place) for place in places)
-    raise DataError(f"no texture images in {looked_at}; give --aux_path DTD_IMAGES or --aux_path builtin")
+    raise DataError(f"no texture images in {looked_at}; give `aux_path` DTD_IMAGES or `aux_path` builtin")
 
 
 def _builtin_textures() -> list[Path]:
@@ -62,5 +62,5 @@ def _builtin_textures() -> list[Path]:
     folder = Path(skimage.data.__file__).parent
     paths = [folder / name for name in BUILTIN_TEXTURES if (folder / name).is_file()]
     if not paths:
-        raise DataError(f"scikit-image ships no photographs in {folder}: give --aux_path DTD_IMAGES")
+        raise DataError(f"scikit-image ships no photographs in {folder}: give `aux_path` DTD_IMAGES")
     return paths

@@ -27,7 +27,7 @@ HARMONICS = 4  # of a region's outline
 
 
 class Place(NamedTuple):
-    """Where an anomaly goes."""
+    """Region that an anomaly covers."""
 
     weight: np.ndarray  # float32 (S, S, 1): 1 inside, falling softly to 0 at the outline
     centre: tuple[int, int]  # x, y
@@ -35,7 +35,7 @@ class Place(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What an anomaly is made of."""
+    """Images that an anomaly is made of, and its place."""
 
     image: np.ndarray  # float32 (S, S, 3), of 0..255
     place: Place

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from datasets import decoding
-from datasets.base import decoded, read_values
+from datasets.base import decoded, read_picture
 from tests.support.broken import NOISE, check, cut, make_broken
 from tests.support.commands import run_check, run_process
 from tests.support.raw_files import write_png
@@ -122,7 +122,7 @@ def test_the_bytes_order_of_a_tiff_is_not_in_the_picture(tmp_path):
     values = np.arange(1000, 1063, dtype=np.uint16).reshape(7, 9)
     big = write_image(tmp_path / "big.tif", values.astype(">u2"))
     assert digest(big) == digest(write_image(tmp_path / "little.tif", values))
-    assert read_values(big)[0].dtype == np.uint16
+    assert read_picture(big).values.dtype == np.uint16
 
 
 def test_other_pictures_are_others(tmp_path):

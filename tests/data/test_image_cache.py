@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from datasets.base import DataError, load_image
+from datasets.files import image_files, mask_files, texture_files, training_files
 from datasets.foreground import RULES, Rule, fg_mask_path
-from datasets.loading import image_files, mask_files, texture_files, training_files
 from tests.support.commands import ROOT
 from tests.support.stores import CACHES, SIZE, cache_files, counted, expected, store, write_noise
 from tests.support.trees import write_image
@@ -158,7 +158,7 @@ def test_many_groups_need_few_open_files(tmp_path):
     code = """
 import resource, sys
 from pathlib import Path
-from datasets.loading import image_files, mask_files, texture_files
+from datasets.files import image_files, mask_files, texture_files
 from utils.data.image_store import ImageStore
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.loading import image_files, mask_files, texture_files
+from datasets.files import image_files, mask_files, texture_files
 from tests.support.commands import ROOT
 from tests.support.stores import CACHES, SIZE, cache_files, counted, expected, store, write_noise
 from tests.support.trees import write_image
@@ -112,7 +112,7 @@ PEAK = """
 import re, sys
 from pathlib import Path
 import psutil
-from datasets.loading import image_files, mask_files
+from datasets.files import image_files, mask_files
 from utils.data.image_store import ImageStore
 
 path, count, size = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])

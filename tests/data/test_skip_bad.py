@@ -12,7 +12,7 @@ from datasets import open_dataset
 from tests.support.broken import NOISE, cut
 from tests.support.commands import TINY, listing, run_report, run_test, run_train
 from tests.support.trees import make_folder, make_mvtec, make_visa, write_image
-from utils.detection.prediction import fingerprint
+from utils.detection.test_set import fingerprint
 
 RD4AD = [*TINY, "--method", "rd4ad", "--output", "run"]
 

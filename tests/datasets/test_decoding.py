@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from datasets import decoding
-from datasets.base import DataError, load_image, read_size, read_values, resize
+from datasets.base import DataError, load_image, read_picture, read_size, resize
 from datasets.levels import Levels, Range
 from tests.support.commands import ROOT
 from tests.support.raw_files import PHOTOMETRIC, pack_12_bits, write_png, write_tiff
@@ -34,7 +34,7 @@ def grey(values):
 def test_a_tiff_of_12_bits(tmp_path):
     path = write_tiff(tmp_path / "a.tif", TWELVE, {258: 12}, pack_12_bits(TWELVE))
     np.testing.assert_array_equal(load_image(path), grey(OF_TWELVE))
-    assert read_values(path)[1] == Range("uint16", 0, 4095, white=4095)
+    assert read_picture(path).range == Range("uint16", 0, 4095, white=4095)
     dark = write_tiff(tmp_path / "b.tif", TWELVE // 16, {258: 12}, pack_12_bits(TWELVE // 16))
     assert load_image(dark).max() == 16  # 255 of 4095, whatever else the picture holds
 
@@ -45,14 +45,14 @@ def test_12_bits_in_a_png_of_16(tmp_path, channels):
     for significant in (None, 12):
         path = write_png(tmp_path / "a.png", values, significant)
         np.testing.assert_array_equal(load_image(path), grey(OF_TWELVE))
-    assert read_values(path)[1] == Range("uint16", 0, 4095, depth=12)
+    assert read_picture(path).range == Range("uint16", 0, 4095, depth=12)
     np.testing.assert_array_equal(load_image(path, levels=Levels(uint16=(0, 65535)))[..., 0], np.rint(TWELVE / 257))
 
 
 def test_the_significant_bits_of_alpha_are_not_those_of_the_picture(tmp_path):
     values = np.dstack([TWELVE // 16, TWELVE // 16, TWELVE // 16, np.full_like(TWELVE, 65535)])
     path = write_png(tmp_path / "a.png", values, bytes([12, 12, 12, 16]))
-    assert read_values(path)[1] == Range("uint16", 0, 255, depth=12)
+    assert read_picture(path).range == Range("uint16", 0, 255, depth=12)
 
 
 @pytest.mark.parametrize("tag", [281, 341])  # MaxSampleValue, SMaxSampleValue
@@ -62,7 +62,7 @@ def test_the_highest_value_that_a_tiff_names(tmp_path, tag):
         load_image(write_tiff(tmp_path / "a.tif", dark, {tag: 4095}))[..., 0], np.rint(dark * 255 / 4095)
     )
     for named in (65535, 300):  # what most writers put there, and the highest value that happens to be in a file
-        assert read_values(write_tiff(tmp_path / "b.tif", dark, {tag: named}))[1] == Range("uint16", 0, 255)
+        assert read_picture(write_tiff(tmp_path / "b.tif", dark, {tag: named})).range == Range("uint16", 0, 255)
 
 
 def test_colours_of_16_bits_but_rgb_are_refused(tmp_path):
@@ -75,7 +75,7 @@ def test_colours_of_16_bits_but_rgb_are_refused(tmp_path):
 def test_colours_of_16_bits_keep_them_all(tmp_path):
     values = (np.arange(5 * 7 * 3).reshape(5, 7, 3) * 624 + 7).astype(np.uint16)  # up to 64903
     for path in (write_png(tmp_path / "a.png", values), write_tiff(tmp_path / "a.tif", values)):
-        stored, seen = read_values(path)
+        stored, seen = read_picture(path)[1:3]
         np.testing.assert_array_equal(stored, values)
         assert seen == Range("uint16", 7, 64903)
         np.testing.assert_array_equal(load_image(path), np.rint(values / 257))
@@ -122,7 +122,7 @@ def test_tiffs_in_which_white_is_zero(tmp_path, kind):
 def test_32_bit_integers_with_and_without_sign(tmp_path):
     large = np.array([[0, 2**31, 2**32 - 2]], np.uint32)
     path = write_tiff(tmp_path / "a.tif", large)
-    assert read_values(path)[1] == Range("int32", 0, 2**32 - 2)
+    assert read_picture(path).range == Range("int32", 0, 2**32 - 2)
     np.testing.assert_array_equal(load_image(path), grey([[0, 128, 255]]))
     signed = write_tiff(tmp_path / "b.tif", np.array([[-8, 0, 255]], np.int32))
     np.testing.assert_array_equal(load_image(signed), grey([[0, 8, 255]]))  # black is -8

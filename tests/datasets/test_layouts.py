@@ -98,7 +98,7 @@ def test_a_list_without_its_images_beside_folders(tmp_path, make, write):
     write(tmp_path, [LISTED])
     source = open_dataset(tmp_path)
     assert source == expected and "none of the images" in source.note and "--dataset visa" in source.note
-    with pytest.raises(DataError, match="none is in .*; it looks like the layout .*: give --dataset "):
+    with pytest.raises(DataError, match="none is in .*; it looks like the layout .*: give `dataset` "):
         open_dataset(tmp_path, "visa")
 
 
@@ -112,7 +112,7 @@ def test_a_list_that_cannot_be_read_beside_folders(tmp_path):
 def test_a_list_with_its_images_beside_folders_is_refused(tmp_path, meta):
     make_folder(make_visa(tmp_path, meta=meta), ["candle"])
     for look in (detect_layout, open_dataset):
-        with pytest.raises(DataError, match="fits two layouts: .*; give --dataset visa or --dataset folder"):
+        with pytest.raises(DataError, match="fits two layouts: .*; give `dataset` visa or `dataset` folder"):
             look(tmp_path)
     assert open_dataset(tmp_path, "visa").categories == open_dataset(tmp_path, "folder").categories == ("candle",)
 
@@ -128,10 +128,10 @@ def test_a_list_of_what_is_in_the_folders(tmp_path):
 
 
 def test_errors_name_the_layouts_that_would_fit(tmp_path):
-    with pytest.raises(DataError, match="it looks like the layout 'mvtec': give --dataset mvtec or folder"):
+    with pytest.raises(DataError, match="it looks like the layout 'mvtec': give `dataset` mvtec or folder"):
         open_dataset(make_mvtec(tmp_path / "a"), "mvtec3d")
     make_folder(make_mvtec3d(tmp_path / "b"), ["widget"])
-    with pytest.raises(DataError, match="unknown category 'widget'; .*of the layout 'folder': give --dataset folder"):
+    with pytest.raises(DataError, match="unknown category 'widget'; .*of the layout 'folder': give `dataset` folder"):
         open_dataset(tmp_path / "b", categories=["widget"])
     assert "warning: images in a folder that is no category are never used: widget" in check(tmp_path / "b")
 

@@ -24,7 +24,7 @@ def test_list_textures_looks_below(tmp_path):
 
 
 def test_list_textures_without_images(tmp_path):
-    with pytest.raises(DataError, match="nowhere.*--aux_path"):
+    with pytest.raises(DataError, match="nowhere.*`aux_path`"):
         textures.list_textures(tmp_path / "nowhere")
     with pytest.raises(DataError, match="no texture image"):
         textures.list_textures(tmp_path)
@@ -41,7 +41,7 @@ def test_builtin_textures_are_photographs():
 def test_find_aux_path(tmp_path, place):
     root = tmp_path / "mvtec"
     root.mkdir()
-    with pytest.raises(DataError, match="--aux_path builtin") as error:
+    with pytest.raises(DataError, match="`aux_path` builtin") as error:
         textures.find_aux_path(root)
     assert str(tmp_path / "dtd/images") in str(error.value)
     assert str(tmp_path / "DRAEM_dtd/dtd/images") in str(error.value)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets.files import evaluation_files, image_files, training_files
 from datasets.foreground import foreground_mask, rule_for
-from datasets.loading import evaluation_files, image_files, training_files
 from datasets.view import WHOLE, View
 from models.aand import AAND
-from utils.detection import prediction as evaluation
+from utils.detection.prediction import Predictor
 
 SIZE = 64
 VIEW = View(top=0.25, bottom=0.75, left=0.125, right=1.0, black=20, white=120)
@@ -194,8 +194,7 @@ class Bright(AAND):
 def test_predictions_are_of_the_whole_image():
     images = torch.zeros(1, SIZE, SIZE, 3, dtype=torch.uint8)
     images[:, 32:] = 100
-    test_set = evaluation.TestSet(images, np.array([1]), np.zeros((1, SIZE, SIZE), np.uint8), VIEW)
-    prediction = evaluation.Prediction.of(Bright(), test_set, batch_size=1)
+    prediction = Predictor.of(Bright(), SIZE, VIEW, batch_size=1).maps(images)
     np.testing.assert_array_equal(prediction.maps[0, 32:48, 8:], 100)
     assert prediction.maps[0, 48:].max() == prediction.maps[0, :, :8].max() == 0
     assert prediction.scores.tolist() == [100]

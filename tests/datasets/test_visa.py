@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import DataSource, open_dataset, visa
+from datasets import DataSource, open_dataset, visa, visa_list
 from datasets.base import DataError, Sample, load_mask
 from tests.support.trees import make_visa, write_image, write_visa_csv, write_visa_meta
 
@@ -57,7 +57,7 @@ def test_visa(tmp_path, meta):
 
 def test_visa_leaves_anomalous_training_entries_out(tmp_path):
     make_visa(tmp_path, train=2)
-    path = tmp_path / visa.CSV
+    path = tmp_path / visa_list.CSV
     path.write_text(path.read_text().replace("test,anomaly", "train,anomaly", 1))
     assert [row[1] for row in table(tmp_path, "train")] == [0, 0]
 
@@ -147,7 +147,7 @@ ROW = ("candle", "test", "anomaly", "candle/000.JPG", "candle/000.png")
 def test_visa_lists_stay_below_the_root(tmp_path, write, column, value, match):
     write(tmp_path, [ROW[:column] + (value,) + ROW[column + 1 :]])
     with fails(f"(1cls.csv, line 2|meta.json, test/.*\\[0\\]).*{re.escape(match)}"):
-        visa.read_entries(tmp_path)
+        visa_list.read_entries(tmp_path)
 
 
 def test_visa_paths_with_nul_and_half_characters(tmp_path):
@@ -296,9 +296,9 @@ def test_visa_meta_errors_are_one_line(tmp_path):
 # The official split file
 
 
-@pytest.mark.skipif(not (SHARED_VISA / visa.CSV).is_file(), reason="needs VisA's official split file")
+@pytest.mark.skipif(not (SHARED_VISA / visa_list.CSV).is_file(), reason="needs VisA's official split file")
 def test_official_csv(tmp_path):
-    entries = visa.read_csv(SHARED_VISA / visa.CSV)
+    entries = visa_list.read_csv(SHARED_VISA / visa_list.CSV)
     assert len(entries) == 10_821
     assert tuple(dict.fromkeys(entry.category for entry in entries)) == visa.CATEGORIES
     counts = Counter((entry.split, entry.label) for entry in entries)
@@ -306,5 +306,5 @@ def test_official_csv(tmp_path):
     names = Counter((e.category, e.split, e.label, Path(e.image).stem) for e in entries)
     assert max(names.values()) == 1
     assert all(Path(e.mask).stem == Path(e.image).stem for e in entries if e.label == 1)
-    (tmp_path / "meta.json").write_text(json.dumps(visa.build_meta(entries)))
-    assert set(visa.read_meta(tmp_path / "meta.json")) == set(entries)
+    (tmp_path / "meta.json").write_text(json.dumps(visa_list.build_meta(entries)))
+    assert set(visa_list.read_meta(tmp_path / "meta.json")) == set(entries)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from datasets.base import DataError
-from datasets.loading import CALIBRATION_SEED, hold_out
+from datasets.batches import CALIBRATION_SEED, hold_out
 from tests.support.commands import ASIDE, OWN, run_calibrate, run_predict, run_train, same_weights, scores_of
 from tests.support.trees import good_image, write_image
 from utils.detection.calibration import digests_of

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-import utils.detection.prediction
-import utils.training.stages
 from datasets.base import DataError
 from tests.support.commands import (
     ASIDE,
@@ -27,9 +25,9 @@ from tests.support.commands import (
 )
 from tests.support.trees import good_image, write_image
 from tests.support.untrained import make_run
-from utils.detection.answers import check_shapes, require_finite
-from utils.detection.detector import Detector, calibrate_detector, find_regions
-from utils.detection.prediction import predict_maps
+from utils.detection.calibration import calibrate
+from utils.detection.detector import Detector, find_regions
+from utils.detection.prediction import Prediction, Predictor, check_shapes, require_finite
 from utils.detection.thresholds import GIVEN, LargestPixels, Thresholds
 from utils.runs.folder import Run
 from utils.system.errors import CheckpointError, PredictionError, UsageError
@@ -51,20 +49,20 @@ def answers(*values: float, size: int = 4) -> Detector:
     return Detector(compute, size, thresholds=THRESHOLDS)
 
 
-def spoil(monkeypatch, module, place: int, value: float = np.nan) -> None:
+def spoil(monkeypatch, place: int, value: float = np.nan) -> None:
     """Let the map of the image at a place, counted from 0 over all calls, hold a value that is no number."""
-    seen = 0
+    seen, batch_maps = 0, Predictor.batch_maps
 
-    def spoilt(model, images, batch_size, *others):
+    def spoilt(self, images):
         nonlocal seen
-        maps, scores = predict_maps(model, images, batch_size, *others)
+        maps, scores = batch_maps(self, images)
         for index in range(len(maps)):
             if seen + index == place:
                 maps[index, 0, 0] = value
         seen += len(maps)
-        return maps, scores
+        return Prediction(maps, scores)
 
-    monkeypatch.setattr(module, "predict_maps", spoilt)
+    monkeypatch.setattr(Predictor, "batch_maps", spoilt)
 
 
 @pytest.fixture
@@ -80,7 +78,7 @@ def photos(tmp_path) -> list[Path]:
 def test_a_score_that_is_no_number_is_an_error_of_its_image(value):
     image = np.zeros((4, 4, 3), np.uint8)
     detector = answers(0.5, value, 9.0)
-    first, second, third = detector.detect([detector.show(image)] * 3)
+    first, second, third = detector.detect([detector.prepare(image)] * 3)
     assert (first.is_anomalous, third.is_anomalous) == (False, True)
     assert isinstance(second, PredictionError)
     with pytest.raises(PredictionError, match="NaN or infinite values"):
@@ -157,7 +155,7 @@ def test_a_model_that_makes_nan_is_refused_when_it_is_loaded(tmp_path, part, pho
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_predict_goes_on_without_the_image(own, tmp_path, photos, monkeypatch, suffix):
-    spoil(monkeypatch, utils.training.stages, 2)
+    spoil(monkeypatch, 2)
     result = run_predict(tmp_path, own.run, *photos, "--output", f"out.{suffix}", "--batch_size", 3)
     assert result.status == 1
     assert result.errors == [f"error: no score for {photos[2]}: the model gives NaN or infinite values for it"]
@@ -174,7 +172,7 @@ def test_predict_goes_on_without_the_image(own, tmp_path, photos, monkeypatch, s
 @pytest.mark.parametrize("program", [run_test, run_report])
 def test_scoring_names_the_category_and_the_image(trained, tmp_path, monkeypatch, program):
     run = shutil.copytree(trained.rd4ad, tmp_path / "run", ignore=shutil.ignore_patterns("results*"))  # of other tests
-    spoil(monkeypatch, utils.detection.prediction, 1)
+    spoil(monkeypatch, 1)
     flags = ("--run", run) if program is run_test else (run,)
     result = program(tmp_path, *flags, "--data_root", trained.data, "--categories", "tile")
     assert result.status == 2 and len(result.errors) == 1
@@ -184,7 +182,7 @@ def test_scoring_names_the_category_and_the_image(trained, tmp_path, monkeypatch
 
 
 def test_metrics_during_training_fail_their_category_alone(trained, tmp_path, monkeypatch):
-    spoil(monkeypatch, utils.detection.prediction, 0, np.inf)
+    spoil(monkeypatch, 0, np.inf)
     options = ("--data_root", trained.data, *TINY, "--method", "rd4ad", "--eval_every", 2, "--output", "run")
     result = run_train(tmp_path, *options)
     assert result.status == 1
@@ -197,13 +195,13 @@ def test_metrics_during_training_fail_their_category_alone(trained, tmp_path, mo
 def test_no_thresholds_come_of_it(own, tmp_path, photos, monkeypatch):
     run = shutil.copytree(own.run, tmp_path / "run")
     before = Run(run).category("widget").thresholds.read_bytes()
-    spoil(monkeypatch, utils.training.stages, 1)
+    spoil(monkeypatch, 1)
     result = run_calibrate(tmp_path, run, "--images", photos[0].parent, "--far", 0.3)
     assert result.status == 2 and f"1 image: {photos[1]}" in result.errors[0]
     assert Run(run).category("widget").thresholds.read_bytes() == before
     with pytest.raises(PredictionError, match="1 image: number 2"):
-        calibrate_detector(answers(1.0, np.nan), [np.zeros((2, 4, 4, 3), np.uint8)], 0.3, GIVEN)
-    spoil(monkeypatch, utils.training.stages, 0)
+        calibrate(answers(1.0, np.nan), [np.zeros((2, 4, 4, 3), np.uint8)], 0.3, GIVEN)
+    spoil(monkeypatch, 0)
     result = run_train(tmp_path, "--data_root", own.data, *OWN, *ASIDE, "--method", "rd4ad", "--output", "new")
     failed = r"widget failed: .* 1 image: .*/widget/train/good/\d+\.png"
     assert result.status == 1 and re.search(failed, result.out)
@@ -214,7 +212,7 @@ def test_the_apps_table_says_that_it_is_not_scored(own, photos, monkeypatch):
     from utils.app.session import score_all, table_rows
     from utils.detection.detector import load_detector
 
-    spoil(monkeypatch, utils.training.stages, 1)
+    spoil(monkeypatch, 1)
     rows = table_rows(score_all(load_detector(own.run), {path.name: path for path in photos}, workers=1))
     assert [row[3] == "not scored" for row in rows] == [False, True, False, False]
     assert "1.png" in rows[1][4] and str(photos[1]) not in rows[1][4]

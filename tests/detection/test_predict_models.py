@@ -116,7 +116,7 @@ def test_what_a_file_cannot_do_is_said(own, models, photos, options, message):
 
 
 def test_a_device_or_a_file_that_cannot_be_used_is_named(models, tmp_path):
-    with pytest.raises(UsageError, match="--device cuda: .* is run on the CPU"):
+    with pytest.raises(UsageError, match="`device` cuda: .* is run on the CPU"):
         load_detector(models["onnx"], device="cuda")
     for name, message in (("gone.onnx", "there is no model file"), ("old.pt2", r"torch\.export\.load")):
         with pytest.raises(ModelFileError, match=message):

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from benchmarks.export_accuracy import open_file
@@ -20,7 +19,7 @@ from tests.support.commands import ROOT, run_export
 from tests.support.trees import make_folder, write_image
 from tests.support.untrained import CROPPED, make_run, photographs
 from utils.detection.model_file import ExportedModel, Facts
-from utils.detection.prediction import predict_maps
+from utils.detection.prediction import Predictor
 from utils.detection.thresholds import GIVEN, Thresholds, write_thresholds
 from utils.export.formats import FORMATS, ExportSource, export
 from utils.system import packages as module
@@ -59,8 +58,7 @@ class Files:
         """Maps and scores as test.py has them."""
         source = ExportSource.of(self.run(case), "bottle")
         shown = np.stack([source.facts.view.show(image, 32) for image in images])
-        maps, scores = predict_maps(source.model, torch.from_numpy(shown), batch_size=8)
-        return source.facts.view.place(maps), scores
+        return Predictor.of(source.model, 32, source.facts.view, batch_size=8).maps(shown)
 
 
 @pytest.fixture(scope="module")

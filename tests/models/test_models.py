@@ -191,7 +191,7 @@ def test_a_failed_download_says_what_helps(monkeypatch):
     monkeypatch.setattr(torch.hub.os, "makedirs", lambda *_args, **_kwargs: None)
     with pytest.raises(WeightsError) as caught:
         build_teacher("wide_resnet50_2", "default")
-    assert all(word in str(caught.value) for word in ("wide_resnet50_2-", ".pth", "--weights", "efficientnet_lite0"))
+    assert all(word in str(caught.value) for word in ("wide_resnet50_2-", ".pth", "`weights`", "efficientnet_lite0"))
 
 
 # ------------------------------------------------------------------------------------------- gate, map, official format

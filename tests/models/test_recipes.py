@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from datasets.loading import image_files
+from datasets.files import image_files
 from models import WeightsError, recipes
 from models.aand import build_model, gaussian_smooth
 from models.official import official_name

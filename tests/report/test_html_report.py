@@ -19,7 +19,8 @@ from models.aand import build_model
 from models.amplification import AmplifiedTeacher
 from models.teacher import build_teacher
 from tests.support.commands import run_process, run_report
-from utils.detection import prediction as evaluation
+from utils.detection.prediction import Prediction
+from utils.detection.test_set import TestSet
 from utils.drawing.charts import score_histogram, score_range, ticks
 from utils.metrics.tables import Statistic
 from utils.report.page import CategoryReport, best_threshold, build_page, build_section, gallery_data, worst_images
@@ -47,8 +48,8 @@ def make_category(name: str = "part", count: int = 8, size: int = 32, most_image
     samples = [Sample(Path(f"{i:03}.png"), int(label), "hole" if label else "good") for i, label in enumerate(labels)]
     records = [{"category": name, "stage": 1, "epoch": e, "loss": 1 / e, "gate_recall": 0.5} for e in (1, 2, 3)]
     records += [{"category": name, "stage": 2, "epoch": e, "loss": 1 / e, "image_auroc": 0.9} for e in (1, 2)]
-    test_set = evaluation.TestSet(torch.from_numpy(images), labels, masks)
-    prediction = evaluation.Prediction(maps, maps.max(axis=(1, 2)))
+    test_set = TestSet(torch.from_numpy(images), labels, masks)
+    prediction = Prediction(maps, maps.max(axis=(1, 2)))
     return CategoryReport(name, samples, test_set, test_set.images, prediction, records, [], most_images)
 
 
@@ -218,7 +219,7 @@ def test_table_shows_percent_dashes_and_gains():
 
 def test_what_cannot_be_computed_stays_away():
     category = make_category()
-    good_only = evaluation.TestSet(category.test_set.images, category.test_set.labels * 0, None)
+    good_only = TestSet(category.test_set.images, category.test_set.labels * 0, None)
     section = build_section(CategoryReport(**{**vars(category), "test_set": good_only, "records": []}))
     assert "8 good, 0 anomalous" in section
     for absent in (">ROC<", ">PRO<", "Stage I", "Stage II", "NaN"):

@@ -183,8 +183,8 @@ def test_results_from_before_there_were_recipes_are_of_the_published_one(tmp_pat
 
 BROKEN = {
     "{": "cannot be read",
-    "[]": "no categories, settings, training, testing, test_files in it",
-    json.dumps({**scored(), "settings": [], "test_files": None}): "no settings, test_files in it",
+    "[]": "expected object, got array",
+    json.dumps({**scored(), "settings": [], "test_files": None}): "settings: expected object, got array",
     json.dumps(scored(0, {"tile": {"image_auroc": 99.8}})): "must be a fraction in 0..1, got 99.8",
     json.dumps(scored(0, {"tile": {"image_auroc": True}})): "must be a fraction in 0..1, got True",
     json.dumps(scored(0, {"tile": {"image_auroc": "high"}})): "is broken",

@@ -162,7 +162,7 @@ def test_suffix_chooses_the_writer():
     found = [writer_for(Path(name)) for name in ("a.md", "b.CSV", "c.d.json")]
     assert found == [write_markdown, write_csv, write_json]
     for name in ("table.html", "md", "x.json.txt"):
-        with pytest.raises(UsageError, match=rf"--output {name}: a file name must end in \.md, \.csv, \.json"):
+        with pytest.raises(UsageError, match=rf"`output` {name}: a file name must end in \.md, \.csv, \.json"):
             writer_for(Path(name))
 
 

@@ -19,7 +19,7 @@ from datasets.base import Sample
 from datasets.view import enlarge
 from tests.support.commands import maps_of, run_test
 from tests.support.trees import make_mvtec, write_image
-from utils.detection.prediction import fingerprint
+from utils.detection.test_set import fingerprint
 from utils.metrics import METRICS, evaluate
 from utils.runs.history import published_protocol
 from utils.system.environment import code_version, environment

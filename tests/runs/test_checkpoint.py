@@ -16,8 +16,8 @@ from models.aand import build_model
 from models.recipes import METHODS
 from models.teacher import build_teacher
 from tests.support.commands import decode, maps_of, run_test
-from utils.detection.prediction import predict_maps
-from utils.runs.checkpoint import load_checkpoint, load_model, save_checkpoint
+from utils.detection.prediction import Predictor
+from utils.runs.checkpoint import load_checkpoint, save_checkpoint
 from utils.runs.folder import Run
 from utils.system.errors import CheckpointError
 
@@ -57,12 +57,13 @@ def test_maps_are_bitwise_the_same_after_save_and_load(tmp_path, trained, method
     for stage, parts in model.stage_parts().items():
         save_checkpoint(Run(tmp_path).category("tile").stage(stage), parts, settings, float(stage), "tile")
     stored = Run(tmp_path).category("tile").stage
-    loaded, seconds = load_model(Run(tmp_path).teacher, stored, "tile", settings, None)
+    loaded, seconds = Run(Run(tmp_path).teacher).category(stored).load_model()
     assert seconds == {"aand": 3.0, "rd4ad": 2.0}[method]
     assert not any(module.training for module in loaded.modules())
 
     images = decode(sorted((trained.data / "tile/test").rglob("*.png")), 32)
-    (before, scores_before), (after, scores_after) = (predict_maps(m, images, 2) for m in (model, loaded))
+    predictors = (Predictor.of(m, 32, batch_size=2) for m in (model, loaded))
+    (before, scores_before), (after, scores_after) = (predictor.maps(images) for predictor in predictors)
     assert np.ptp(before) > 0
     np.testing.assert_array_equal(after, before)
     np.testing.assert_array_equal(scores_after, scores_before)

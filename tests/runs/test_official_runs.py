@@ -17,7 +17,7 @@ from datasets.base import load_image
 from models.official import build_official, load_official, to_official
 from tests.support.commands import listing, run_convert, run_export, run_predict, run_test
 from tests.support.trees import make_mvtec
-from utils.detection.prediction import predict_maps
+from utils.detection.prediction import Predictor
 from utils.runs.folder import Run, trained_categories
 from utils.runs.given import run_to_score
 from utils.runs.official_files import stage_file
@@ -49,7 +49,7 @@ class Official:
         """Of images, by the model as it is read from the files."""
         model = load_official(*self.stages).optimize_for_inference()
         pixels = torch.from_numpy(np.stack([load_image(path, SIZE) for path in images]))
-        return predict_maps(model, pixels, batch_size=16)[0].max(axis=(1, 2))
+        return Predictor.of(model, SIZE).maps(pixels).maps.max(axis=(1, 2))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from datasets.base import load_image
-from utils.detection.prediction import predict_maps
+from utils.detection.prediction import Predictor
 from utils.runs.folder import Run
 from utils.runs.settings import read_config
 
@@ -149,7 +149,8 @@ def maps_of(run: Path, category: str, images: list[Path]):
     """Anomaly maps (N, S, S) of images by the trained model of a category, loaded from its files."""
     settings = read_config(run)
     model, _ = Run(run).category(category).load_model()
-    return predict_maps(model, decode(images, settings["image_size"]), batch_size=2)[0]
+    size = settings["image_size"]
+    return Predictor.of(model, size, batch_size=2).maps(decode(images, size)).maps
 
 
 def decode(paths: list[Path], size: int) -> torch.Tensor:
@@ -161,4 +162,5 @@ def scores_of(run: Path, category: str, images: list[Path]) -> np.ndarray:
     """The maxima of the maps that test.py makes of images."""
     settings = read_config(run)
     model = Run(run).category(category).load_model()[0].optimize_for_inference()
-    return predict_maps(model, decode(images, settings["image_size"]), batch_size=16)[0].max(axis=(1, 2))
+    size = settings["image_size"]
+    return Predictor.of(model, size).maps(decode(images, size)).maps.max(axis=(1, 2))

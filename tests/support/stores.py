@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from datasets.base import load_image
-from datasets.loading import Files
+from datasets.files import Files, Reader
 from tests.support.trees import write_image
 from utils.data.image_store import ImageStore
 
@@ -31,9 +31,9 @@ def counted(files: Files) -> tuple[Files, Counter]:
     """The files with a loader that counts how often each is decoded."""
     calls = Counter()
 
-    def load(path: Path, size: int) -> np.ndarray:
+    def load(path: Path, size: int, reader: Reader) -> np.ndarray:
         calls.update([path])
-        return files.load(path, size)
+        return files.load(path, size, reader)
 
     return replace(files, load=load), calls
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datasets.loading import SyntheticAnomalies
+from datasets.batches import SyntheticAnomalies
 from models.aand import build_model
 from models.teacher import build_teacher
 from tests.support.processes import Processes
 from tests.support.untrained import photographs
-from utils.detection import prediction as evaluation
-from utils.detection.prediction import predict_maps
+from utils.detection.prediction import Predictor
+from utils.detection.test_set import TestSet
 from utils.system.processes import ALONE, World, join
 from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
@@ -207,11 +207,11 @@ def evaluate(world: World, count: int) -> Found:
     model = make_model(standardised=True).eval()
     images = torch.from_numpy(photographs(count, SIZE, SIZE))
     features = TeacherFeatures(model, images, batch_size=3, seed=0, execution=Execution(world=world))
-    maps, scores = predict_maps(model, images, 2, world)
+    maps, scores = Predictor.of(model, SIZE, batch_size=2).maps(images, world=world)
     masks = np.zeros((count, SIZE, SIZE), np.uint8)
     masks[1::2, :9, :9] = 1
-    test_set = evaluation.TestSet(images, masks.any(axis=(1, 2)).astype(int), masks)
-    metrics = evaluation.Prediction.metrics(model, test_set, 2, world)
+    test_set = TestSet(images, masks.any(axis=(1, 2)).astype(int), masks)
+    metrics = test_set.metrics(model, 2, world)
     calibrate(model, features, Execution(world=world))
     return {"maps": maps, "scores": scores, "metrics": metrics, "calibration": model.standardisation.state_dict()}
 

@@ -30,7 +30,7 @@ from tests.support.commands import (
     run_train,
 )
 from tests.support.trees import good_image, make_mvtec, make_visa, write_image
-from utils.detection.map_names import map_paths
+from utils.detection.output import map_paths
 from utils.runs.resuming import lock_run
 from utils.system.errors import RunError, UsageError
 from utils.system.own_files import (

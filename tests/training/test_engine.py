@@ -14,7 +14,7 @@ from models.losses import gate_focal_loss, level_mask
 from models.recipes import BASELINE, PUBLISHED
 from models.teacher import build_teacher
 from tests.support.stages import amplify_maps
-from utils.detection.prediction import predict_maps
+from utils.detection.prediction import Predictor
 from utils.system.signals import Interrupted
 from utils.training import steps
 from utils.training.category import TrainingSet
@@ -231,7 +231,7 @@ def test_the_plain_mode_trains_the_same_model(model, images):
 
 
 def test_maps_do_not_depend_on_the_batch_size(model, images):
-    maps, scores = predict_maps(model, images, batch_size=2)
+    maps, scores = Predictor.of(model, SIZE, batch_size=2).maps(images)
     with torch.inference_mode():
         expected, _ = model.eval()(model.normalise(images.permute(0, 3, 1, 2)))
     assert maps.shape == (5, SIZE, SIZE)

@@ -216,7 +216,7 @@ def test_a_loss_that_is_no_number_stops_the_stage_and_names_the_images(trained, 
         patch.setattr(stages, "stage2_loss", spoil)
         result = run_train(tmp_path, *command)
     assert result.status == 1
-    order = np.random.default_rng([0, 2]).permutation(4)[2:]  # of seed 0 and epoch 2, as datasets.loading shuffles
+    order = np.random.default_rng([0, 2]).permutation(4)[2:]  # of seed 0 and epoch 2, as datasets.batches shuffles
     images = "\n".join(str(trained.data / f"bottle/train/good/{place:03d}.png") for place in order)
     assert f"bottle: the loss of stage 2 became {value} in epoch 2, step 2" in result.out
     assert f"The images of this step:\n{images}\n" in result.out

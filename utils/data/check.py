@@ -22,6 +22,7 @@ from datasets.levels import FAR_BELOW_WHITE, Levels, Range
 from datasets.pairing import SPLITS
 from datasets.problems import Problem, count, error, warning
 from datasets.unused import warn_of_mixed
+from utils.data.decoded_files import DecodedFiles
 from utils.data.facts import Facts, FactStore
 from utils.system.files import in_parallel
 
@@ -34,7 +35,7 @@ Depth = tuple[str, float]  # kind of the values, and the white that is declared
 
 
 class Checked(NamedTuple):
-    """What is in a data set, and what is wrong with it.
+    """Samples of a data set, and what is wrong with them.
 
     The samples are those of each category and split that can be listed, with unreadable files and all. levels: of each
     category, by its training images where these were checked. images: what is known of every image.
@@ -53,17 +54,18 @@ class Known(NamedTuple):
     masks: Mapping[Path, Facts]
 
     def readable(self, samples: Sequence[Sample]) -> list[Facts]:
-        found = (self.images[sample.image_path] for sample in samples)
-        return [facts for facts in found if not facts.unreadable]
+        every = (self.images[sample.image_path] for sample in samples)
+        return [facts for facts in every if not facts.unreadable]
 
 
 def check_source(
     source: DataSource, splits: Sequence[str] = SPLITS, *, workers: int, cache_dir: Path,
-    levels: KnownLevels | None = None,
+    levels: KnownLevels | None = None, decoded: DecodedFiles | None = None,
 ) -> Checked:
     """Check all files of the source's categories, opened in `workers` threads; those that the cache knows are not.
 
-    levels: how files become grey levels, where it is decided already; otherwise the training images decide.
+    levels: how files become grey levels, where it is decided already; otherwise the training images decide. decoded:
+    keeps the files that are opened.
 
     Problems come category by category: those of the lists, of the files in the samples' order, then images that are
     there twice; at the end of what belongs to none. Nothing is raised for a category that cannot be listed: that is a
@@ -73,24 +75,25 @@ def check_source(
     problems: dict[str, list[Problem]] = {}
     for category in source.categories:
         samples[category], problems[category] = _list_category(source, category, splits)
-    known = _see_files([s for parts in samples.values() for part in parts.values() for s in part], workers, cache_dir)
-    found = dict(levels or {})
+    everything = [sample for parts in samples.values() for part in parts.values() for sample in part]
+    known = _see_files(everything, workers, FactStore(cache_dir, decoded))
+    decided = dict(levels or {})
     for category, parts in samples.items():
-        if category not in found:
+        if category not in decided:
             training = known.readable(parts.get("train", []))
-            found[category] = Levels.of(facts.range for facts in training) if "train" in parts else None
+            decided[category] = Levels.of(facts.range for facts in training) if "train" in parts else None
         usual = usual_depth(known.readable(parts.get("train", [])))
         for split, part in parts.items():
             wrong = [problem for sample in part for problem in _check_sample(sample, known)]
-            wrong += [*_find_masks(part, known), *_check_levels(part, known, found[category], usual)]
+            wrong += [*_find_masks(part, known), *_check_levels(part, known, decided[category], usual)]
             problems[category] += [replace(problem, split=split) for problem in wrong]
         problems[category] += _find_copies(parts, known)
     listed = [problem for of_category in problems.values() for problem in of_category]
-    return Checked(samples, listed + source.list_unused(), found, known.images)
+    return Checked(samples, listed + source.list_unused(), decided, known.images)
 
 
 def levels_given(white: float | None, categories: Sequence[str]) -> dict[str, Levels]:
-    """The levels of --white_level for every category; none without it."""
+    """Levels 0..`white` for every category; none without it."""
     return {} if white is None else dict.fromkeys(categories, Levels.up_to(white))
 
 
@@ -115,23 +118,22 @@ def _list_category(source: DataSource, category: str, splits: Sequence[str]) -> 
     samples, problems = {}, []
     for split in splits:
         try:
-            samples[split], found = source.list_samples(category, split)
-            found = [replace(problem, split=split) for problem in found]
+            samples[split], of_split = source.list_samples(category, split)
+            of_split = [replace(problem, split=split) for problem in of_split]
         except DataError as reason:
-            found = [error("category cannot be used", source.root / category, details=str(reason))]
-        problems += found
+            of_split = [error("category cannot be used", source.root / category, details=str(reason))]
+        problems += of_split
     everything = [sample for part in samples.values() for sample in part]
     return samples, problems + warn_of_mixed(source.root / category, everything)
 
 
-def _see_files(samples: Sequence[Sample], workers: int, cache_dir: Path) -> Known:
-    store = FactStore(cache_dir)
+def _see_files(samples: Sequence[Sample], workers: int, store: FactStore) -> Known:
     images = list(dict.fromkeys(sample.image_path for sample in samples))
     masks = list(dict.fromkeys(mask for s in samples for mask in (s.mask_path, s.blank_mask) if mask))
     jobs = [(store.of_image, path) for path in images] + [(store.of_mask, path) for path in masks]
-    found = in_parallel(lambda job: job[0](job[1]), jobs, workers)
+    seen = in_parallel(lambda job: job[0](job[1]), jobs, workers)
     try:
-        facts = list(tqdm(found, total=len(jobs), desc="checking files", unit="file", leave=False))
+        facts = list(tqdm(seen, total=len(jobs), desc="checking files", unit="file", leave=False))
     finally:
         store.save()  # when it is interrupted, too
     return Known(
@@ -179,7 +181,7 @@ def _check_mask(sample: Sample, known: Known) -> Iterator[Problem]:
 
 
 def _fits_either_way(image: Facts, mask: Facts) -> bool:
-    """Whether a mask would be of its image's size also if it were turned as the image is."""
+    """Tell whether a mask would be of its image's size also if it were turned as the image is."""
     return image.width == image.height or (image.orientation > 4) == (mask.orientation > 4)
 
 

@@ -1,4 +1,4 @@
-"""What is known of image files and masks without opening them again: kept in `<cache_dir>/checks.json`.
+"""Facts of image files and masks, known without opening them again: kept in `<cache_dir>/checks.json`.
 
     facts = FactStore(Path("cache"))
     facts.of_image(path).digest, facts.of_mask(path).anomalous
@@ -22,10 +22,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import __version__ as pillow_version
 
-from datasets.base import DataError, decoded
+from datasets.base import DataError, Picture, decoded
+from datasets.files import FROM_DISK
 from datasets.levels import Range
 from datasets.masks import anomalous_pixels, count_grey_regions
 from datasets.names import printable
+from utils.data.decoded_files import DecodedFiles, key_of
 from utils.system.files import write_text
 from utils.system.own_files import CHECKS, begins_as, may_be_replaced
 
@@ -37,7 +39,7 @@ EXACT = 1 / 64  # of a step: how far floats that were made of whole numbers are 
 
 
 class Facts(NamedTuple):
-    """What is known of a file; of one that cannot be read only why.
+    """Facts of a file; of one that cannot be read only why.
 
     kind, low, high, white, depth: of an image, as of `datasets.levels.Range`; looks_like_mask: whether an image holds
     two grey levels, black and another, and nothing else; orientation: as EXIF numbers it, 1 being upright; has_more:
@@ -72,19 +74,19 @@ ENTRY_TYPES = (int, int, int, int, str, float, str, str, float, float, float, in
 class FactStore:
     """The facts of files, from `checks.json` in a folder or, where it does not know them, from the files.
 
-    May be asked from several threads.
+    decoded: keeps the files that are opened. May be asked from several threads.
     """
 
-    def __init__(self, folder: Path):
-        self.path = folder / NAME
+    def __init__(self, folder: Path, decoded: DecodedFiles | None = None):
+        self.path, self.decoded = folder / NAME, decoded
         self.known = _read(self.path, tell=True)
         self.new: Entries = {"image": {}, "mask": {}}
 
     def of_image(self, path: Path) -> Facts:
-        return self._look_up("image", path, _see_image)
+        return self._look_up("image", path, self._see_image)
 
     def of_mask(self, path: Path) -> Facts:
-        return self._look_up("mask", path, _see_mask)
+        return self._look_up("mask", path, self._see_mask)
 
     def save(self) -> None:
         """Add what was found out to the file; where that cannot be written, say so on stderr."""
@@ -125,16 +127,26 @@ class FactStore:
         self.new[role][name] = (*state, facts)
         return facts
 
+    def _see_image(self, path: Path) -> Facts:
+        picture: Picture = (self.decoded or FROM_DISK).picture(path)
+        values, seen = picture.values, picture.range
+        return Facts(
+            *values.shape[:2], digest=_digest(values), kind=seen.kind, low=seen.low, high=seen.high, white=seen.white,
+            depth=seen.depth, looks_like_mask=_looks_like_mask(values), orientation=_number(picture.orientation),
+            has_more=picture.has_more,
+        )
 
-def _see_image(path: Path) -> Facts:
-    with decoded(path) as image:
-        values = image.pixels()
-        seen = image.range_of(values)
-    return Facts(
-        *values.shape[:2], digest=_digest(values), kind=seen.kind, low=seen.low, high=seen.high, white=seen.white,
-        depth=seen.depth, looks_like_mask=_looks_like_mask(values), orientation=_number(image.orientation),
-        has_more=bool(image.has_more),
-    )
+    def _see_mask(self, path: Path) -> Facts:
+        key = key_of("mask", path)
+        with decoded(path, photograph=False) as image:
+            mask = anomalous_pixels(image)
+            grey = count_grey_regions(image, mask)
+        if self.decoded is not None:
+            self.decoded.keep(key, mask)
+        return Facts(
+            *mask.shape, anomalous=float(mask.mean()), orientation=_number(image.orientation),
+            has_more=bool(image.has_more), grey_regions=grey,
+        )
 
 
 def _digest(values: np.ndarray) -> str:
@@ -174,16 +186,6 @@ def _number(orientation: object) -> int:
 def _looks_like_mask(values: np.ndarray) -> bool:
     highest = values.max()
     return bool(highest > 0 and (values == 0).any() and ((values == 0) | (values == highest)).all())
-
-
-def _see_mask(path: Path) -> Facts:
-    with decoded(path, photograph=False) as image:
-        mask = anomalous_pixels(image)
-        grey = count_grey_regions(image, mask)
-    return Facts(
-        *mask.shape, anomalous=float(mask.mean()), orientation=_number(image.orientation),
-        has_more=bool(image.has_more), grey_regions=grey,
-    )
 
 
 def _read(path: Path, tell: bool = False) -> Entries:

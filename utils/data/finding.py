@@ -1,4 +1,4 @@
-"""Which image files the arguments of a program name: files, folders with those in them, and patterns.
+"""Image files that the arguments of a program name: files, folders with those in them, and patterns.
 
     found = find_images(["photos/", "more/**/*.png"])
     found.paths, found.unread, found.note()
@@ -72,12 +72,12 @@ def find_images(arguments: Iterable[str], within: Path | None = None) -> Found:
 
 
 def may_be_image(path: Path) -> bool:
-    """Whether a file in a folder is one to read: any but those that are certainly no images."""
+    """Tell whether a file in a folder is one to read: any but those that are certainly no images."""
     return path.suffix.lower() not in NO_IMAGES
 
 
 def _matches(argument: str, found: Found) -> list[Path]:
-    """What an argument names: itself, if it is there or no pattern, or what the pattern matches."""
+    """Paths that an argument names: itself, if it is there or no pattern, or what the pattern matches."""
     try:
         path = Path(argument).expanduser()
     except RuntimeError as error:  # ~name of nobody
@@ -89,7 +89,7 @@ def _matches(argument: str, found: Found) -> list[Path]:
 
 
 def _expand(folder: Path, names: tuple[str, ...], found: Found) -> Iterator[Path]:
-    """What is below `folder` by names that may be patterns; ** is any folders, each real one once."""
+    """Paths below `folder` by names that may be patterns; ** is any folders, each real one once."""
     if not names:
         yield folder
         return

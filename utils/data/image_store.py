@@ -27,7 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.base import DataError
-from datasets.loading import Files
+from datasets.files import FROM_DISK, Files, Reader
 from datasets.problems import MOST_SHOWN
 from utils.data import mapped_files
 from utils.system.device import LARGEST_SHARE, available_memory
@@ -41,8 +41,8 @@ class FileStack:
 
     dtype = torch.uint8
 
-    def __init__(self, files: Files, size: int, workers: int):
-        self.files, self.size, self.workers = files, size, workers
+    def __init__(self, files: Files, size: int, workers: int, reader: Reader = FROM_DISK):
+        self.files, self.size, self.workers, self.reader = files, size, workers, reader
         self.shape = torch.Size(files.shape(size))
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class FileStack:
         positions = torch.arange(len(self))[index]
         paths = [self.files.paths[position] for position in positions.reshape(-1).tolist()]
         stack = torch.empty(len(paths), *self.shape[1:], dtype=torch.uint8)
-        decoded = in_parallel(lambda path: self.files.load(path, self.size), paths, self.workers)
+        decoded = in_parallel(lambda path: self.files.load(path, self.size, self.reader), paths, self.workers)
         for place, content in enumerate(decoded):
             stack.numpy()[place] = content
         return stack.view(*positions.shape, *self.shape[1:])
@@ -65,20 +65,23 @@ Put = Callable[[int, np.ndarray], None]  # of a decoded file and its place
 
 
 class ImageStore:
-    """Where decoded files stay.
+    """Keep decoded files.
 
-    cache: "ram"; "disk", memory-mapped files in `folder` that later runs and other processes share; "none".
+    cache: "ram"; "disk", memory-mapped files in `folder` that later runs and other processes share; "none". decoded:
+    where files are taken from, e.g. DecodedFiles that the check has opened.
     """
 
-    def __init__(self, size: int, workers: int, cache: str = "ram", folder: Path = Path("cache")):
-        self.size, self.workers, self.cache, self.folder = size, workers, cache, folder
+    def __init__(
+        self, size: int, workers: int, cache: str = "ram", folder: Path = Path("cache"), decoded: Reader = FROM_DISK
+    ):
+        self.size, self.workers, self.cache, self.folder, self.decoded = size, workers, cache, folder, decoded
         self.whole: dict[Path, tuple[int, ...]] = {}  # cache files that were looked at, as they were then
 
     def open(
-        self, groups: Mapping[Hashable, Sequence[Files]], unused: Sequence[Files] = ()
+        self, groups: Mapping[Hashable, Sequence[Files]], unused: Sequence[Files] = (), last: bool = True
     ) -> Callable[[Hashable], list[Stack]]:
         """Read every file of all groups, and of `unused` to see that it can be done; returns a function that gives the
-        stacks of one group.
+        stacks of one group. last: whether the images are not asked for again.
 
         Where they do not fit into half of the available memory, all are read once to be checked, and again group by
         group. Cache files are mapped when their group is asked for, so that few are open at a time. Raises DataError
@@ -86,17 +89,19 @@ class ImageStore:
         """
         files = [part for group in groups.values() for part in group]
         needed = sum(math.prod(part.shape(self.size)) for part in files)  # bytes
-        fits = needed <= LARGEST_SHARE * available_memory(torch.device("cpu"))
+        fits = needed <= LARGEST_SHARE * (available_memory(torch.device("cpu")) + self.decoded.size)
+        reader = self.decoded.last if last else self.decoded
         if self.cache == "disk":
             cached = {name: [(self._path(part), part) for part in group] for name, group in groups.items()}
-            self._complete([*chain(*cached.values()), *((self._path(part), part) for part in unused)])
+            self._complete([*chain(*cached.values()), *((self._path(part), part) for part in unused)], reader)
             return lambda name: self._map(cached[name])
         if self.cache == "ram" and fits:
             stacks = [torch.empty(part.shape(self.size), dtype=torch.uint8) for part in files]
-            self._read([*files, *unused], [*(partial(_put, stack) for stack in stacks), *[None] * len(unused)])
+            puts = [*(partial(_put, stack) for stack in stacks), *[None] * len(unused)]
+            self._read([*files, *unused], puts, reader)
         else:
-            self._read([*files, *unused], [None] * (len(files) + len(unused)))
-            stacks = [FileStack(part, self.size, self.workers) for part in files]
+            self._read([*files, *unused], [None] * (len(files) + len(unused)), reader)
+            stacks = [FileStack(part, self.size, self.workers, reader) for part in files]
         remaining = iter(stacks)
         opened = {name: [next(remaining) for _ in group] for name, group in groups.items()}
         if self.cache == "ram" and not fits:
@@ -107,13 +112,13 @@ class ImageStore:
             return lambda name: [stack[:] for stack in opened[name]]
         return opened.__getitem__
 
-    def _read(self, files: Sequence[Files], puts: Sequence[Put | None]) -> None:
+    def _read(self, files: Sequence[Files], puts: Sequence[Put | None], reader: Reader) -> None:
         """Decode all files and put each in its place (None: only to see that it can be done)."""
 
         def read(job: tuple[Files, Put | None, int]) -> str | None:
             part, put, place = job
             try:
-                content = part.load(part.paths[place], self.size)
+                content = part.load(part.paths[place], self.size, reader)
             except DataError as error:
                 return str(error)
             if put:
@@ -125,12 +130,13 @@ class ImageStore:
             for part, put in zip(files, puts, strict=True)
             for place in range(len(part.paths))
         ]
-        found = in_parallel(read, jobs, self.workers)
-        problems = [p for p in tqdm(found, total=len(jobs), desc="reading files", unit="file", leave=False) if p]
+        reasons = in_parallel(read, jobs, self.workers)
+        reasons = tqdm(reasons, total=len(jobs), desc="reading files", unit="file", leave=False)
+        problems = [reason for reason in reasons if reason]
         if problems:
             raise DataError(f"{len(problems)} of {len(jobs)} files cannot be used:", *problems[:MOST_SHOWN])
 
-    def _complete(self, cached: Sequence[Cached]) -> None:
+    def _complete(self, cached: Sequence[Cached], reader: Reader = FROM_DISK) -> None:
         """Make the cache files that are not in the folder, or damaged: all of them are read, and moved into place, or
         none."""
         missing = {path: part for path, part in cached if part.paths and not self._is_whole(path, part)}
@@ -142,13 +148,13 @@ class ImageStore:
             made = list(zip(temporaries, shapes, strict=True))
             for temporary, shape in made:
                 mapped_files.create(temporary, shape)
-            self._read(list(missing.values()), [partial(mapped_files.write, *one) for one in made])
+            self._read(list(missing.values()), [partial(mapped_files.write, *one) for one in made], reader)
             for path, (temporary, shape) in zip(missing, made, strict=True):
                 mapped_files.seal(temporary, shape, path.name)
         self.whole |= {path: _state(path) for path in missing}
 
     def _is_whole(self, path: Path, part: Files) -> bool:
-        """Whether a cache file can be used; of a damaged one stderr says so."""
+        """Tell whether a cache file can be used; of a damaged one stderr says so."""
         try:
             state = _state(path)
         except FileNotFoundError:
@@ -183,7 +189,7 @@ def _state(path: Path) -> tuple[int, ...]:
 
 
 def _key(part: Files) -> str:
-    """What the decoded files depend on, as a name: paths, sizes, times of change, and what decodes them."""
+    """Name of all that the decoded files depend on: paths, sizes, times of change, and what decodes them."""
 
     def state(path: Path) -> list:
         try:

@@ -49,7 +49,7 @@ def seal(path: Path, shape: Sequence[int], name: str) -> None:
 
 
 def damage(path: Path, shape: Sequence[int]) -> str:
-    """What is wrong with a file that shall hold so many numbers, "" if nothing is. All of it is read."""
+    """Name the damage of a file that shall hold so many numbers, "" if nothing is. All of it is read."""
     length, header = _length(shape), _length_of_header(shape)
     try:
         if path.stat().st_size != length + len(MARK) + 8:

@@ -1,4 +1,4 @@
-"""What train.py and test.py do first: check the data, and start only with files that can be used."""
+"""First step of train.py and test.py: check the data, and start only with files that can be used."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from datasets import DataSource
 from datasets.names import printable
 from datasets.problems import WARNING, Problem, count, error, errors_among, raise_errors
 from utils.data.check import KnownLevels, Splits, check_source
+from utils.data.decoded_files import DecodedFiles
 from utils.data.facts import Facts
 from utils.system.commands import command
 
@@ -18,28 +19,31 @@ Skipped = dict[str, str]  # files below the data set's root -> why the run goes 
 
 
 class Usable(NamedTuple):
-    """The samples of every category, which files --skip_bad left out, how files become grey levels, what is known of
-    every image, and whether test files were left out besides."""
+    """The samples of every category, which files were left out, how files become grey levels, what is known of
+    every image, whether test files were left out besides, and the files that were opened."""
 
     samples: dict[str, Splits]
     skipped: Skipped
     levels: KnownLevels
     images: Mapping[Path, Facts]
     test_errors: bool
+    decoded: DecodedFiles
 
 
 def usable_samples(
     source: DataSource, splits: Sequence[str], *, workers: int, cache_dir: Path, skip_bad: bool,
     levels: KnownLevels | None = None, test_needed: bool = True,
 ) -> Usable:
-    """The samples of every category of the source, without files that --skip_bad leaves out; levels: where they are
+    """The samples of every category of the source; `skip_bad` leaves out bad files. levels: where they are
     decided already.
 
-    Warnings are counted on stderr. Raises one DataError listing all errors; with --skip_bad those that leaving files
+    Warnings are counted on stderr. Raises one DataError listing all errors; with `skip_bad` those that leaving files
     out does not mend. Unless the test set is needed, errors of its files alone are warnings, and these are left out.
     """
-    checked = check_source(source, splits, workers=workers, cache_dir=cache_dir, levels=levels)
+    decoded = DecodedFiles()
+    checked = check_source(source, splits, workers=workers, cache_dir=cache_dir, levels=levels, decoded=decoded)
     samples, problems = checked.samples, checked.problems
+    usable = Usable(samples, {}, checked.levels, checked.images, False, decoded)
     listing = command("scripts/check_data.py", "--data_root", source.root, "--dataset", source.name)
     errors = errors_among(problems)
     if source.note:
@@ -49,16 +53,16 @@ def usable_samples(
     warn([*(problem for problem in problems if problem.severity == WARNING), *(errors if late else [])], listing)
     if late:
         print("training goes on without these test files; test.py will refuse them", file=sys.stderr)
-        return Usable(leave_out(source, samples, errors)[0], {}, checked.levels, checked.images, True)
+        return usable._replace(samples=leave_out(source, samples, errors)[0], test_errors=True)
     if not skip_bad:
         advice = "; --skip_bad goes on without such files" if all(problem.skips for problem in errors) else ""
         raise_errors(str(source.root), errors, f"list all with: {listing}{advice}")
-        return Usable(samples, {}, checked.levels, checked.images, False)
+        return usable
     samples, skipped = leave_out(source, samples, errors)
     raise_errors(str(source.root), [*(p for p in errors if not p.skips), *find_empty(source, samples)])
     if skipped:
         print(f"--skip_bad: going on without {count(len(skipped), 'file')}; why: {listing}", file=sys.stderr)
-    return Usable(samples, skipped, checked.levels, checked.images, False)
+    return usable._replace(samples=samples, skipped=skipped)
 
 
 def warn(problems: Sequence[Problem], listing: str) -> None:
@@ -66,8 +70,8 @@ def warn(problems: Sequence[Problem], listing: str) -> None:
     kinds: dict[str, list[Problem]] = {}
     for problem in problems:
         kinds.setdefault(problem.message, []).append(problem)
-    for found in kinds.values():
-        print(f"warning, {count(len(found), 'time')}: {found[0]}", file=sys.stderr)
+    for alike in kinds.values():
+        print(f"warning, {count(len(alike), 'time')}: {alike[0]}", file=sys.stderr)
     if kinds:
         print(f"list all with: {listing}", file=sys.stderr)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,60 +15,90 @@ from datasets.names import printable
 from datasets.problems import MOST_SHOWN, count
 from utils.data.facts import FactStore
 from utils.data.finding import find_images
-from utils.detection.detector import Detector, Shown, calibrate_detector, load_detector, pick_category
+from utils.detection.detector import Detector, ModelInput, load_detector, pick_category
 from utils.detection.files import Notes, read_batches
-from utils.detection.thresholds import GIVEN, Thresholds, read_thresholds, shortage, write_thresholds
+from utils.detection.prediction import Predictor, load_predictor
+from utils.detection.thresholds import (
+    GIVEN,
+    LargestPixels,
+    Thresholds,
+    read_thresholds,
+    shortage,
+    write_thresholds,
+)
 from utils.runs.folder import Run, open_runs, trained_categories
 from utils.system.errors import RunError, UsageError
 from utils.system.files import in_parallel
 
 CACHE_DIR = Path("cache")  # of train.py, by default: files that it knows need not be opened again
 MOST_NAMED = 3  # images that an error names
-Set = tuple[Path, str, Thresholds]  # run folder, category, what was written
+Written = tuple[Path, str, Thresholds]  # run folder, category, its thresholds
 
 
-def calibrate_run(args: argparse.Namespace) -> Iterator[Set]:
-    """Set the thresholds of one category, for every seed of the run, by the good images of --images.
+def calibrate(
+    predictor: Predictor, batches: Iterable[np.ndarray], far: float, source: str, names: Sequence[str | Path] = ()
+) -> Thresholds:
+    """Thresholds by what good images score that training has not seen: batches uint8 (N, S, S, 3) as they are shown.
+
+    names: of the images, in their order. Raises PredictionError for those of which the model makes no finite numbers.
+    """
+    scores, pixels = [], LargestPixels()
+    for batch in batches:
+        prediction = predictor.maps(batch, names[len(scores) :])
+        scores += prediction.scores.tolist()
+        pixels.add(prediction.maps)
+    return Thresholds.from_scores(scores, pixels, far, source, predictor.word)
+
+
+def calibrate_run(
+    run: Path, images: Sequence[str], far: float, *, categories: Sequence[str] | None = None, device: Any = "cpu",
+    batch_size: int = 16, workers: int = 1,
+) -> Iterator[Written]:
+    """Set the thresholds of one category, for every seed of the run, by good images: files, folders and patterns.
 
     Copies of an image count once. Raises RunError if it is not clear which category, UsageError for images of the
     training, DataError listing those that cannot be read; nothing is written then.
     """
-    if args.categories and len(args.categories) > 1:
-        raise UsageError("--images are of one category: give one --categories")
-    category = pick_category(args.run, args.categories[0] if args.categories else None)
-    found = find_images(args.images)
-    paths = found.all_paths()
-    if found.note():
-        print(found.note(), file=sys.stderr)
-    runs = open_runs(args.run)
-    digests = digests_of(paths, args.workers, CACHE_DIR)
-    refuse_training_images(runs, category, digests, args.workers)
+    if categories and len(categories) > 1:
+        raise UsageError("`images` are of one category: give one `categories`")
+    category = pick_category(run, categories[0] if categories else None)
+    files = find_images(images)
+    paths = files.all_paths()
+    if files.note():
+        print(files.note(), file=sys.stderr)
+    runs = open_runs(run)
+    digests = digests_of(paths, workers, CACHE_DIR)
+    refuse_training_images(runs, category, digests, workers)
     paths = without_copies(digests)
-    warn(len(paths), args.far, category)
-    for folder in (run.folder for run in runs):
-        how = {"device": args.device, "batch_size": args.batch_size, "with_thresholds": False}
-        detector, names = load_detector(folder, category, **how), []
-        images = read_all(detector, paths, args.workers, names)
-        thresholds = calibrate_detector(detector, images, args.far, GIVEN, names)
-        write_thresholds(folder, category, thresholds)
-        yield folder, category, thresholds
+    warn(len(paths), far, category)
+    for one in runs:
+        predictor, _, _ = load_predictor(one.category(category), device, batch_size)
+        names: list[Path] = []
+        batches = read_all(Detector(**vars(predictor)), paths, workers, names)
+        thresholds = calibrate(predictor, batches, far, GIVEN, names)
+        write_thresholds(one.folder, category, thresholds)
+        yield one.folder, category, thresholds
 
 
-def move_thresholds(args: argparse.Namespace) -> Iterator[Set]:
-    """Set the thresholds of categories for another rate; RunError if one that is asked for has none, or those of
-    another model."""
-    folders = [run.folder for run in open_runs(args.run)]
-    names = [pick_category(args.run, name) for name in args.categories or trained_categories(args.run)]
-    found = {(folder, name): read_thresholds(folder, name) for folder in folders for name in names}
-    missing = sorted({name for (_, name), thresholds in found.items() if thresholds is None})
-    if missing and (args.categories or len(missing) == len(names)):
-        raise RunError(f"{args.run} has no thresholds of {', '.join(missing) or 'any category'}; give good --images")
-    found = {key: thresholds for key, thresholds in found.items() if thresholds is not None}
-    for folder, name in found:
-        load_detector(folder, name, device=args.device)  # refuses those of another model
-    for (folder, name), thresholds in found.items():
-        moved = thresholds.at(args.far)
-        warn(len(moved.scores), args.far, name)
+def move_thresholds(
+    run: Path, far: float, *, categories: Sequence[str] | None = None, device: Any = "cpu"
+) -> Iterator[Written]:
+    """Set the thresholds of categories for another rate.
+
+    Raises RunError if one that is asked for has none, or those of another model.
+    """
+    folders = [one.folder for one in open_runs(run)]
+    names = [pick_category(run, name) for name in categories or trained_categories(run)]
+    before = {(folder, name): read_thresholds(folder, name) for folder in folders for name in names}
+    missing = sorted({name for (_, name), thresholds in before.items() if thresholds is None})
+    if missing and (categories or len(missing) == len(names)):
+        raise RunError(f"{run} has no thresholds of {', '.join(missing) or 'any category'}; give good `images`")
+    known = {key: thresholds for key, thresholds in before.items() if thresholds is not None}
+    for folder, name in known:
+        load_detector(folder, name, device=device)  # refuses those of another model
+    for (folder, name), thresholds in known.items():
+        moved = thresholds.at(far)
+        warn(len(moved.scores), far, name)
         write_thresholds(folder, name, moved)
         yield folder, name, moved
 
@@ -93,8 +123,8 @@ def refuse_training_images(
     if same:
         named = ", ".join(printable(path) for path in same[:MOST_NAMED])
         raise UsageError(
-            f"--images: {count(len(same), 'image')} of the training data, e.g. {named}: thresholds need images that "
-            "training has not seen; train with --calibration to keep some aside"
+            f"`images`: {count(len(same), 'image')} of the training data, e.g. {named}: thresholds need images that "
+            "training has not seen; train with `calibration` to keep some aside"
         )
 
 
@@ -114,7 +144,7 @@ def digests_of_data(run: Run, category: str, workers: int) -> set[str]:
     except (DataError, OSError):
         data = printable(settings.data_root)
         print(f"warning: {run.folder} does not say which images it was trained on, and they are not in {data} any "
-              "more: make sure yourself that --images are others", file=sys.stderr)
+              "more: make sure yourself that the images given are others", file=sys.stderr)
         return set()
     return set(digests_of([sample.image_path for sample in samples], workers, CACHE_DIR).values())
 
@@ -135,8 +165,8 @@ def read_all(detector: Detector, paths: Sequence[Path], workers: int, names: lis
     DataError at the end lists those that cannot be read."""
     problems, notes = [], Notes()
     for batch in read_batches(detector, paths, workers):
-        problems += [str(content) for _, content in batch if not isinstance(content, Shown)]
-        used = [(path, content) for path, content in batch if isinstance(content, Shown)]
+        problems += [str(content) for _, content in batch if not isinstance(content, ModelInput)]
+        used = [(path, content) for path, content in batch if isinstance(content, ModelInput)]
         for path, content in used:
             notes.add(path, content.remarks)
         names += [path for path, _ in used]

@@ -1,31 +1,30 @@
 """A trained category as a detector of anomalies: image files, Pillow images or arrays in, scores and maps out.
 
     detector = load_detector("runs/NAME", "bottle")                # or a file of scripts/export.py, without torch
-    found = detector.predict("photo.jpg")                          # a list of images: a list of detections
-    found.score, found.is_anomalous, found.p_value, found.regions
-    found.anomaly_map                                              # float32 (H, W), of the photo's own size
+    detection = detector.predict("photo.jpg")                      # a list of images: a list of detections
+    detection.score, detection.is_anomalous, detection.p_value, detection.regions
+    detection.anomaly_map                                          # float32 (H, W), of the photo's own size
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from datasets.base import MAX_PIXELS, as_rgb
 from datasets.names import printable
-from datasets.view import WHOLE, View, enlarge
-from utils.detection.answers import check_shapes, is_finite, require_finite
+from datasets.view import View, enlarge
 from utils.detection.model_file import RUNTIMES, ExportedModel
-from utils.detection.regions import Region, find_regions
-from utils.detection.thresholds import LargestPixels, Thresholds, read_thresholds
+from utils.detection.prediction import Predictor, is_finite, load_predictor
+from utils.detection.thresholds import Thresholds, read_thresholds
 from utils.runs.folder import Run, open_runs, trained_categories
-from utils.system.device import pick_device
 from utils.system.errors import ModelFileError, PredictionError, RunError, UsageError
 from utils.system.missing import CORE
 from utils.system.packages import require
@@ -35,13 +34,12 @@ if TYPE_CHECKING:  # model files are run where there is no torch
 
 AnyImage = str | PathLike | Image.Image | np.ndarray
 Remarks = Sequence[tuple[str, str]]  # kinds, and details of an image
-Compute = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 (N, H, W, 3) -> maps (N, S, S), scores (N,)
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What the model is shown of an image, uint8 (H, W, 3), the image's own height and width, and what may be wrong
-    with its file."""
+class ModelInput:
+    """An image as the model is shown it, uint8 (H, W, 3), its own height and width, and what may be wrong with its
+    file."""
 
     pixels: np.ndarray
     size: tuple[int, int]
@@ -49,8 +47,21 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class Region:
+    """A part of an image whose anomaly map is above the pixel threshold, in the image's own pixels: its box, right and
+    bottom just outside, the map's maximum in it, and its area."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    score: float
+    area: int
+
+
+@dataclass(frozen=True)
 class Detection:
-    """What a model says of one image. Without thresholds `is_anomalous` and `p_value` are None.
+    """The result of one image. Without thresholds `is_anomalous` and `p_value` are None.
 
     regions: of an anomalous image, the highest score first; of any other none.
     """
@@ -70,24 +81,18 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class Detector:
-    """How images are shown to a model, and what its scores mean.
+class Detector(Predictor):
+    """A predictor that reads images of any kind, and knows what their scores mean.
 
-    compute: the model, whatever runs it; image_size: of what it is shown, None if it takes whole images; thresholds: of
-    its good images, or None; `threshold`: one of your own for scores and maps, in place of theirs; most_pixels: that
-    an image file may have; category: its name, if it has one; word: what the model is, of `model_word`, if it is known.
-    Raises UsageError for a threshold that is no finite number.
+    thresholds: of its good images, or None; `threshold`: one of your own for scores and maps, in place of theirs;
+    most_pixels: that an image file may have; category: its name, if it has one. Raises UsageError for a threshold that
+    is no finite number.
     """
 
-    compute: Compute
-    image_size: int | None
-    view: View = WHOLE
     thresholds: Thresholds | None = None
     threshold: float | None = None
-    batch_size: int = 16
     most_pixels: int = MAX_PIXELS
     category: str | None = None
-    word: str | None = None
 
     def __post_init__(self):
         if self.threshold is not None and not np.isfinite(self.threshold):
@@ -102,7 +107,7 @@ class Detector:
         return self.threshold if self.threshold is not None else self.thresholds and self.thresholds.pixel_threshold
 
     def at(self, far: float) -> Detector:
-        """The same detector with thresholds for another rate of false alarms. RunError if it has none."""
+        """A detector with thresholds for another false-alarm rate. Raises RunError if it has none."""
         if self.thresholds is None:
             raise RunError("there are no thresholds to move; set them with scripts/calibrate.py")
         return replace(self, thresholds=self.thresholds.at(far))
@@ -116,48 +121,39 @@ class Detector:
         """
         if isinstance(images, AnyImage):
             return self.predict([images])[0]
-        parts = (images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size))
-        found = [one for part in parts for one in self.detect([self.show(image) for image in part])]
-        for one in found:
+        batches = (images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size))
+        detections = [one for batch in batches for one in self.detect([self.prepare(image) for image in batch])]
+        for one in detections:
             if isinstance(one, PredictionError):
                 raise one
-        return found
+        return detections
 
-    def show(self, image: AnyImage) -> Shown:
-        """What the model is to be shown of an image. Raises DataError if it cannot be used."""
+    def prepare(self, image: AnyImage) -> ModelInput:
+        """An image as the model is to be shown it. Raises DataError if it cannot be used."""
         remarks = []
         if isinstance(image, str | PathLike):
             pixels = self.view.load(Path(image), self.most_pixels, lambda *remark: remarks.append(remark))
         else:
             pixels = as_rgb(image, self.view.levels)
-        shown = pixels if self.image_size is None else self.view.show(pixels, self.image_size)
-        return Shown(shown, pixels.shape[:2], remarks)
+        resized = pixels if self.image_size is None else self.view.show(pixels, self.image_size)
+        return ModelInput(resized, pixels.shape[:2], remarks)
 
-    def detect(self, shown: Sequence[Shown]) -> list[Detection | PredictionError]:
-        """The detections of a batch; in the place of one that cannot be, why."""
+    def detect(self, inputs: Sequence[ModelInput]) -> list[Detection | PredictionError]:
+        """The detections of a batch; an error in the place of each that cannot be made."""
         try:
-            maps, scores = self.score(np.stack([image.pixels for image in shown]))
+            maps, scores = self.batch_maps(np.stack([one.pixels for one in inputs]))
         except ModelFileError as error:  # of a single image: files are run one by one
-            return [PredictionError(str(error))] * len(shown)
-        return [self._judge(*one) for one in zip(maps, scores.tolist(), [s.size for s in shown], strict=True)]
-
-    def score(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Maps (N, S, S) of the whole images, and scores (N,), of what is shown, uint8 (N, H, W, 3).
-
-        Raises PredictionError for answers of other shapes. They may hold NaN: what uses them must look.
-        """
-        maps, scores = self.compute(pixels)
-        check_shapes(maps, scores, len(pixels))
-        return self.view.place(maps), scores
-
-    def _judge(self, *one: Any) -> Detection | PredictionError:
-        try:
-            return self.judge(*one)
-        except PredictionError as error:
-            return error
+            return [PredictionError(str(error))] * len(inputs)
+        detections: list[Detection | PredictionError] = []
+        for model_map, score, one in zip(maps, scores.tolist(), inputs, strict=True):
+            try:
+                detections.append(self.judge(model_map, score, one.size))
+            except PredictionError as error:
+                detections.append(error)
+        return detections
 
     def judge(self, model_map: np.ndarray, score: float, size: tuple[int, int]) -> Detection:
-        """What the map (S, S) of a whole image of `size` (height, width), and its score, mean by the thresholds.
+        """Judge the map (S, S) of a whole image of `size` (height, width), and its score, by the thresholds.
 
         Raises PredictionError where they are no finite numbers.
         """
@@ -172,13 +168,12 @@ class Detector:
 
 def load_detector(
     model: str | PathLike, category: str | None = None, seed: int | None = None,
-    device: torch.device | str = "cpu", batch_size: int = 16, with_thresholds: bool = True,
+    device: torch.device | str = "cpu", batch_size: int = 16,
 ) -> Detector:
     """The detector of a trained category: of a run folder, or of an .onnx or .xml file of scripts/export.py.
 
     Of a run with several seeds it is that of `seed`, or the first. A file is run by onnxruntime or OpenVINO, without
     torch, on the CPU and one whole image at a time: batches would have to be of one size, and gain little there.
-    with_thresholds: those of a run are not looked at without, whatever they are: who sets them needs none.
 
     Raises RunError for a run or thresholds that cannot be used, and where a category or seed must be named;
     CheckpointError for the run's files; ModelFileError, MissingPackage or UsageError for a model file.
@@ -186,45 +181,26 @@ def load_detector(
     path = Path(model)
     if path.suffix in RUNTIMES and not path.is_dir():
         return _of_file(path, category, seed, str(device))
-    return _of_run(path, category, seed, str(device), batch_size, with_thresholds)
+    category = pick_category(path, category)
+    run = pick_seed(path, seed)
+    instead = f"{CORE}, or give an .onnx or .xml file that scripts/export.py made of it elsewhere"
+    require("torch", f"{printable(path)}, a run folder,", instead)
+    predictor, _, _ = load_predictor(run.category(category), device, batch_size)
+    thresholds = read_thresholds(run.folder, category, predictor.word)
+    return Detector(**vars(predictor), thresholds=thresholds, category=category)
 
 
 def _of_file(path: Path, category: str | None, seed: int | None, device: str) -> Detector:
     if seed is not None:
-        raise UsageError(f"--seed {seed}: {path} holds one model; seeds are chosen when it is exported")
+        raise UsageError(f"`seed` {seed}: {path} holds one model; seeds are chosen when it is exported")
     if device not in ("auto", "cpu"):
-        raise UsageError(f"--device {device}: {path} is run on the CPU; for a GPU give the run folder")
+        raise UsageError(f"`device` {device}: {path} is run on the CPU; for a GPU give the run folder")
     model = ExportedModel(path)
-    if category not in (None, model.facts.category):
-        raise UsageError(f"--category {category}: {path} holds {model.facts.category}")
     facts = model.facts
+    if category not in (None, facts.category):
+        raise UsageError(f"`category` {category}: {path} holds {facts.category}")
     whole = View(levels=facts.view.levels)  # the file crops and stretches itself
-    return Detector(model.run, None, whole, facts.thresholds, batch_size=1, category=facts.category)
-
-
-def _of_run(
-    run: Path, category: str | None, seed: int | None, device: str, batch_size: int, with_thresholds: bool
-) -> Detector:
-    category = pick_category(run, category)
-    picked_run = pick_seed(run, seed)
-    size = picked_run.settings.image_size
-    instead = f"{CORE}, or give an .onnx or .xml file that scripts/export.py made of it elsewhere"
-    torch = require("torch", f"{printable(run)}, a run folder,", instead)
-    from utils.detection.prediction import predict_maps
-    from utils.runs.checkpoint import model_word
-
-    picked = pick_device(device)
-    files = picked_run.category(category)
-    model, _ = files.load_model()
-    view = files.view
-    word = model_word(model, view)
-    thresholds = read_thresholds(picked_run.folder, category, word) if with_thresholds else None
-    model = model.to(picked).optimize_for_inference()
-
-    def compute(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return predict_maps(model, torch.from_numpy(pixels), len(pixels))
-
-    return Detector(compute, size, view, thresholds, batch_size=batch_size, category=category, word=word)
+    return Detector(model.run, None, whole, batch_size=1, thresholds=facts.thresholds, category=facts.category)
 
 
 def pick_category(run: Path, category: str | None) -> str:
@@ -247,17 +223,23 @@ def pick_seed(run: Path, seed: int | None) -> Run:
     return next(iter(runs.values())) if seed is None else runs[seed]
 
 
-def calibrate_detector(
-    detector: Detector, images: Iterable[np.ndarray], far: float, source: str, names: Sequence[str | Path] = ()
-) -> Thresholds:
-    """Thresholds by what good images score that training has not seen: batches uint8 (N, S, S, 3) as they are shown.
+def find_regions(model_map: np.ndarray, threshold: float, size: tuple[int, int]) -> list[Region]:
+    """The 8-connected parts of a map (S, S) above a threshold, in pixels of its image of `size` (height, width).
 
-    names: of the images, in their order. Raises PredictionError for those of which the model makes no finite numbers.
+    They are found in the map as the model made it, where the threshold holds; none is too small to be one, as the map
+    is smooth: a small part is a hill just above the threshold, and the list begins with the highest. Raises ValueError
+    for NaN, which is above nothing.
     """
-    scores, pixels = [], LargestPixels()
-    for batch in images:
-        maps, found = detector.score(batch)
-        require_finite(maps, found, names[len(scores) :])
-        scores += found.tolist()
-        pixels.add(maps)
-    return Thresholds.from_scores(scores, pixels, far, source, detector.word)
+    if not is_finite(model_map, threshold):
+        raise ValueError("a map or threshold with NaN or infinite values has no regions")
+    above = model_map > threshold
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(above.astype(np.uint8), connectivity=8)
+    highest = np.full(count, -np.inf, np.float32)
+    np.maximum.at(highest, labels[above], model_map[above])
+    (height, width), (rows, columns) = size, model_map.shape
+    regions = []
+    for (left, top, wide, high, area), score in zip(stats[1:].tolist(), highest[1:].tolist(), strict=True):
+        right, bottom = -(-(left + wide) * width // columns), -(-(top + high) * height // rows)  # rounded up
+        area = max(1, round(area * height * width / (rows * columns)))
+        regions.append(Region(left * width // columns, top * height // rows, right, bottom, score, area))
+    return sorted(regions, key=lambda region: (-region.score, region.top, region.left))

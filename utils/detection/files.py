@@ -1,7 +1,7 @@
 """Predictions of many image files: read in threads while the model computes, and written as they come.
 
-    found = find_images(["photos/"])                  # of utils.data.finding
-    summary = predict_files(detector, found, writer_for(Path("scores.csv")), maps={}, workers=2)
+    files = find_images(["photos/"])                  # of utils.data.finding
+    summary = predict_files(detector, files, writer_for(Path("scores.csv")), maps={}, workers=2)
 
 Memory does not grow with the number of images, but for their names.
 """
@@ -24,7 +24,7 @@ from datasets.base import DataError
 from datasets.names import csv_line, printable
 from datasets.problems import MOST_SHOWN, count, warning
 from utils.data.finding import Found
-from utils.detection.detector import Detection, Detector, Remarks, Shown
+from utils.detection.detector import Detection, Detector, ModelInput, Remarks
 from utils.drawing.heat_maps import map_limits, save_heat_map
 from utils.system.errors import PredictionError
 from utils.system.files import in_parallel, read_ahead
@@ -37,7 +37,7 @@ Writer = AbstractContextManager[Write]
 
 @dataclass(frozen=True)
 class Record:
-    """A file and what was found in it, or why it could not be read; with both, why it has no heat map. remarks: what
+    """A file and its detection, or why it could not be read; with both, why it has no heat map. remarks: what
     may be wrong with a file that was scored."""
 
     path: Path
@@ -55,7 +55,7 @@ class Record:
         return dict(zip(COLUMNS, figures, strict=True))
 
     def line(self) -> str:
-        """For a person."""
+        """The record in a line for a person."""
         if self.found is None:
             return f"error      {printable(self.error)}"
         verdict = {True: "anomalous", False: "good", None: "-"}[self.found.is_anomalous]
@@ -70,7 +70,7 @@ class Record:
 
 
 class Notes:
-    """What may be wrong with files that are used, by kind: how often, and the first of them."""
+    """Remarks on files that are used, by kind: their number, and the first of them."""
 
     def __init__(self):
         self.counts: Counter[str] = Counter()
@@ -89,8 +89,8 @@ class Notes:
 
 @dataclass
 class Summary:
-    """How many images were scored, called anomalous, and could not be read or have no map written; the first errors;
-    what else there is to say."""
+    """Numbers of images that were scored, called anomalous, not readable or left without a map; the first errors, and
+    remarks."""
 
     scored: int = 0
     anomalous: int | None = None  # without a threshold nothing is
@@ -130,12 +130,12 @@ class Summary:
 
 def read_batches(
     detector: Detector, paths: Sequence[Path], workers: int
-) -> Iterator[list[tuple[Path, Shown | DataError]]]:
-    """Files in batches, each with what the model is shown of it, or why it cannot be read."""
+) -> Iterator[list[tuple[Path, ModelInput | DataError]]]:
+    """Files in batches, each as the model is shown it, or with the reason why it cannot be read."""
 
-    def read(path: Path) -> tuple[Path, Shown | DataError]:
+    def read(path: Path) -> tuple[Path, ModelInput | DataError]:
         try:
-            return path, detector.show(path)
+            return path, detector.prepare(path)
         except DataError as error:
             return path, error
 
@@ -152,10 +152,11 @@ def read_batches(
 def predict_batches(detector: Detector, paths: Sequence[Path], workers: int) -> Iterator[list[Record]]:
     """The records of files, a batch at a time."""
     for batch in read_batches(detector, paths, workers):
-        shown = [content for _, content in batch if isinstance(content, Shown)]
-        found = iter(detector.detect(shown) if shown else ())
+        inputs = [content for _, content in batch if isinstance(content, ModelInput)]
+        detections = iter(detector.detect(inputs) if inputs else ())
         yield [
-            _record(path, next(found), content.remarks) if isinstance(content, Shown) else _record(path, content)
+            _record(path, next(detections), content.remarks)
+            if isinstance(content, ModelInput) else _record(path, content)
             for path, content in batch
         ]
 
@@ -208,8 +209,8 @@ def save_maps(
         anomaly_map = record.found.anomaly_map
         outlined = anomaly_map > detector.pixel_threshold if record.found.is_anomalous else None
         try:
-            shown = detector.view.load(record.path)
-            save_heat_map(maps[record.path], shown, anomaly_map, outlined, limits)
+            photograph = detector.view.load(record.path)
+            save_heat_map(maps[record.path], photograph, anomaly_map, outlined, limits)
         except (OSError, DataError) as error:
             return replace(record, error=f"no heat map of {printable(record.path)}: {error}")
         return record

@@ -8,7 +8,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import mmap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,8 +25,7 @@ from msgspec import Struct, structs
 from datasets.base import LARGEST_PASS
 from datasets.plain_json import parse_json, typed
 from datasets.view import View
-from utils.detection.answers import check_shapes, require_finite
-from utils.detection.sealing import SEAL_KEY, seal_is_broken
+from utils.detection.prediction import check_shapes, require_finite
 from utils.detection.thresholds import Thresholds
 from utils.runs.probe import probe_image
 from utils.runs.settings import Count
@@ -38,7 +39,8 @@ EXTRA_FILE = f"{KEY}.json"  # the same within TorchScript and pt2 files
 WEIGHTS_KEY = "aand_weights"  # of OpenVINO's: the SHA-256 of the .bin; earlier files do not have it
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 INPUT, OUTPUTS = "images", ("anomaly_map", "anomaly_score")
-
+SEAL_KEY = "aand_seal"  # of the metadata: a checksum of the whole file; earlier files do not have it
+UNSEALED = "sha256 " + "0" * 64
 PROBE_SIZE = 64  # pixels of the image that a file is tried on
 
 Compute = Callable[[np.ndarray], Sequence[np.ndarray]]
@@ -46,7 +48,7 @@ Compute = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 @dataclass(frozen=True)
 class Facts:
-    """What a model file says of itself.
+    """The metadata of a model file.
 
     view: what the model is shown of an image, done inside the file; thresholds: of the run, None if it had none; opset:
     of ONNX, None in other formats.
@@ -135,8 +137,8 @@ class ExportedModel:
             raise ModelFileError(f"{self.path} gives no result: {_reason(error)}") from error
 
     def _answer(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `run`, with whatever errors there are."""
-        maps, scores = (np.asarray(found) for found in self._compute(np.ascontiguousarray(images)))
+        """`run`, with whatever errors there are."""
+        maps, scores = (np.asarray(output) for output in self._compute(np.ascontiguousarray(images)))
         size = self.facts.image_size
         if maps.shape != (len(images), 1, size, size):
             raise ValueError(f"its maps are {maps.shape}, not {(len(images), 1, size, size)}")
@@ -173,23 +175,23 @@ def _load_openvino(openvino: ModuleType, path: Path, threads: int | None) -> tup
     inputs = [(one.any_name, one.element_type.get_type_name(), one.partial_shape.rank) for one in model.inputs]
     inputs = [(name, kind, rank.get_length() if rank.is_static else None) for name, kind, rank in inputs]
     _check_interface(inputs, "u8", [name for one in model.outputs for name in one.names])
-    how = {"INFERENCE_PRECISION_HINT": {"bf16": "bf16"}.get(facts.precision, "f32")}  # the default may be bf16
+    options = {"INFERENCE_PRECISION_HINT": {"bf16": "bf16"}.get(facts.precision, "f32")}  # the default may be bf16
     if threads:
-        how["INFERENCE_NUM_THREADS"] = threads
-    compiled = core.compile_model(model, "CPU", how)
+        options["INFERENCE_NUM_THREADS"] = threads
+    compiled = core.compile_model(model, "CPU", options)
 
     def compute(images: np.ndarray) -> list[np.ndarray]:
-        found = compiled({INPUT: images})
-        return [found[name] for name in OUTPUTS]
+        answer = compiled({INPUT: images})
+        return [answer[name] for name in OUTPUTS]
 
     return facts, compute
 
 
 def _check_interface(inputs: Sequence[tuple[str, str, int | None]], kind: str, outputs: Sequence[str]) -> None:
-    """ValueError unless a file takes what our exports take, by name, type and dimensions, and gives what they give."""
+    """Raise ValueError unless a file takes and gives what our exports do, by name, type and dimensions."""
     if list(inputs) != [(INPUT, kind, 4)]:
-        found = ", ".join(f"{name} {of} of {rank} dimensions" for name, of, rank in inputs)
-        raise ValueError(f"it takes {found or 'nothing'}, not {INPUT} {kind} of 4 dimensions")
+        taken = ", ".join(f"{name} {of} of {rank} dimensions" for name, of, rank in inputs)
+        raise ValueError(f"it takes {taken or 'nothing'}, not {INPUT} {kind} of 4 dimensions")
     if missing := [name for name in OUTPUTS if name not in outputs]:
         raise ValueError(f"it does not give {', '.join(missing)}")
 
@@ -204,6 +206,21 @@ def _find_facts(path: Path, metadata: Mapping[str, str]) -> Facts:
     if SEAL_KEY in metadata and seal_is_broken(path, metadata[SEAL_KEY]):
         raise ValueError("it is damaged, or was changed: its checksum is another")
     return Facts.from_text(metadata[KEY])
+
+
+def sealed(content: bytes) -> bytes:
+    """The content with its own checksum, taken as it is with UNSEALED, in place of that."""
+    return content.replace(UNSEALED.encode(), f"sha256 {hashlib.sha256(content).hexdigest()}".encode())
+
+
+def seal_is_broken(path: Path, seal: str) -> bool:
+    """Tell whether a file is another than the one that was sealed so."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = content.find(seal.encode())
+        sha256 = hashlib.sha256(content[:start])
+        sha256.update(UNSEALED.encode())
+        sha256.update(content[start + len(UNSEALED) :])
+    return start < 0 or seal != f"sha256 {sha256.hexdigest()}"
 
 
 def _load_torchscript(torch: ModuleType, path: Path, threads: int | None) -> tuple[Facts, Compute]:

@@ -1,4 +1,4 @@
-"""Where predictions are written: the file of scores and the heat maps, over nothing that this program did not write.
+"""Targets of predictions: the file of scores and the heat maps, over nothing that this program did not write.
 
     photographs, left_out = leave_out_own(paths, arguments)
     maps = map_targets(photographs, Path("maps"))
@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -19,10 +21,12 @@ from tqdm import tqdm
 from datasets.marks import HEAT_MAP, NO_PHOTOGRAPHS, mark_of
 from datasets.names import csv_line
 from utils.detection.files import COLUMNS, Record, Write, Writer
-from utils.detection.map_names import map_paths
 from utils.system.errors import UsageError
 from utils.system.files import naming
 from utils.system.own_files import PREDICTIONS, bears, begins_as, refuse_foreign
+
+LONGEST = 255  # bytes of a name that nearly every file system takes
+HASH = 12  # of a name that had to be changed, in hexadecimal digits
 
 
 def leave_out_own(paths: Sequence[Path], arguments: Iterable[str]) -> tuple[list[Path], int]:
@@ -36,7 +40,7 @@ def leave_out_own(paths: Sequence[Path], arguments: Iterable[str]) -> tuple[list
 
 
 def map_targets(paths: Sequence[Path], folder: Path | None) -> dict[Path, Path]:
-    """Where each image's heat map is written: its path below the folder common to all, with its suffix, then .png."""
+    """The file of each image's heat map: its path below the folder common to all, with its suffix, then .png."""
     if folder is None:
         return {}
     absolute = [os.path.abspath(path) for path in paths]
@@ -46,34 +50,33 @@ def map_targets(paths: Sequence[Path], folder: Path | None) -> dict[Path, Path]:
 
 
 def refuse_other_targets(images: Sequence[Path], output: Path | None, maps: Collection[Path]) -> None:
-    """UsageError if predictions would be written over an image, or over a file that this program did not write."""
+    """Raise UsageError if predictions would be written over an image, or a file that this program did not write."""
     sources = {os.path.realpath(path) for path in images}
     for target in [*([output] if output else []), *maps]:
         if os.path.realpath(target) in sources:
             raise UsageError(f"{target} is one of the images, and would be overwritten: choose another place")
     if output:
-        refuse_foreign([output], begins_as(PREDICTIONS[output.suffix]), "give another --output")
-    refuse_foreign(maps, bears(HEAT_MAP), "choose another folder for --save_maps, or move it away")
+        refuse_foreign([output], begins_as(PREDICTIONS[output.suffix]), "give another `output`")
+    refuse_foreign(maps, bears(HEAT_MAP), "choose another folder for `save_maps`, or move it away")
 
 
 def writer_for(path: Path | None) -> Writer:
-    """What writes records: to a .csv or .jsonl file or, without a path, to the screen.
+    """The writer of records: to a .csv or .jsonl file or, without a path, to the screen.
 
     Raises UsageError for another suffix.
     """
     if path is None:
         return nullcontext(lambda record: tqdm.write(record.line()))
     if path.suffix not in PREDICTIONS:
-        raise UsageError(f"--output {path}: predictions are written as .csv or .jsonl")
+        raise UsageError(f"`output` {path}: predictions are written as .csv or .jsonl")
     return _write_file(path)
 
 
 @contextmanager
 def _write_file(path: Path) -> Iterator[Write]:
-    """Whole lines reach the file as they come, so that a run of hours that is stopped leaves what it has found."""
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w", encoding="utf-8", newline="", buffering=1)
+        file = path.open("w", encoding="utf-8", newline="", buffering=1)  # whole lines: a run of hours may be stopped
 
     def add(line: str) -> None:
         with naming(path):
@@ -89,3 +92,28 @@ def _write_file(path: Path) -> Iterator[Write]:
     finally:
         with naming(path):
             file.close()
+
+
+def map_paths(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Paths in a folder for files that are to be called `names` (relative paths).
+
+    A name that is too long, or that a disk may take for another's since it differs in upper and lower case alone, is
+    cut and gets a hash of the whole.
+    """
+    paths, taken = [], set()
+    for name in names:
+        path, hashed = Path(name), name
+        while len(os.fsencode(path.name)) > LONGEST or _as_disks_see(path) in taken:
+            path, hashed = path.with_name(_shortened(Path(name), hashed)), hashed + "'"
+        taken.add(_as_disks_see(path))
+        paths.append(folder / path)
+    return paths
+
+
+def _shortened(path: Path, hashed: str) -> str:
+    ending = f"-{hashlib.sha256(os.fsencode(hashed)).hexdigest()[:HASH]}{path.suffix}"
+    return os.fsencode(path.stem)[: LONGEST - len(ending)].decode(errors="ignore") + ending
+
+
+def _as_disks_see(path: Path) -> str:
+    return unicodedata.normalize("NFC", str(path)).casefold()

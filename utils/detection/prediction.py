@@ -1,146 +1,142 @@
-"""The test set of a category in memory, and a model's metrics on it."""
+"""Anomaly maps and scores of images, whatever runs the model: the one way from images to maps.
+
+    predictor = Predictor.of(model, view, batch_size=16)         # or load_predictor(run.category("bottle"))
+    prediction = predictor.maps(images)                          # uint8 (N, S, S, 3) -> float32 (N, S, S), (N,)
+
+Every map and score is a finite number: NaN is above no threshold, and whatever lets it pass calls a defect good.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from datasets.base import Sample, load_mask, lost_regions, read_size
-from datasets.loading import image_files, paths_of, spread_masks
 from datasets.names import printable
 from datasets.problems import count
-from datasets.view import WHOLE, View, enlarge
-from models.aand import AAND
-from utils.data.image_store import FileStack, Stack
-from utils.detection.answers import require_finite
-from utils.metrics import evaluate
-from utils.system.files import in_parallel
-from utils.system.processes import ALONE, World
+from datasets.view import WHOLE, View
+from utils.runs.folder import RunCategory
+from utils.system.errors import PredictionError
+
+if TYPE_CHECKING:  # model files are run where there is no torch
+    from models.aand import AAND
+    from utils.system.processes import World
+
+MOST_NAMED = 5  # images that an error names
+
+Compute = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 (N, H, W, 3) -> maps (N, S, S), scores (N,)
 
 
-@dataclass(frozen=True)
-class TestSet:
-    """Decoded test images uint8 (N, S, S, 3), labels (N,), masks uint8 (N, S, S) or None where some are missing.
-
-    The images are as `view` shows them, the masks whole. paths: of the images; none of synthetic ones.
-    """
-
-    images: Stack
-    labels: np.ndarray
-    masks: np.ndarray | None
-    view: View = WHOLE
-    paths: Sequence[Path] = ()
-
-    @classmethod
-    def of(cls, samples: Sequence[Sample], stacks: Sequence[Stack], view: View = WHOLE) -> TestSet:
-        """From test samples and what was decoded of their `evaluation_files`."""
-        images, masks = stacks
-        masks = spread_masks(samples, masks)
-        labels = np.array([sample.label for sample in samples])
-        return cls(images, labels, None if masks is None else masks.numpy(), view, paths_of(samples))
-
-    def pictures(self, samples: Sequence[Sample], workers: int) -> Stack:
-        """The whole images (N, S, S, 3) to be looked at, whatever the model is shown of them."""
-        whole = View(levels=self.view.levels)
-        if self.view == whole:
-            return self.images
-        return FileStack(image_files(paths_of(samples), whole), self.images.shape[1], workers)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of a test set: anomaly maps float32 (N, S, S) of the whole images, and image scores (N,)."""
+class Prediction(NamedTuple):
+    """Anomaly maps float32 (N, S, S) of whole images, and the images' scores (N,)."""
 
     maps: np.ndarray
     scores: np.ndarray
 
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model, what it is shown of images, and how many of them at a time.
+
+    compute: the model on one batch, whatever runs it; image_size: of what it is shown, None if it takes whole images;
+    word: which model it is (`model_word`), if that is known.
+    """
+
+    compute: Compute
+    image_size: int | None
+    view: View = WHOLE
+    batch_size: int = 16
+    word: str | None = None
+
     @classmethod
-    def of(cls, model: AAND, test_set: TestSet, batch_size: int, world: World = ALONE) -> Prediction:
-        """Raises PredictionError naming the images of which the model makes no finite numbers."""
-        maps, scores = predict_maps(model, test_set.images, batch_size, world)
-        require_finite(maps, scores, test_set.paths)
-        return cls(test_set.view.place(maps), scores)
+    def of(cls, model: AAND, image_size: int, view: View = WHOLE, batch_size: int = 16, word: str | None = None):
+        """The predictor of a PyTorch model, on the device where it is, in eval mode."""
+        import torch
 
-    def evaluate(self, test_set: TestSet) -> dict[str, float]:
-        """The metrics that can be computed, as fractions."""
-        return evaluate(test_set.labels, self.scores, test_set.masks, self.maps)
+        @torch.inference_mode()
+        def compute(images: np.ndarray | torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+            model.eval()
+            batch = torch.as_tensor(images).permute(0, 3, 1, 2)  # (N, 3, S, S)
+            anomaly_map, anomaly_score = model(model.normalise(batch))
+            return anomaly_map[:, 0].cpu().numpy(), anomaly_score.cpu().numpy()
 
-    @classmethod
-    def metrics(cls, model: AAND, test_set: TestSet, batch_size: int, world: World) -> dict[str, float]:
-        """The metrics of a model whose maps the processes compute together; the first alone makes metrics of them."""
-        prediction = cls.of(model, test_set, batch_size, world)
-        return world.from_first(lambda: prediction.evaluate(test_set))
+        return cls(compute, image_size, view, batch_size, word)
 
-    def evaluate_native(self, samples: Sequence[Sample]) -> dict[str, float]:
-        """The same with each mask as its file has it, and the maps enlarged to it (good images: to the image)."""
-        labels = np.array([sample.label for sample in samples])
-        if any(sample.label and sample.mask_path is None for sample in samples):
-            return evaluate(labels, self.scores, None, self.maps)
-        masks = [
-            load_mask(sample.mask_path) if sample.label else np.zeros(read_size(sample.image_path), np.uint8)
-            for sample in samples
-        ]
-        maps = [enlarge(anomaly_map, mask.shape) for anomaly_map, mask in zip(self.maps, masks, strict=True)]
-        return evaluate(labels, self.scores, masks, maps)
+    def maps(self, images: Any, names: Sequence[str | Path] = (), world: World | None = None) -> Prediction:
+        """Maps of the whole images, and scores, of what is shown of them: uint8 (N, S, S, 3), or what is sliced so.
+
+        Several processes share the batches, which are those of a single one, and each gets all maps. Raises
+        PredictionError where the model makes no finite numbers, with the images' names or else numbers.
+        """
+        starts = range(0, len(images), self.batch_size)
+
+        def predict(own: slice) -> list[Prediction]:
+            return [self.batch_maps(images[start : start + self.batch_size]) for start in starts[own]]
+
+        if world is None:
+            batches = predict(slice(None))
+        else:
+            batches = chain(*world.gather(world.together(lambda: predict(world.share(len(starts))))))
+        prediction = Prediction(*map(np.concatenate, zip(*batches, strict=True)))
+        require_finite(*prediction, names)
+        return prediction
+
+    def batch_maps(self, images: np.ndarray) -> Prediction:
+        """`maps` of a single batch, which may hold NaN: whoever uses them must check. Raises PredictionError for
+        answers of other shapes."""
+        maps, scores = self.compute(images)
+        check_shapes(maps, scores, len(images))
+        return Prediction(self.view.place(maps), scores)
 
 
-def find_lost_regions(samples: Sequence[Sample], size: int, workers: int) -> dict[str, int]:
-    """How many anomalous regions of each image have no pixel at image_size, of images where any has none."""
-    masked = [sample for sample in samples if sample.label and sample.mask_path]
-    lost = in_parallel(lambda sample: lost_regions(load_mask(sample.mask_path), size), masked, workers)
-    return {sample.name: number for sample, number in zip(masked, lost, strict=True) if number}
+def load_predictor(
+    files: RunCategory, device: Any = "cpu", batch_size: int = 16
+) -> tuple[Predictor, AAND, float]:
+    """The predictor of a trained category, its model, ready for inference, and the seconds that its training took.
+
+    Raises RunError and CheckpointError for files that cannot be used, UsageError for the device.
+    """
+    from utils.runs.checkpoint import model_word
+    from utils.system.device import pick_device
+
+    picked = pick_device(str(device))
+    model, seconds = files.load_model()
+    view = files.view
+    word = model_word(model, view)  # before layers are merged
+    model = model.to(picked).optimize_for_inference()
+    return Predictor.of(model, files.run.settings.image_size, view, batch_size, word), model, seconds
 
 
-def warn_of_lost_regions(lost: Mapping[str, Mapping[str, int]], size: int) -> None:
-    """Say on stderr which categories have anomalous regions that the metrics at image_size do not see."""
-    for category, images in lost.items():
-        if not images:
-            continue
-        regions = f"{count(sum(images.values()), 'anomalous region')} in {count(len(images), 'image')}"
-        print(
-            f"warning: {printable(category)}: {regions} (e.g. {printable(next(iter(images)))}) have no pixel left at "
-            f"{size} px: pixel metrics and PRO do not see them; --resolution native does",
-            file=sys.stderr,
+def check_shapes(maps: np.ndarray, scores: np.ndarray, images: int) -> None:
+    """Raise PredictionError unless there are real maps (images, S, S), none empty, and scores (images,)."""
+    maps, scores = np.asarray(maps), np.asarray(scores)
+    square = maps.ndim == 3 and maps.shape[1] == maps.shape[2] > 0
+    if not square or len(maps) != images or scores.shape != (images,) or {maps.dtype.kind, scores.dtype.kind} != {"f"}:
+        raise PredictionError(
+            f"the model answers with maps {maps.dtype} {maps.shape} and scores {scores.dtype} {scores.shape}, not with "
+            f"a square map and a score for each of {count(images, 'image')}"
         )
 
 
-def fingerprint(samples: Sequence[Sample], root: Path) -> dict[str, Any]:
-    """Number of test files, and the SHA-256 of the sorted list of image paths below `root`, one a line.
+def require_finite(maps: np.ndarray, scores: np.ndarray, names: Sequence[str | Path] = ()) -> None:
+    """Raise PredictionError for maps (N, S, S) and scores (N,) among which are NaN or infinite values.
 
-    Figures of two runs are of the same images where these are equal.
+    names: of the images, in their order; without, they are numbered.
     """
-    names = sorted(sample.image_path.relative_to(root).as_posix() for sample in samples)
-    listed = "\n".join(names).encode(errors="surrogateescape")
-    return {"count": len(names), "sha256": hashlib.sha256(listed).hexdigest()}
+    wrong = [index for index, of in enumerate(zip(maps, scores, strict=True)) if not is_finite(*of)]
+    if wrong:
+        named = [printable(names[index]) if index < len(names) else f"number {index + 1}" for index in wrong]
+        more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+        raise PredictionError(
+            f"the model gives NaN or infinite values for {count(len(wrong), 'image')}: "
+            f"{', '.join(named[:MOST_NAMED])}{more}"
+        )
 
 
-@torch.inference_mode()
-def predict_maps(
-    model: AAND, images: Tensor, batch_size: int, world: World = ALONE
-) -> tuple[np.ndarray, np.ndarray]:
-    """Anomaly maps float32 (N, S, S) and scores (N,) of uint8 images (N, S, S, 3), or what is sliced like them.
-
-    Several processes share the batches, which are those of a single one, and each gets all maps.
-    """
-    model.eval()
-    starts = range(0, len(images), batch_size)
-
-    def predict() -> list[tuple[Tensor, Tensor]]:
-        found = []
-        for start in starts[world.share(len(starts))]:
-            batch = images[start : start + batch_size].permute(0, 3, 1, 2)
-            anomaly_map, anomaly_score = model(model.normalise(batch))
-            found.append((anomaly_map[:, 0].cpu(), anomaly_score.cpu()))
-        return found
-
-    maps, scores = zip(*chain(*world.gather(world.together(predict))), strict=True)
-    return torch.cat(maps).numpy(), torch.cat(scores).numpy()
+def is_finite(anomaly_map: np.ndarray, score: float) -> bool:
+    """Tell whether the map of an image and its score are a result."""
+    return bool(np.isfinite(score) and np.isfinite(anomaly_map).all())

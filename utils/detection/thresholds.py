@@ -53,12 +53,12 @@ def smallest_rate(images: int) -> float:
 
 
 def images_needed(far: float) -> int:
-    """How many good images a rate of false alarms needs."""
+    """The number of good images that a false-alarm rate needs."""
     return math.ceil(1 / _exact(far)) - 1
 
 
 def shortage(images: int, far: float) -> str | None:
-    """What to tell those who want a lower rate than so many good images allow; None where they do."""
+    """A message for those who want a lower rate than so many good images allow; None where they allow it."""
     if images >= images_needed(far):
         return None
     return (
@@ -75,7 +75,7 @@ class LargestPixels:
         self.kept: list[np.ndarray] = []
 
     def add(self, maps: np.ndarray) -> None:
-        """Of maps float32 (N, H, W). Raises ValueError if one of their values is no finite number."""
+        """Add maps float32 (N, H, W). Raises ValueError if one of their values is no finite number."""
         if not np.isfinite(maps).all():
             raise ValueError("the maps hold NaN or infinite values")
         self.pixels = maps[0].size
@@ -128,13 +128,13 @@ class Thresholds:
         cls, scores: Sequence[float] | np.ndarray, pixels: LargestPixels, far: float, source: str,
         model: str | None = None,
     ) -> Thresholds:
-        """From the scores (N,) of good images and the pixels of their maps."""
+        """Thresholds by the scores (N,) of good images and the pixels of their maps."""
         allowed = _pixels_allowed(len(scores), pixels.pixels, far)
         ordered = tuple(sorted(float(score) for score in scores))
         return cls(ordered, pixels.ladder(allowed), pixels.pixels, source, far, model)
 
     def at(self, far: float) -> Thresholds:
-        """The same for another rate. Its pixel threshold is of the next stored rank below the one allowed: it holds
+        """Thresholds for another rate. The pixel threshold is of the next stored rank below the one allowed: it holds
         what is promised, and is a little higher than it need be."""
         return replace(self, wanted_far=far)
 
@@ -238,7 +238,7 @@ def write_thresholds(run: Path, category: str, thresholds: Thresholds) -> None:
 
 
 def _pixels_allowed(images: int, pixels: int, far: float) -> int:
-    """How many pixels of all maps together may be above the pixel threshold."""
+    """The number of pixels of all maps together that may be above the pixel threshold."""
     return math.floor(pixels * max(0, (images + 1) * _exact(far) - 1))
 
 

@@ -88,8 +88,8 @@ def score_histogram(good: np.ndarray, anomalous: np.ndarray, bins: int = 40) -> 
 
 
 def score_position(reference: np.ndarray, kind: str, score: float | None, threshold: float | None) -> str:
-    """Where an image's score and the threshold lie among the scores of other images, which `kind` names: e.g. "good
-    images kept aside"."""
+    """The place of an image's score and of the threshold among the scores of other images, which `kind` names: e.g.
+    "good images kept aside"."""
     marks = [value for value in (score, threshold) if value is not None]
     low, high = score_range(np.concatenate([reference, marks]))
     counts, edges = np.histogram(reference, bins=min(30, max(5, len(reference) // 4)))

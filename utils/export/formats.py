@@ -24,8 +24,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from utils.detection.model_file import EXTRA_FILE, INPUT, KEY, OUTPUTS, PRECISIONS, RUNTIMES, WEIGHTS_KEY, Facts
-from utils.detection.sealing import SEAL_KEY, UNSEALED, sealed
+from utils.detection.model_file import (
+    EXTRA_FILE,
+    INPUT,
+    KEY,
+    OUTPUTS,
+    PRECISIONS,
+    RUNTIMES,
+    SEAL_KEY,
+    UNSEALED,
+    WEIGHTS_KEY,
+    Facts,
+    sealed,
+)
 from utils.detection.thresholds import read_thresholds
 from utils.runs.folder import Run
 from utils.system.errors import UsageError

@@ -82,6 +82,6 @@ def _to_bool(name: str, values: np.ndarray, first: int | None = None) -> np.ndar
 
 
 def name_images(indices: Sequence[int]) -> str:
-    shown = ", ".join(str(i) for i in indices[:10])
+    named = ", ".join(map(str, indices[:10]))
     more = f" and {len(indices) - 10} more" if len(indices) > 10 else ""
-    return f"image{'s' if len(indices) > 1 else ''} {shown}{more} (counted from 0)"
+    return f"image{'s' if len(indices) > 1 else ''} {named}{more} (counted from 0)"

@@ -19,7 +19,7 @@ Corners = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Ranking:
-    """Where P > 0 positives, in T groups of equal score from the highest down, stand among N > 0 negatives."""
+    """The place of P > 0 positives, in T groups of equal score from the highest down, among N > 0 negatives."""
 
     order: np.ndarray  # (P,) positives in the order of falling score, as indices into scores[labels]
     group_ends: np.ndarray  # (T,) number of positives with a score >= that of the group
@@ -66,17 +66,17 @@ def corners(ranking: Ranking, weights: np.ndarray | None = None) -> Iterator[Cor
     for piece in ranking.pieces():
         ends = ranking.group_ends[piece].astype(np.int64)
         if weights is None:
-            found = ends / total
+            shares = ends / total
         else:
             sums = found_weight + np.cumsum(weights[ranking.order[num_found : ends[-1]]])
-            found = sums[ends - 1 - num_found] / total
+            shares = sums[ends - 1 - num_found] / total
             num_found, found_weight = ends[-1], sums[-1]
         if ends[-1] == ranking.num_positives:
-            found[-1] = 1.0  # in spite of rounding
+            shares[-1] = 1.0  # in spite of rounding
         fpr, recall = np.empty(2 * len(ends) + 1), np.empty(2 * len(ends) + 1)
         fpr[0], recall[0] = end
-        fpr[1::2], recall[1::2] = ranking.negatives_above[piece] / ranking.num_negatives, np.append(end[1], found[:-1])
-        fpr[2::2], recall[2::2] = ranking.negatives_from[piece] / ranking.num_negatives, found
+        fpr[1::2], recall[1::2] = ranking.negatives_above[piece] / ranking.num_negatives, np.append(end[1], shares[:-1])
+        fpr[2::2], recall[2::2] = ranking.negatives_from[piece] / ranking.num_negatives, shares
         end = fpr[-1], recall[-1]
         yield fpr, recall
     yield np.array([end[0], 1.0]), np.array([1.0, 1.0])

@@ -8,6 +8,7 @@ and stays away from the JSON file. `runs` is a sequence of rows of the same cate
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -38,7 +39,7 @@ class Statistic(NamedTuple):
         return cls(fmean(values), stdev(values) if len(values) > 1 else None)
 
     def percent(self) -> str:
-        """In percent with two decimals, "69.33" or "69.33 ± 0.71"."""
+        """The figure in percent with two decimals, "69.33" or "69.33 ± 0.71"."""
         return f"{100 * self.mean:.2f}" + ("" if self.std is None else f" ± {100 * self.std:.2f}")
 
 
@@ -90,15 +91,15 @@ def format_table(runs: Sequence[Rows]) -> str:
 
 
 def format_published_protocol(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> str:
-    """What choosing the epoch on the test set gives, and how much more than the result that is.
+    """A table of the epochs chosen on the test set, and how far they are above the result.
 
-    `runs` as `utils.runs.folder.published_protocol` gives them, of the same categories, one for each seed.
+    `runs` as `utils.runs.history.published_protocol` gives them, of the same categories, one for each seed.
     """
     cells = [["Category", "epoch", *COLUMNS.values(), *(f"{heading} gained" for heading in COLUMNS.values())]]
     for category in runs[0]:
-        found = [run[category] for run in runs]
-        best, gain = _over_seeds([f["metrics"] for f in found]), _over_seeds([f["gain"] for f in found])
-        epochs = ", ".join(str(f["epoch"]) for f in found)
+        chosen = [run[category] for run in runs]
+        best, gain = (_over_seeds([one[part] for one in chosen]) for part in ("metrics", "gain"))
+        epochs = ", ".join(str(one["epoch"]) for one in chosen)
         cells.append([category, epochs, *(show(part.get(m)) for part in (best, gain) for m in COLUMNS)])
     head = "Published protocol: the epoch with the best I-AUROC on the test set. Not a result."
     return "\n".join([head, *align_columns(cells)])
@@ -175,5 +176,5 @@ def _check(rows: Rows) -> None:
         for metric, value in row.items():
             if metric not in METRICS:
                 raise ValueError(f"{name}: unknown metric {metric!r}, expected one of {', '.join(METRICS)}")
-            if isinstance(value, bool) or not 0 <= value <= 1:  # NaN fails too
+            if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:  # NaN fails too
                 raise ValueError(f"{name}: {metric} must be a fraction in 0..1, got {value}")

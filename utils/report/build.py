@@ -10,18 +10,21 @@ from tqdm import tqdm
 
 from datasets.anomalies.textures import list_textures
 from datasets.base import DataError, Sample
-from datasets.loading import texture_files, training_files
+from datasets.files import texture_files, training_files
 from datasets.problems import count
 from datasets.view import View
 from models.aand import AAND
 from models.recipes import METHODS
 from utils.data.image_store import FileStack
-from utils.detection.prediction import TestSet, find_lost_regions
+from utils.detection.prediction import load_predictor
+from utils.detection.test_set import TestSet, find_lost_regions
 from utils.metrics.tables import Statistic
 from utils.report.page import CategoryReport, build_page, build_section
 from utils.report.stage1 import Stage1Picture, picture_stage1
-from utils.results.comparison import read_results
-from utils.results.scoring import EPOCHS, Scoring, predict_category, read_test_sets, score_run, which_epoch
+from utils.results.record import EPOCHS, which_epoch
+from utils.results.scoring import Scoring, predict_category, score_run
+from utils.results.stored import read_results
+from utils.results.test_data import read_test_sets
 from utils.runs.checkpoint import model_word
 from utils.runs.folder import RESULTS, Run, RunCategory, open_runs
 from utils.runs.history import published_protocol, read_metrics
@@ -43,7 +46,7 @@ def write_report(
     if not all(is_scored(one, run, samples) for one in seeds):
         score_run(run, samples, root, how)
     first, size, folders = seeds[0], seeds[0].settings.image_size, [one.folder for one in seeds]
-    test_sets = read_test_sets(seeds[:1], samples, size, how)
+    test_sets = read_test_sets(seeds[:1], samples, how.store(size))
     sections = [
         build_section(look_at(first.category(category), found, test_sets(category), how, most_images))
         for category, found in tqdm(samples.items(), desc="report", unit="category", disable=None)
@@ -65,14 +68,13 @@ def look_at(
 ) -> CategoryReport:
     """Predict a category's test set once more, and gather what its section shows."""
     category, folder = files.name, files.run.folder
-    model, _ = files.load_model()
-    model = model.to(how.device).optimize_for_inference()
+    predictor, model, _ = load_predictor(files, how.device, how.batch_size)
     return CategoryReport(
         name=category,
         samples=samples,
         test_set=test_set,
         pictures=test_set.pictures(samples, how.workers),
-        prediction=predict_category(category, folder, model, test_set, how.batch_size),
+        prediction=predict_category(files, predictor, test_set),
         records=[record for record in read_metrics(folder) if record["category"] == category],
         stage1=show_stage1(model, files, samples, test_set.view, how),
         most_images=most_images,

@@ -18,7 +18,8 @@ import numpy as np
 from datasets.base import Sample
 from datasets.names import html_text, printable
 from utils.data.image_store import Stack
-from utils.detection.prediction import Prediction, TestSet
+from utils.detection.prediction import Prediction
+from utils.detection.test_set import TestSet
 from utils.drawing.charts import Axes, Series, line_chart, score_histogram, score_range
 from utils.drawing.heat_maps import map_limits
 from utils.metrics import FPR_LIMIT, UndefinedMetric, image_roc_curve, pixel_curves
@@ -86,7 +87,7 @@ def build_section(category: CategoryReport) -> str:
     labels, scores = category.test_set.labels, category.prediction.scores
     good, anomalous = scores[labels == 0], scores[labels == 1]
     low, high = score_range(scores)
-    metrics, data = category.prediction.evaluate(category.test_set), gallery_data(category)
+    metrics, data = category.test_set.evaluate(category.prediction), gallery_data(category)
     known = (f"{COLUMNS[metric]} {100 * metrics[metric]:.2f}" for metric in COLUMNS if metric in metrics)
     counts = f"{len(good)} good, {len(anomalous)} anomalous"
     summary = f"{html_text(category.name)} <span>{counts} · {' · '.join(known)}</span>"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from datasets.anomalies.synthesis import draw_anomalies, synthesise_anomalies
-from datasets.loading import epoch_seed
+from datasets.batches import epoch_seed
 from models.aand import AAND
 from models.similarity import compare_features
 from utils.drawing.heat_maps import COLORMAP, draw_outline

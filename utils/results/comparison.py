@@ -16,16 +16,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from datasets.plain_json import read_json
-from utils.metrics import METRICS
-from utils.metrics.tables import HEADINGS, Statistic, mean_row
-from utils.runs.folder import RESULTS, list_seeds
-from utils.runs.settings import CONFIG, EARLIER, FREE_SETTINGS, describe
-from utils.system.commands import command
+from utils.metrics.tables import HEADINGS, Statistic
+from utils.results.stored import read_results, result_folders
+from utils.runs.settings import FREE_SETTINGS
 from utils.system.errors import RunError
 
 MEAN = "Mean"
-NEEDED = ("categories", "settings", "training", "testing", "test_files")  # of results.json, each an object
 CHOSEN_BY = "image_auroc"  # the published protocol's metric
 
 Values = Sequence[float] | None  # one a seed; None where a seed has none
@@ -43,7 +39,7 @@ class Run:
         return None if None in values else values
 
     def gains(self, category: str) -> Values:
-        """How much choosing the epoch on the test set would add to the result's image AUROC."""
+        """The amount that choosing the epoch on the test set would add to the result's image AUROC."""
         chosen = [seed.get("published_protocol", {}).get(category) for seed in self.seeds]
         return None if None in chosen else [float(found["gain"][CHOSEN_BY]) for found in chosen]
 
@@ -70,7 +66,7 @@ class Difference:
 
     @property
     def beyond(self) -> bool | None:
-        """Whether the difference is larger than the spread; None where that is not known."""
+        """Tell whether the difference is larger than the spread; None where that is not known."""
         return None if self.spread is None else abs(self.value) > self.spread
 
 
@@ -95,7 +91,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What to show. `gains` are those of the published protocol: no results."""
+    """The content of a comparison. `gains` are those of the published protocol: no results."""
 
     names: Sequence[str]
     num_seeds: Sequence[int]
@@ -161,7 +157,7 @@ def compare(runs: Sequence[Run], metrics: Sequence[str]) -> Comparison:
 
 
 def describe_differences(runs: Sequence[Run], categories: Sequence[str]) -> list[str]:
-    """What the runs differ in besides their figures, as sentences; `categories` are those compared."""
+    """Differences of the runs besides their figures, as sentences; `categories` are those compared."""
     notes = []
     every = [seed for run in runs for seed in run.seeds]
     others = [c for c in categories if len({seed["test_files"][c]["sha256"] for seed in every}) > 1]
@@ -210,47 +206,3 @@ def _welch_p(a: Statistic, num_a: int, b: Statistic, num_b: int) -> float:
     from scipy.stats import ttest_ind_from_stats  # slow to import
 
     return float(ttest_ind_from_stats(a.mean, a.std, num_a, b.mean, b.std, num_b, equal_var=False).pvalue)
-
-
-def result_folders(run: Path) -> list[Path]:
-    if not run.is_dir():
-        raise RunError(f"there is no run folder {run}")
-    return [run] if (run / CONFIG).is_file() else list_seeds(run) or [run]
-
-
-def read_results(folder: Path, run: Path) -> dict[str, Any]:
-    """results.json of one seed's folder in a run. Raises RunError if there is none, or it cannot be used."""
-    path = folder / RESULTS
-    advice = f"write it with: {command('test.py', '--data_root', 'DIR', '--run', run)}"
-    try:
-        results = read_json(path)
-    except FileNotFoundError:
-        raise RunError(f"{folder} has no {RESULTS}; {advice}") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}); {advice}") from error
-    missing = [key for key in NEEDED if not isinstance(results, dict) or not isinstance(results.get(key), dict)]
-    if missing:
-        raise RunError(f"{path} is of another version: no {', '.join(missing)} in it; {advice}")
-    _refuse_other_run(path, results, folder, advice)
-    try:
-        mean_row(results["categories"])
-        found = Run(folder.name, [results])
-        compare([found], METRICS)  # reads all that is used
-        if any(not -1 <= gain <= 1 for category in found.categories() for gain in found.gains(category) or ()):
-            raise ValueError("a gain beyond -1..1")
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise RunError(f"{path} is broken ({error!r}); {advice}") from error
-    return results | {"settings": EARLIER | results["settings"]}
-
-
-def _refuse_other_run(path: Path, results: Mapping[str, Any], folder: Path, advice: str) -> None:
-    """RunError for results beside the settings of another run: of another seed, or started at another time."""
-    try:
-        config = read_json(folder / CONFIG)
-    except (OSError, ValueError):
-        return  # results alone will do
-    said = {"seed": results.get("seed"), "started": results["training"].get("started")}
-    for name, value in said.items() if isinstance(config, dict) else ():
-        if value is not None and config.get(name) not in (None, value):
-            differs = f"{name} {describe(value)}, not {describe(config[name])}"
-            raise RunError(f"{path} is of another run than {folder / CONFIG}: {differs}; {advice}")

@@ -24,7 +24,7 @@ def writer_for(path: Path) -> Callable[[Path, Comparison], None]:
     """The function that writes a comparison to a file of this name; UsageError for a suffix that has none."""
     writers = {".md": write_markdown, ".csv": write_csv, ".json": write_json}
     if path.suffix.lower() not in writers:
-        raise UsageError(f"--output {path}: a file name must end in {', '.join(writers)}")
+        raise UsageError(f"`output` {path}: a file name must end in {', '.join(writers)}")
     return writers[path.suffix.lower()]
 
 

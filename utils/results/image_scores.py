@@ -36,7 +36,7 @@ class ImageScore(NamedTuple):
 def image_scores(
     category: str, samples: Sequence[Sample], root: Path, scores: np.ndarray, thresholds: Thresholds | None
 ) -> list[ImageScore]:
-    """Of the test images of a category, scored in their order: (N,)."""
+    """The lines of a category's test images, whose scores (N,) are in their order."""
     rows = []
     for sample, score in zip(samples, scores.tolist(), strict=True):
         path = printable(sample.image_path.relative_to(root).as_posix())
@@ -49,7 +49,7 @@ def image_scores(
 
 
 def write_scores(path: Path, rows: Iterable[ImageScore]) -> None:
-    """In full precision, in one piece; OSError if the file cannot be written."""
+    """Write scores in full precision, in one piece; OSError if the file cannot be written."""
     write_text(path, "".join(map(csv_line, [ImageScore._fields, *rows])))
 
 

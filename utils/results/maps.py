@@ -17,7 +17,7 @@ from datasets.base import DataError, Sample, read_size
 from datasets.marks import ANOMALY_MAP, HEAT_MAP, mark_of, tiff_bytes
 from datasets.view import enlarge
 from utils.data.image_store import Stack
-from utils.detection.map_names import map_paths
+from utils.detection.output import map_paths
 from utils.drawing.heat_maps import map_limits, save_heat_map
 from utils.system.errors import UsageError
 from utils.system.files import atomic_write
@@ -29,17 +29,17 @@ def heat_map_paths(folder: Path, category: str, samples: Sequence[Sample]) -> li
 
 
 def tiff_paths(maps: Path, run: Path, folder: Path, category: str, samples: Sequence[Sample]) -> list[Path]:
-    """As MVTec's scripts read them, given the folder that holds <object>/test/: of several seeds, one a seed."""
+    """Paths as MVTec's scripts read them, given the folder that holds <object>/test/: of several seeds, one a seed."""
     return map_paths(maps / folder.relative_to(run) / category / "test", [f"{sample.name}.tiff" for sample in samples])
 
 
 def is_heat_map(size: int) -> IsOurs:
-    """Whether a file in a run's maps/ is a heat map of this image size: earlier versions gave them no mark."""
+    """A test whether a file in a run's maps/ is a heat map of this image size: earlier versions gave them no mark."""
     return lambda path: mark_of(path) == HEAT_MAP or has_form(path, "RGB", (2 * size, size))
 
 
 def refuse_other_maps(paths: Sequence[Path], samples: Sequence[Sample], category: Path, is_ours: IsOurs) -> None:
-    """UsageError if maps would be written over files of others, or into the category's folder of the data set."""
+    """Raise UsageError if maps would be written over files of others, or into the category's folder of the data set."""
     data = {sample.image_path.parent.resolve() for sample in samples} | {category.resolve()}
     for folder in {path.parent.resolve() for path in paths}:
         if any(folder.is_relative_to(images) for images in data):
@@ -50,7 +50,7 @@ def refuse_other_maps(paths: Sequence[Path], samples: Sequence[Sample], category
 def save_heat_maps(
     paths: Sequence[Path], pictures: Stack, masks: np.ndarray | None, maps: np.ndarray
 ) -> list[str]:
-    """Returns a line for each that could not be written."""
+    """Write them, and return a line for each that could not be written."""
     limits, problems = map_limits(maps), []
     for index, path in enumerate(tqdm(paths, desc="heat maps", unit="image", leave=False)):
         mask = masks[index] if masks is not None else None

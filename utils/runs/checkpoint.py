@@ -85,10 +85,10 @@ def load_checkpoint(
     if "category" in made_with:  # earlier files do not say
         wanted["category"] = category
     for key, value in wanted.items():
-        found = made_with.get(key)
-        if type(found) is not type(value) or found != value:
-            shown = str(found)[:80] if isinstance(found, str | int | None) else f"a {type(found).__name__}"
-            raise CheckpointError(f"{path} was made with {key}={shown}, the run has {value}")
+        before = made_with.get(key)
+        if type(before) is not type(value) or before != value:
+            text = str(before)[:80] if isinstance(before, str | int | None) else f"a {type(before).__name__}"
+            raise CheckpointError(f"{path} was made with {key}={text}, the run has {value}")
     _refuse_others(path, content.get("made_with", {}), beside or {})
     for name, part in parts.items():
         if misfit := describe_misfit(part.state_dict(), content.get(name)):
@@ -134,13 +134,13 @@ def load_model(
 
 
 def state_of(parts: Mapping[str, nn.Module]) -> str:
-    """What trained parts are, as one word."""
+    """The fingerprint of trained parts, one word."""
     return fingerprint({name: part.state_dict() for name, part in parts.items()})
 
 
 def model_word(model: AAND, view: View) -> str:
-    """What a model as `load_model` gives it is, and what it is shown, as one word: what was measured with a model says
-    by it with which."""
+    """The fingerprint of a model as `load_model` gives it, and of its view, one word: what was measured with a model
+    names it by that."""
     parts = {name: part for stage in model.stage_parts().values() for name, part in stage.items()}
     text = f"{state_of(parts | {'trunk': model.pretrained.trunk})} {view.word}"
     return hashlib.sha256(text.encode()).hexdigest()

@@ -123,7 +123,7 @@ class RunCategory:
 
     @property
     def is_trained(self) -> bool:
-        """Whether it has all that training leaves: the last stage, and thresholds where some images were kept for
+        """True where all is there that training leaves: the last stage, and thresholds where images were kept for
         them."""
         return self.stage(2).is_file() and (self.thresholds.is_file() or not self.run.settings.calibration)
 
@@ -135,7 +135,7 @@ class RunCategory:
 
     @property
     def view(self) -> View:
-        """What the model is shown of an image; RunError naming the file if it cannot be read. Runs of the published
+        """The view that the model has of an image; RunError naming the file if it cannot be read. Runs of the published
         recipe had no such file before there were levels."""
         path = self.view_file
         if not path.exists() and not self.run.recipe.own_view:

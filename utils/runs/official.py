@@ -176,7 +176,7 @@ def convert(files: Files, category: RunCategory, settings: Mapping[str, Any]) ->
 
 
 def _holds(path: Path, trunk: torch.nn.Module, settings: Mapping[str, Any]) -> bool:
-    """Whether a teacher's file holds this trunk, bit for bit."""
+    """Tell whether a teacher's file holds this trunk, bit for bit."""
     stored = copy.deepcopy(trunk)
     load_checkpoint(path, {"trunk": stored}, settings)
     before = stored.state_dict()
@@ -188,7 +188,7 @@ def _record(category: RunCategory) -> Path:
 
 
 def _is_stale(category: RunCategory, files: Files) -> bool:
-    """Whether a category has not been converted from these files as they are now."""
+    """Tell whether a category is yet to be converted from these files as they are now."""
     try:
         return read_json(_record(category)) != _state(files)
     except (OSError, ValueError):

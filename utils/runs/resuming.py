@@ -132,7 +132,7 @@ def unfinished_run(
 
 
 def _is_unfinished(members: Mapping[Run, Mapping[str, Any]]) -> bool:
-    """Whether runs, or those of them that were started, have these settings, and not all is trained."""
+    """Tell whether the runs that were started have these settings, and not all is trained."""
     started = [run for run in members if (run.folder / CONFIG).is_file()]
     try:
         for run in started:

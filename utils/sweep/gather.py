@@ -18,9 +18,10 @@ from datasets.names import misfit_of, printable
 from datasets.plain_json import read_json, read_text
 from models.recipes import METHODS
 from utils.metrics.tables import COLUMNS, Rows, format_table, write_csv, write_json
-from utils.results.comparison import Run, compare, read_results, read_runs
+from utils.results.comparison import Run, compare, read_runs
 from utils.results.comparison_report import format_text, write_markdown
 from utils.results.image_scores import SCORES, merge_scores
+from utils.results.stored import read_results
 from utils.runs.folder import CHECKPOINTS, RESULTS
 from utils.runs.history import read_metrics
 from utils.runs.settings import CONFIG, TEACHER, read_config

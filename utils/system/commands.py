@@ -6,7 +6,7 @@ import shlex
 
 
 def command(program: str, *arguments: object) -> str:
-    """E.g. command("test.py", "--run", run); IMAGES and the like stand for what is not known."""
+    """A command line, e.g. command("test.py", "--run", run); IMAGES and the like stand for what is not known."""
     return " ".join(["python", program, *(_quoted(str(argument)) for argument in arguments)])
 
 

@@ -1,4 +1,4 @@
-"""What figures depend on besides settings and seed: versions, hardware, and the code itself."""
+"""Versions, hardware and the code itself: figures depend on these besides settings and seed."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def environment() -> dict[str, Any]:
 
     Without names of hosts, users or folders. A package that is not installed and a CPU without a name are left out.
     """
-    found: dict[str, Any] = {"python": platform.python_version()}
+    facts: dict[str, Any] = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            facts[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    found |= {"system": platform.system(), "machine": platform.machine(), "cores": _count_cores()}
+    facts |= {"system": platform.system(), "machine": platform.machine(), "cores": _count_cores()}
     cpu = _cpu_model()
-    return {**found, "cpu": cpu} if cpu else found
+    return {**facts, "cpu": cpu} if cpu else facts
 
 
 def code_version() -> dict[str, Any]:
@@ -39,7 +39,7 @@ def code_version() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git prints, if this code is the top of a repository of its own; otherwise None."""
+    """The output of git, if this code is the top of a repository of its own; otherwise None."""
     if not (ROOT / ".git").exists():  # or a repository around this folder would answer
         return None
     try:

@@ -1,4 +1,4 @@
-"""Small helpers that belong to no other file."""
+"""Files written completely or not at all, and functions run in threads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EARLIER_TEMPORARY = re.compile(  # and once gave
 
 @contextmanager
 def naming(path: str | Path, note: str = "") -> Iterator[None]:
-    """While a file is written: errors of the system, which do not say of what, become WriteErrors that name it."""
+    """Make errors of the system while a file is written, which do not say of what, WriteErrors that name it."""
     try:
         yield
     except (WriteError, FileNotFoundError):
@@ -70,7 +70,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def is_device(path: Path) -> bool:
-    """Whether it is something else than a file or folder, e.g. a pipe, or a name that the system keeps for one."""
+    """Tell whether a path is neither file nor folder, e.g. a pipe, or a name that the system keeps for one."""
     return path.absolute().parent in SYSTEM_FOLDERS or (path.exists() and not path.is_file() and not path.is_dir())
 
 
@@ -100,7 +100,7 @@ def in_parallel(function: Callable, items: Sequence, workers: int) -> Iterator:
 
 
 def read_ahead(function: Callable, items: Iterable, workers: int, most: int) -> Iterator:
-    """As `in_parallel`, for more items than fit into memory: at most `most` results wait to be taken."""
+    """Results as of `in_parallel`, for more items than fit into memory: at most `most` wait to be taken."""
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future] = deque()
         for item in items:
@@ -112,7 +112,7 @@ def read_ahead(function: Callable, items: Iterable, workers: int, most: int) -> 
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file's bytes."""
+    """The SHA-256 of a file's bytes, in hexadecimal."""
     sha256 = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

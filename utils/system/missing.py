@@ -17,8 +17,7 @@ NOT_CORE = {
 
 
 def name_missing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Of an error that ends the program: which package is missing and how to get it, exit status 2; any other is shown
-    as Python does."""
+    """Say which package is missing and how to get it, with exit status 2; show any other error as Python does."""
     package = (getattr(error, "name", None) or "").partition(".")[0]
     if not isinstance(error, ModuleNotFoundError) or not package or package in OWN:
         sys.__excepthook__(kind, error, trace)

@@ -48,7 +48,7 @@ def refuse_foreign(targets: Iterable[Path], is_ours: IsOurs, advice: str) -> Non
 
 
 def may_be_replaced(path: Path, is_ours: IsOurs) -> bool:
-    """Whether a path is a file of ours, an empty one, or a device, which keeps nothing."""
+    """Tell whether a path is a file of ours, an empty one, or a device, which keeps nothing."""
     if is_device(path):
         return True
     try:
@@ -58,7 +58,7 @@ def may_be_replaced(path: Path, is_ours: IsOurs) -> bool:
 
 
 def begins_as(pattern: bytes) -> IsOurs:
-    """Whether a file begins as those of a program of ours do."""
+    """Tell whether a file begins as those of a program of ours do."""
 
     def is_ours(path: Path) -> bool:
         with path.open("rb") as file:
@@ -68,12 +68,12 @@ def begins_as(pattern: bytes) -> IsOurs:
 
 
 def bears(mark: str) -> IsOurs:
-    """Whether a picture has a mark of `datasets.marks`."""
+    """Tell whether a picture has a mark of `datasets.marks`."""
     return lambda path: mark_of(path) == mark
 
 
 def holds(path: Path, pixels: np.ndarray) -> bool:
-    """Whether a PNG file has these very pixels, uint8 (H, W) grey or (H, W, 3): earlier versions gave them no mark."""
+    """Tell whether a PNG file has these very pixels, uint8 (H, W) grey or (H, W, 3): earlier ones have no mark."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
             fits = image.mode in ("L", "RGB") and image.size == pixels.shape[1::-1]
@@ -83,7 +83,7 @@ def holds(path: Path, pixels: np.ndarray) -> bool:
 
 
 def has_form(path: Path, mode: str, size: tuple[int, int]) -> bool:
-    """Whether a PNG file has this mode of Pillow, and this width and height."""
+    """Tell whether a PNG file has this mode of Pillow, and this width and height."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
             return image.mode == mode and image.size == size
@@ -92,6 +92,6 @@ def has_form(path: Path, mode: str, size: tuple[int, int]) -> bool:
 
 
 def is_export(path: Path) -> bool:
-    """Whether a file is a model of scripts/export.py: its metadata are in it as they are."""
+    """Tell whether a file is a model of scripts/export.py: its metadata are in it as they are."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return re.search(FACTS, content) is not None

@@ -26,7 +26,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this processor multiplies bfloat16 in hardware; False where the system does not tell."""
+    """Tell whether this processor multiplies bfloat16 in hardware; False where the system does not tell."""
     if not cpuinfo.is_file():
         return False
     flags = cpuinfo.read_text(encoding="utf-8", errors="replace").split()

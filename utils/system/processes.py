@@ -1,4 +1,4 @@
-"""Several processes that train one model, as torchrun starts them: whose part is what, and what they tell each other.
+"""Several processes that train one model, as torchrun starts them: the share of each, and their messages to each other.
 
     torchrun --nproc_per_node 4 train.py --data_root data/mvtec
 
@@ -48,7 +48,7 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether it is this process that writes."""
+        """True in rank 0, the process that writes."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:
@@ -56,7 +56,7 @@ class World:
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def shares(self, count: int) -> list[int]:
-        """How many of `count` things each process gets."""
+        """The number of things, of `count`, that each process gets."""
         return [len(range(count)[World(rank, self.size).share(count)]) for rank in range(self.size)]
 
     def total(self, count: int) -> int:
@@ -66,11 +66,11 @@ class World:
         return int(self._reduce(torch.tensor(count), self.control))
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The tensor, which now holds the sum of all processes' ones."""
+        """Sum the tensor over all processes, in place, and return it."""
         return tensor if self.size == 1 else self._reduce(tensor, None)
 
     def sum_all(self, tensors: Sequence[Tensor]) -> None:
-        """Make each tensor the sum of all processes' ones, in a single message; all have one type."""
+        """Sum each tensor over all processes, in place, in a single message; all have one type."""
         if self.size == 1:
             return
         flat = self.sum(torch.cat([tensor.reshape(-1) for tensor in tensors]))
@@ -78,23 +78,23 @@ class World:
             tensor.copy_(part.view(tensor.shape))
 
     def means(self, weight: float, **values: Tensor) -> dict[str, Tensor]:
-        """Of scalars that are means over this process's share, the means over all; a weight of 0 leaves them out."""
+        """Means over all processes of scalars that are means over a share; a weight of 0 leaves this process's out."""
         if self.size == 1:
             return values
         own = torch.stack([value.detach() for value in values.values()])
         return dict(zip(values, self.sum(own * weight if weight else torch.zeros_like(own)).unbind(), strict=True))
 
     def gather(self, value: Result) -> list[Result]:
-        """What every process gives, in the order of ranks."""
+        """The values of all processes, in the order of ranks."""
         if self.size == 1:
             return [value]
-        found: list[Any] = [None] * self.size
+        values: list[Any] = [None] * self.size
         with _contact():
-            dist.all_gather_object(found, value, group=self.control)
-        return found
+            dist.all_gather_object(values, value, group=self.control)
+        return values
 
     def together(self, function: Callable[[], Result]) -> Result:
-        """What the function returns; where it raises in one process, all raise. It must not speak to the others.
+        """Call the function in all processes; where it raises in one, all raise. It must not speak to the others.
 
         Raises Interrupted in all if it did in one; otherwise, in those where it did not fail, ProcessError, or
         ProcessLost for an OSError.
@@ -114,19 +114,19 @@ class World:
         if worst < FAILED:
             raise Interrupted(worst)
         kind = ProcessLost if isinstance(problem, OSError) else ProcessError  # as the others see it
-        found = self.gather(problem and (kind, f"process {self.rank}: {problem or type(problem).__name__}"))
+        problems = self.gather(problem and (kind, f"process {self.rank}: {problem or type(problem).__name__}"))
         if self.is_first and problem:
             raise problem
-        kind, text = next(told for told in found if told)
+        kind, text = next(told for told in problems if told)
         raise kind(*text.split("\n")) from problem
 
     def from_first(self, function: Callable[[], Result]) -> Result:
-        """What the function returns in the first process, where alone it is called; raises as `together`."""
+        """Call the function in rank 0 alone and give its result to all; raises as `together`."""
         result = self.together(function if self.is_first else _nothing)
         return self.gather(result)[0]
 
     def in_turn(self, function: Callable[[], Result]) -> Result:
-        """As `together`, but the others wait until the first is done: they find the files that it leaves."""
+        """Call the function as `together`, first in rank 0: the others find the files that it leaves."""
         if self.is_first:
             result = self.together(function)
             self.together(_nothing)
@@ -135,11 +135,11 @@ class World:
         return self.together(function)
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait until all are here."""
         self.together(_nothing)
 
     def all_come(self, place: str) -> bool:
-        """Whether all processes make this call, of this place, within a minute: some may wait for others elsewhere."""
+        """Tell whether all processes make this call, of this place, within a minute: some may wait elsewhere."""
         if self.size == 1:
             return True
         self.store.set(f"{place}/{self.rank}", "")
@@ -149,9 +149,9 @@ class World:
             return False
         return True
 
-    def _reduce(self, tensor: Tensor, group: dist.ProcessGroup | None, how: Any = dist.ReduceOp.SUM) -> Tensor:
+    def _reduce(self, tensor: Tensor, group: dist.ProcessGroup | None, by: Any = dist.ReduceOp.SUM) -> Tensor:
         with _contact():
-            dist.all_reduce(tensor, how, group)
+            dist.all_reduce(tensor, by, group)
         return tensor
 
 
@@ -190,26 +190,26 @@ def join() -> Iterator[World]:
 
 
 def own_device(name: str, world: World) -> str:
-    """The device that --device means in this process: of a machine's CUDA devices each process has its own.
+    """The device that a name means in this process: of a machine's CUDA devices each process has its own.
 
     Raises UsageError for one that several processes cannot share.
     """
     if world.size == 1:
         return name
     if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device {name}: several processes train on cpu or cuda, each on a CUDA device of its own")
+        raise UsageError(f"`device` {name}: several processes train on cpu or cuda, each on a CUDA device of its own")
     if name == "cpu" or not (torch.cuda.is_available() or name == "cuda"):
         return "cpu"
     return f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
 
 
 def processes_here() -> int:
-    """How many processes share this machine's memory."""
+    """The number of processes that share this machine's memory."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def kept_by_launcher(key: str, find: Callable[[], str]) -> str:
-    """What an earlier attempt of the same torchrun found, after a restart; otherwise what `find` does now, kept."""
+    """The value that an earlier attempt of the same torchrun kept, after a restart; otherwise that of `find`, kept."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
         return find()
     store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)

@@ -27,21 +27,21 @@ class Interrupted(KeyboardInterrupt):
 
 
 def exit_on_signals() -> None:
-    """From now on these signals raise Interrupted, in the main thread: no other gets any."""
+    """Let these signals raise Interrupted, in the main thread: no other gets any."""
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
             signal.signal(number, _raise)
 
 
 def ignore_signals() -> None:
-    """From now on these signals do nothing: the program is about to end."""
+    """Let these signals do nothing: the program is about to end."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def stop_between_steps() -> Iterator[Callable[[], None]]:
-    """While it is open the first signal only makes the yielded function raise Interrupted; a second one does at once.
+    """Let the first signal only make the yielded function raise Interrupted; a second one raises it at once.
 
     A signal that no check has seen raises Interrupted at the end.
     """

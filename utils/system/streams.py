@@ -80,7 +80,7 @@ def _open_closed() -> None:
 
 
 def _drop_unwritten(stream: TextIO) -> None:
-    """What could not be written would be tried again, and complained of, when the interpreter ends."""
+    """Drop what could not be written: the interpreter would try again, and complain, when it ends."""
     try:
         stream.flush()
     except OSError:

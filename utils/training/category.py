@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from datasets.loading import epoch_batches
+from datasets.batches import epoch_batches
 from datasets.view import WHOLE, View
 from models.aand import AAND, build_model
 from models.teacher import PretrainedTeacher
 from utils.data.image_store import Stack
-from utils.detection.detector import calibrate_detector, load_detector
-from utils.detection.prediction import TestSet
+from utils.detection.calibration import calibrate
+from utils.detection.prediction import load_predictor
+from utils.detection.test_set import TestSet
 from utils.detection.thresholds import HELD_OUT, write_thresholds
 from utils.runs.checkpoint import MadeWith, load_checkpoint, save_checkpoint, state_of
 from utils.runs.folder import Run
@@ -135,11 +136,9 @@ class Category:
     def set_thresholds(self) -> None:
         """Set the thresholds by the images kept out of training, with the model as its files have it."""
         config, images = self.config, self.data.calibration
-        detector = load_detector(
-            self.log.folder, self.name, device=self.model.device, batch_size=config.batch_size, with_thresholds=False
-        )
+        predictor, _, _ = load_predictor(self.files, self.model.device, config.batch_size)
         starts = range(0, len(images), config.batch_size)
         parts = (images[start : start + config.batch_size].numpy() for start in starts)
-        thresholds = calibrate_detector(detector, parts, config.far, HELD_OUT, self.data.calibration_paths)
+        thresholds = calibrate(predictor, parts, config.far, HELD_OUT, self.data.calibration_paths)
         write_thresholds(self.log.folder, self.name, thresholds)
         self.log.say(f"{self.name}: {thresholds}")

@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 from datasets import DataSource
 from datasets.base import DataError, Sample
-from datasets.loading import (
-    CALIBRATION_SEED,
+from datasets.batches import CALIBRATION_SEED, hold_out
+from datasets.files import (
     Files,
     evaluation_files,
-    hold_out,
     image_files,
     paths_of,
     stored_foregrounds,
@@ -25,8 +24,9 @@ from datasets.names import printable
 from datasets.problems import count
 from datasets.view import WHOLE, View
 from utils.data.check import KnownLevels, Splits
+from utils.data.decoded_files import DecodedFiles
 from utils.data.image_store import ImageStore
-from utils.detection.prediction import TestSet, find_lost_regions, warn_of_lost_regions
+from utils.detection.test_set import TestSet, find_lost_regions, warn_of_lost_regions
 from utils.detection.thresholds import shortage
 from utils.system.errors import UsageError
 from utils.system.processes import World
@@ -49,7 +49,7 @@ TEXTURES, CALIBRATION = ("textures",), "calibration"  # groups of files; no cate
 def split_samples(
     parts: Splits, category: str, config: TrainConfig, digests: Mapping[Path, str] | None = None
 ) -> Split:
-    """A category's samples, a share of the training samples held out where --calibration asks for it.
+    """A category's samples, a share of the training samples held out where `calibration` asks for it.
 
     digests: of the training images. Copies of an image that is held out are left out, which stderr says.
     """
@@ -60,14 +60,14 @@ def split_samples(
     try:
         kept, calibration = hold_out(train, config.calibration, CALIBRATION_SEED, words)
     except DataError as error:
-        raise UsageError(f"--calibration {config.calibration}: {category}: {error}") from error
+        raise UsageError(f"`calibration` {config.calibration}: {category}: {error}") from error
     if copies := len(train) - len(kept) - len(calibration):
         print(f"{category}: {count(copies, 'image')} left out, being copies of held out ones", file=sys.stderr)
     return Split(kept, calibration, test)
 
 
 def warn_of_shortage(samples: Samples, config: TrainConfig) -> None:
-    """Say on stderr where the images of --calibration are too few for --far."""
+    """Say on stderr where the images of `calibration` are too few for `far`."""
     for category, split in samples.items():
         if split.calibration and (text := shortage(len(split.calibration), config.far)):
             print(printable(f"warning: {category}: --calibration {config.calibration}: {text}"), file=sys.stderr)
@@ -80,23 +80,24 @@ def check_batches(samples: Samples, config: TrainConfig, world: World) -> None:
         count = len(split.train)
         if (count - 1) % config.batch_size == 0:
             raise UsageError(
-                f"{category} has {count} images: with --batch_size {config.batch_size} the last batch is a single "
-                "one, too little for --image_size 32; choose another --batch_size or a larger --image_size"
+                f"{category} has {count} images: with `batch_size` {config.batch_size} the last batch is a single "
+                "one, too little for `image_size` 32; choose another `batch_size` or a larger `image_size`"
             )
         batches = {min(config.batch_size, count), count % config.batch_size}
         if not config.sync_norms and any(1 in world.shares(batch) for batch in batches):
             raise UsageError(
-                f"{category} has {count} images: with --batch_size {config.batch_size} a process's share of a batch is "
-                "a single one, too little for --image_size 32; use --sync_norms"
+                f"{category} has {count} images: with `batch_size` {config.batch_size} a process's share of a batch is "
+                "a single one, too little for `image_size` 32; use `sync_norms`"
             )
 
 
 def read_data(
-    source: DataSource, samples: Samples, levels: KnownLevels, textures: list[Path], config: TrainConfig
+    source: DataSource, samples: Samples, levels: KnownLevels, textures: list[Path], config: TrainConfig,
+    decoded: DecodedFiles,
 ) -> Callable[[str], TrainingSet]:
     """Read every file, those of the test set too, so that a broken one is an error now and not hours later; returns the
-    training set of a category."""
-    store = ImageStore(config.image_size, config.workers, config.cache, config.cache_dir)
+    training set of a category. decoded: files that the check has opened, which are given back."""
+    store = ImageStore(config.image_size, config.workers, config.cache, config.cache_dir, decoded)
     views = find_views(store, source, samples, levels, config)
     groups = {TEXTURES: [texture_files(textures)]}
     groups |= {c: [files_to_train(split.train, source.name, c, config, views[c])] for c, split in samples.items()}
@@ -106,11 +107,15 @@ def read_data(
     tests = {("test", c): evaluation_files(split.test, views[c]) for c, split in samples.items()}
     if config.eval_every:
         stacks = store.open(groups | tests)
-        lost = {c: find_lost_regions(split.test, config.image_size, config.workers) for c, split in samples.items()}
+        lost = {
+            c: find_lost_regions(split.test, config.image_size, config.workers, decoded.mask)
+            for c, split in samples.items()
+        }
         warn_of_lost_regions(lost, config.image_size)
     else:
         stacks = store.open(groups, unused=[files for group in tests.values() for files in group])
 
+    decoded.drop()
     textures_read = stacks(TEXTURES)  # once, not in each category's turn
 
     def training_set(category: str) -> TrainingSet:
@@ -145,13 +150,13 @@ def files_to_train(
 def find_views(
     store: ImageStore, source: DataSource, samples: Samples, levels: KnownLevels, config: TrainConfig
 ) -> dict[str, View]:
-    """What the models are shown of each category, by its training images."""
+    """Views of the categories that the models are shown, by their training images."""
     recipe = config.traits
     whole = {category: View(levels=levels[category]) for category in samples}
     if not recipe.own_view:
         return whole
-    stacks = store.open(
-        {c: [files_to_train(split.train, source.name, c, config, whole[c])] for c, split in samples.items()}
-    )
-    how = {"crop": recipe.crop, "stretch": recipe.stretch}
-    return {category: View.of(*stacks(category), **how, levels=levels[category]) for category in samples}
+    files = {c: [files_to_train(split.train, source.name, c, config, whole[c])] for c, split in samples.items()}
+    stacks = store.open(files, last=False)
+    return {
+        category: View.of(*stacks(category), recipe.crop, recipe.stretch, levels[category]) for category in samples
+    }

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.loading import epoch_batches, to_device
+from datasets.batches import epoch_batches, to_device
 from models.aand import AAND
 from utils.system.device import LARGEST_SHARE, available_memory
 from utils.system.files import naming, reserve

@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import nn
 
-from datasets.loading import epoch_seed
+from datasets.batches import epoch_seed
 from models import WeightsError
 from models.tensor_files import first_line, read_file
 from utils.runs.checkpoint import save_tensors

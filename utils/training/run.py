@@ -213,7 +213,8 @@ def prepare(folder: Path, plan: Plan, locks: ExitStack) -> Training:
     build_teacher(config.backbone, config.weights)  # fails early if it cannot
     check_batches(plan.samples, config, config.world)
     warn_of_shortage(plan.samples, config)
-    read = read_data(plan.source, plan.samples, plan.usable.levels, textures, config)  # last: it reads every file
+    usable = plan.usable
+    read = read_data(plan.source, plan.samples, usable.levels, textures, config, usable.decoded)  # last: every file
     return Training(folder, plan, [SeedRun(f, plan, replace(config, seed=seed), read) for f, seed in seeds.items()])
 
 

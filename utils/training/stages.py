@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from datasets.loading import SyntheticAnomalies
+from datasets.batches import SyntheticAnomalies
 from models.aand import AAND
 from models.amplification import AmplifiedTeacher
 from models.losses import (
@@ -29,7 +29,6 @@ from models.losses import (
 )
 from models.similarity import compare_features
 from models.standardisation import residuals
-from utils.detection.prediction import Prediction
 from utils.system.device import near
 from utils.training.category import TrainingSet
 from utils.training.config import TrainConfig
@@ -118,7 +117,7 @@ def train_stage2(model: AAND, data: TrainingSet, config: TrainConfig, stage: Res
         if recipe.standardised and (tested or epoch == last):
             standardise(model, features, execution)
         if tested:
-            figures |= Prediction.metrics(model, data.test_set, config.batch_size, execution.world)
+            figures |= data.test_set.metrics(model, config.batch_size, execution.world)
         stage.log(epoch, figures)
 
 

@@ -1,0 +1,110 @@
+"""The test set of a category in memory, its metrics, and the regions that they do not see."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.base import Sample, load_mask, lost_regions, read_size
+from datasets.files import image_files, paths_of, spread_masks
+from datasets.names import printable
+from datasets.problems import count
+from datasets.view import WHOLE, View, enlarge
+from models.aand import AAND
+from utils.data.image_store import FileStack, Stack
+from utils.detection.prediction import Prediction, Predictor
+from utils.metrics import evaluate
+from utils.system.files import in_parallel
+from utils.system.processes import World
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Decoded test images uint8 (N, S, S, 3), labels (N,), masks uint8 (N, S, S) or None where some are missing.
+
+    The images are as `view` shows them, the masks whole. paths: of the images; none of synthetic ones.
+    """
+
+    images: Stack
+    labels: np.ndarray
+    masks: np.ndarray | None
+    view: View = WHOLE
+    paths: Sequence[Path] = ()
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample], stacks: Sequence[Stack], view: View = WHOLE) -> TestSet:
+        """The test set of samples, given what was decoded of their `evaluation_files`."""
+        images, masks = stacks
+        masks = spread_masks(samples, masks)
+        labels = np.array([sample.label for sample in samples])
+        return cls(images, labels, None if masks is None else masks.numpy(), view, paths_of(samples))
+
+    def pictures(self, samples: Sequence[Sample], workers: int) -> Stack:
+        """The whole images (N, S, S, 3) to be looked at, whatever the model is shown of them."""
+        whole = View(levels=self.view.levels)
+        if self.view == whole:
+            return self.images
+        return FileStack(image_files(paths_of(samples), whole), self.images.shape[1], workers)
+
+    def predict(self, model: AAND, batch_size: int, world: World | None = None) -> Prediction:
+        """The prediction of a model as it is; raises as `Predictor.maps`."""
+        predictor = Predictor.of(model, self.images.shape[1], self.view, batch_size)
+        return predictor.maps(self.images, self.paths, world)
+
+    def metrics(self, model: AAND, batch_size: int, world: World) -> dict[str, float]:
+        """The metrics of a model whose maps the processes compute together; rank 0 alone makes metrics of them."""
+        prediction = self.predict(model, batch_size, world)
+        return world.from_first(lambda: self.evaluate(prediction))
+
+    def evaluate(self, prediction: Prediction) -> dict[str, float]:
+        """The metrics that can be computed, as fractions."""
+        return evaluate(self.labels, prediction.scores, self.masks, prediction.maps)
+
+    def evaluate_native(self, prediction: Prediction, samples: Sequence[Sample]) -> dict[str, float]:
+        """The metrics with each mask as its file has it, and the maps enlarged to it (good images: to the image)."""
+        if any(sample.label and sample.mask_path is None for sample in samples):
+            return evaluate(self.labels, prediction.scores, None, prediction.maps)
+        masks = [
+            load_mask(sample.mask_path) if sample.label else np.zeros(read_size(sample.image_path), np.uint8)
+            for sample in samples
+        ]
+        maps = [enlarge(anomaly_map, mask.shape) for anomaly_map, mask in zip(prediction.maps, masks, strict=True)]
+        return evaluate(self.labels, prediction.scores, masks, maps)
+
+
+def find_lost_regions(
+    samples: Sequence[Sample], size: int, workers: int, read: Callable[[Path], np.ndarray] = load_mask
+) -> dict[str, int]:
+    """The number of anomalous regions of each image that have no pixel at `image_size`, for images with any."""
+    masked = [sample for sample in samples if sample.label and sample.mask_path]
+    lost = in_parallel(lambda sample: lost_regions(read(sample.mask_path), size), masked, workers)
+    return {sample.name: number for sample, number in zip(masked, lost, strict=True) if number}
+
+
+def warn_of_lost_regions(lost: Mapping[str, Mapping[str, int]], size: int) -> None:
+    """Say on stderr which categories have anomalous regions that the metrics at `image_size` do not see."""
+    for category, images in lost.items():
+        if not images:
+            continue
+        regions = f"{count(sum(images.values()), 'anomalous region')} in {count(len(images), 'image')}"
+        print(
+            f"warning: {printable(category)}: {regions} (e.g. {printable(next(iter(images)))}) have no pixel left at "
+            f"{size} px: pixel metrics and PRO do not see them; those at native resolution do",
+            file=sys.stderr,
+        )
+
+
+def fingerprint(samples: Sequence[Sample], root: Path) -> dict[str, Any]:
+    """Number of test files, and the SHA-256 of the sorted list of image paths below `root`, one a line.
+
+    Figures of two runs are of the same images where these are equal.
+    """
+    names = sorted(sample.image_path.relative_to(root).as_posix() for sample in samples)
+    listed = "\n".join(names).encode(errors="surrogateescape")
+    return {"count": len(names), "sha256": hashlib.sha256(listed).hexdigest()}
