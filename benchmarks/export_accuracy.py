@@ -24,13 +24,13 @@ import torch
 from datasets import open_dataset
 from datasets.base import load_image
 from utils.cli import at_least, run_command, user_path
-from utils.detection.model_file import RUNNABLE, ExportedModel
+from utils.detection.model_file import RUNTIMES, ExportedModel
 from utils.detection.prediction import Predictor
-from utils.export.formats import FORMAT_PRECISIONS, SUFFIXES, ExportSource, export, load_torch_file
+from utils.export.formats import FORMATS, ExportSource, export
 from utils.metrics import evaluate
 from utils.runs.folder import Run
 
-VARIANTS = [f"{kind}-{precision}" for kind, precisions in FORMAT_PRECISIONS.items() for precision in precisions]
+VARIANTS = [f"{kind}-{precision}" for kind, row in FORMATS.items() for precision in row.precisions]
 MEASURED_ON = 32  # training images that int8 is measured on, as in scripts/export.py
 
 Infer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -66,7 +66,7 @@ def main() -> None:
     for variant in args.only:
         kind, precision = variant.split("-")
         with TemporaryDirectory() as folder:
-            path = Path(folder) / f"model{SUFFIXES[kind]}"
+            path = Path(folder) / f"model{FORMATS[kind].suffixes[0]}"
             export(source, kind, path, precision, measured_on)
             size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
             found_maps, found = run_all(open_file(path, args.threads), images)
@@ -85,14 +85,14 @@ def reference(source: ExportSource, images: list[np.ndarray]) -> tuple[np.ndarra
 
 def open_file(path: Path, threads: int) -> Run:
     """What runs a model file."""
-    if path.suffix in RUNNABLE:
+    runtime = RUNTIMES[path.suffix]
+    if not runtime.instead:
         return ExportedModel(path, threads).run
-    module, _ = load_torch_file(path)
+    _, compute = runtime.load(torch, path, threads)
 
     def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with torch.no_grad():
-            maps, scores = module(torch.tensor(images))
-        return maps[:, 0].numpy(), scores.numpy()
+        maps, scores = compute(images)
+        return maps[:, 0], scores
 
     return run
 

@@ -32,7 +32,7 @@ from utils.cli import (
     run_command,
     user_path,
 )
-from utils.detection.model_file import RUNNABLE, ExportedModel
+from utils.detection.model_file import ExportedModel
 from utils.system.environment import environment
 from utils.system.errors import UsageError
 from utils.system.memory import process_peak
@@ -99,10 +99,10 @@ def write_file(backbone: str, row: str, folder: Path, args: argparse.Namespace) 
         return folder
     from datasets.view import WHOLE
     from utils.detection.model_file import Facts
-    from utils.export.formats import SUFFIXES, ExportSource, export
+    from utils.export.formats import FORMATS, ExportSource, export
 
     kind, precision = row.split("-")
-    path = folder / f"model{SUFFIXES[kind]}"
+    path = folder / f"model{FORMATS[kind].suffixes[0]}"
     facts = Facts("random", "aand", backbone, "published", args.image_size, WHOLE, "fp32")
     export(ExportSource(untrained(backbone), facts), kind, path, precision, list(images_of(4, args.image_size)))
     return path
@@ -121,7 +121,7 @@ def untrained(backbone: str):
 
 def open_row(backbone: str, row: str, path: Path, args: argparse.Namespace) -> Run:
     """What is timed; torch is not even imported for a model file."""
-    if path.suffix in RUNNABLE:
+    if row in FILE_ROWS:
         return ExportedModel(path, args.threads).run
     import torch
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -36,7 +36,7 @@ from utils.cli import (
     user_path,
 )
 from utils.runs.history import LOG
-from utils.sweep.schedule import Job, Schedule, list_schedule, longest_first, lower_bound
+from utils.sweep.schedule import Job, Schedule, list_schedule, lower_bound
 from utils.system.errors import UsageError
 
 EPOCH_LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (.+) stage ([12]) epoch (\d+)/\d+ ")
@@ -135,6 +135,16 @@ def simulate(costs: Costs, efficiency: float, gpus: Sequence[int] = GPUS) -> lis
     ]
 
 
+def longest_first(jobs: Iterable[Job]) -> list[Job]:
+    return sorted(jobs, key=lambda job: job.seconds, reverse=True)
+
+
+def idle_share(schedule: Schedule) -> float:
+    """Share of all slots' time until the last job ends that no job takes, 0..1."""
+    busy = sum(job.seconds * job.width for job in schedule.jobs)
+    return 1 - busy / (schedule.slots * schedule.makespan) if schedule.makespan else 0.0
+
+
 def format_rows(rows: Sequence[Row]) -> str:
     """A Markdown table; hours in four digits."""
     longest = max(job.seconds for job in rows[0].whole.jobs)
@@ -147,8 +157,8 @@ def format_rows(rows: Sequence[Row]) -> str:
         whole, split = row.whole.makespan, row.split.makespan
         widest = max(job.width for job in row.split.jobs)
         lines.append(
-            f"| {row.gpus} | {whole / 3600:.4g} | {one / whole:.1f} | {row.whole.idle_share:.1%} | {by} "
-            f"| {split / 3600:.4g} | {one / split:.1f} | {row.split.idle_share:.1%} | {widest} |"
+            f"| {row.gpus} | {whole / 3600:.4g} | {one / whole:.1f} | {idle_share(row.whole):.1%} | {by} "
+            f"| {split / 3600:.4g} | {one / split:.1f} | {idle_share(row.split):.1%} | {widest} |"
         )
     return "\n".join(lines)
 
@@ -167,7 +177,7 @@ def plot(path: Path, rows: Sequence[Row], efficiency: float) -> None:
     split = f"longest tasks split, efficiency {efficiency:g}"
     for name, schedules in {"one GPU a task": [r.whole for r in rows], split: [r.split for r in rows]}.items():
         left.plot(gpus, [one / schedule.makespan for schedule in schedules], "o-", label=name)
-        right.plot(gpus, [100 * schedule.idle_share for schedule in schedules], "o-", label=name)
+        right.plot(gpus, [100 * idle_share(schedule) for schedule in schedules], "o-", label=name)
     left.set_ylabel("times as fast as one")
     right.set_ylabel("idle, %")
     for axes in (left, right):

@@ -13,22 +13,19 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils.system.missing  # noqa: F401
 from datasets.names import printable
-from utils.cli import (
-    MAX_SEED,
-    CommandParser,
-    at_least,
-    run_command,
-    user_path,
-)
+from utils.cli import MAX_SEED, CommandParser, at_least, run_command, user_path
 from utils.detection.model_file import PRECISIONS
+from utils.export.formats import FORMATS, ExportSource, export
 from utils.system.errors import UsageError
 
-FORMATS = ("onnx", "openvino", "torchscript", "pt2")
+if TYPE_CHECKING:
+    from utils.runs.folder import Run
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -39,8 +36,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("run", type=user_path, metavar="RUN", help="run folder of train.py")
     add("--category", metavar="NAME", help="category whose model is written (default: the run's only one)")
     add("--seed", type=at_least(0, MAX_SEED), metavar="N", help="of a run with several seeds (default: the first)")
-    add("--format", choices=FORMATS, required=True, help="onnx, openvino (.xml with .bin beside it), torchscript "
-        "(.pt), pt2 (torch.export)")
+    kinds = ", ".join(f"{name} ({row.note})" if row.note else name for name, row in FORMATS.items())
+    add("--format", choices=FORMATS, required=True, help=kinds)
     add("--output", type=user_path, metavar="FILE", help="file to write (default: "
         "RUN/exported/CATEGORY[.PRECISION] and the format's suffix)")
     add("--precision", choices=PRECISIONS, default="fp32", help="arithmetic, as far as the format has it; all but fp32 "
@@ -53,45 +50,42 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     from utils.detection.detector import pick_category, pick_seed
-    from utils.export.formats import SUFFIXES, ExportSource, export
     from utils.runs.given import run_of_category
     from utils.system.own_files import is_export, refuse_foreign
 
-    args.run, args.category = run_of_category(args.run, args.category, None)
-    args.category = pick_category(args.run, args.category)
-    args.run = pick_seed(args.run, args.seed).folder
-    suffix = SUFFIXES[args.format]
-    name = args.category + ("" if args.precision == "fp32" else f".{args.precision}")
-    path = args.output or args.run / "exported" / f"{name}{suffix}"
-    if path.suffix != suffix:
-        raise UsageError(f"--output {path}: the name of a file of --format {args.format} must end in {suffix}")
-    files = [path, path.with_suffix(".bin")] if args.format == "openvino" else [path]
+    given, category = run_of_category(args.run, args.category, None)
+    category = pick_category(given, category)
+    run = pick_seed(given, args.seed)
+    suffixes = FORMATS[args.format].suffixes
+    name = category + ("" if args.precision == "fp32" else f".{args.precision}")
+    path = args.output or run.folder / "exported" / f"{name}{suffixes[0]}"
+    if path.suffix != suffixes[0]:
+        raise UsageError(f"--output {path}: the name of a file of --format {args.format} must end in {suffixes[0]}")
+    files = [path.with_suffix(suffix) for suffix in suffixes]
     refuse_foreign(files, lambda _: is_export(path), "move it away, or give another --output")
-    source = ExportSource.of(args.run, args.category)
-    images = _good_images(args) if args.precision == "int8" else []
+    source = ExportSource.of(run.folder, category)
+    images = good_images(run, category, args.images, args.image_count) if args.precision == "int8" else []
     export(source, args.format, path, args.precision, images)
     print("wrote " + " and ".join(f"{printable(file)} ({file.stat().st_size / 1e6:.1f} MB)" for file in files))
 
 
-def _good_images(args: argparse.Namespace) -> list:
-    """Decoded images of good parts, evenly from all there are."""
+def good_images(run: Run, category: str, folder: Path | None, most: int) -> list:
+    """Decoded images of good parts, evenly from all in a folder, or from the run's training images."""
     from datasets import open_dataset
     from datasets.folders import look_into
     from datasets.unused import NESTED, find_unused
-    from utils.runs.folder import Run
 
-    if args.images:
-        paths = look_into(args.images).images
+    if folder:
+        paths = look_into(folder).images
         if not paths:
-            raise UsageError(f"--images {args.images}: there are no images in it")
-        for problem in find_unused(args.images, [args.images], NESTED):
+            raise UsageError(f"--images {folder}: there are no images in it")
+        for problem in find_unused(folder, [folder], NESTED):
             print(f"{problem.severity}: {problem}", file=sys.stderr)
     else:
-        settings = Run(args.run).settings
-        source = open_dataset(Path(settings.data_root), settings.dataset, [args.category])
-        paths = [sample.image_path for sample in source.samples(args.category, "train")]
-    count = min(args.image_count, len(paths))
-    view = Run(args.run).category(args.category).view
+        settings = run.settings
+        source = open_dataset(Path(settings.data_root), settings.dataset, [category])
+        paths = [sample.image_path for sample in source.samples(category, "train")]
+    count, view = min(most, len(paths)), run.category(category).view
     return [view.load(paths[index * len(paths) // count]) for index in range(count)]
 
 

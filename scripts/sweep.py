@@ -19,6 +19,7 @@ import argparse
 import os
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -27,19 +28,11 @@ import utils.system.missing  # noqa: F401
 from datasets.names import printable
 from models.recipes import METHODS
 from train import make_parser as train_parser
-from utils.cli import (
-    MAX_SEED,
-    CommandParser,
-    at_least,
-    number,
-    positive,
-    run_command,
-    user_path,
-)
+from utils.cli import MAX_SEED, CommandParser, at_least, number, positive, run_command, user_path
 from utils.sweep.attempts import completed, completed_keys
 from utils.sweep.driver import Sweep
 from utils.sweep.gather import tabulate
-from utils.sweep.plan import Estimate, Plan, check_settings, format_plan, make_plan
+from utils.sweep.plan import OF_A_TASK, Estimate, Plan, check_settings, format_plan, make_plan
 from utils.sweep.ray_cluster import RayCluster
 from utils.sweep.store import Store
 from utils.sweep.work import Workplace, work
@@ -88,9 +81,7 @@ def share_of_gpus(text: str) -> float:
 
 
 def main(args: argparse.Namespace, others: list[str]) -> None:
-    store = Store(args.store)
-    categories = None if args.categories == ["all"] else args.categories
-    plan = make_plan(train_parser(), others, args.data_root, categories, args.methods, args.seeds)
+    store, plan = Store(args.store), plan_of(args, others)
     if args.list:
         print(*(f"{number}\t{printable(task.key)}" for number, task in enumerate(plan.tasks)), sep="\n")
         return
@@ -99,7 +90,7 @@ def main(args: argparse.Namespace, others: list[str]) -> None:
     if args.task is not None:
         do_one(args.task, plan, store, place)
         return
-    finished, estimate = look(plan, store, args.seconds_per_image_epoch)
+    finished, estimate = progress(plan, store, args.seconds_per_image_epoch)
     if args.dry_run:
         slots = args.slots or max(1, (os.cpu_count() or 1) // args.cpus)
         print(format_plan(plan, finished, estimate, slots))
@@ -112,8 +103,24 @@ def main(args: argparse.Namespace, others: list[str]) -> None:
     sys.exit(bool(failed))
 
 
-def look(plan: Plan, store: Store, given: float | None) -> tuple[set[str], Estimate]:
-    """Which of the plan's tasks are finished, and what tasks are expected to take."""
+def plan_of(args: argparse.Namespace, others: list[str]) -> Plan:
+    """The plan by this program's flags and the others, which train.py's parser checks: it ends the program if they are
+    wrong."""
+    given = {flag.partition("=")[0] for flag in others}
+    for name in (*OF_A_TASK, "seeds", "output", "resume", "help"):
+        if f"--{name}" in given:
+            raise UsageError(f"--{name} of train.py cannot be passed on: a sweep sets it for each task")
+    parser = train_parser()
+    settings = vars(parser.parse_args(["--data_root", ".", *others]))
+    common = {name: settings[name] for name in ("device", "workers", "cache", "cache_dir")}  # with test.py
+    scoring = [f"--{name}={value}" for name, value in common.items() if value != parser.get_default(name)]
+    scoring += ["--skip_bad"] * settings["skip_bad"]
+    categories = None if args.categories == ["all"] else args.categories
+    return make_plan(args.data_root, categories, args.methods, args.seeds, settings, others, scoring)
+
+
+def progress(plan: Plan, store: Store, given: float | None) -> tuple[set[str], Estimate]:
+    """The keys of finished tasks, and what tasks are expected to take."""
     done, estimate = set(completed_keys(store)), Estimate(given)
     for task in plan.tasks:
         content = completed(store, task.key) if task.key in done else None
@@ -123,7 +130,7 @@ def look(plan: Plan, store: Store, given: float | None) -> tuple[set[str], Estim
 
 
 def do_one(number: int, plan: Plan, store: Store, place: Workplace) -> None:
-    """The task of a number in this process; SystemExit if it failed."""
+    """Do the task of a number in this process; SystemExit if it failed."""
     if number >= len(plan.tasks):
         raise UsageError(f"--task {number}: there are {len(plan.tasks)} tasks, numbered from 0")
     task = plan.tasks[number]
@@ -138,14 +145,14 @@ def do_one(number: int, plan: Plan, store: Store, place: Workplace) -> None:
 def do_all(
     args: argparse.Namespace, plan: Plan, store: Store, place: Workplace, finished: set[str], estimate: Estimate
 ) -> list[str]:
-    """What is not finished, on Ray; returns a line for each task that failed."""
+    """Do what is not finished, on Ray; returns a line for each task that failed."""
     tasks = [task for task in plan.tasks if task.key not in finished]
     print(f"{len(plan.tasks)} tasks, {len(plan.tasks) - len(tasks)} of them finished", file=sys.stderr)
     if not tasks:
         return []
     if store.protocol == "memory":
         raise UsageError(f"--store {args.store}: the workers of Ray are other processes, which do not see it")
-    with RayCluster(args.address, args.cpus, args.gpus, store.url, place) as cluster:
+    with closing(RayCluster(args.address, args.cpus, args.gpus, store.url, place)) as cluster:
         return [entry.error for entry in Sweep(tasks, estimate, retries=args.retries).run(cluster)]
 
 

@@ -17,6 +17,8 @@ from train import make_parser
 from utils.sweep.plan import make_plan
 from utils.system.errors import UsageError
 
+SETTINGS = vars(make_parser().parse_args(["--data_root", "."]))  # of train.py, by default
+
 
 @pytest.mark.parametrize(
     ("name", "shown"),
@@ -77,7 +79,7 @@ def test_a_category_that_cannot_be_is_refused_before_anything_is_done(tmp_path, 
         result = program(tmp_path, "--data_root", root)
         assert (result.status, len(result.errors)) == (2, 1) and "no category can be called" in result.errors[0]
     with pytest.raises(DataError, match="no category can be called"):
-        make_plan(make_parser(), ["--aux_path", "builtin"], [root], None, ["aand"], [0])
+        make_plan([root], None, ["aand"], [0], SETTINGS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
@@ -93,7 +95,7 @@ def test_a_converted_category_is_called_as_one_can_be(tmp_path, name):
 def test_a_sweep_names_its_data_sets(tmp_path):
     root = make_folder(tmp_path / "a\nb")
     with pytest.raises(UsageError, match=r"no data set can be called 'a\\\\nb'"):
-        make_plan(make_parser(), ["--aux_path", "builtin"], [root], None, ["aand"], [0])
+        make_plan([root], None, ["aand"], [0], SETTINGS)
 
 
 def test_unusual_categories_are_trained_scored_and_used(tmp_path):
@@ -107,6 +109,6 @@ def test_unusual_categories_are_trained_scored_and_used(tmp_path):
     for name in TAKEN:
         image = root / name / "test/hole/000.png"
         assert run_predict(tmp_path, "run", image, f"--category={name}").status == 0
-    plan = make_plan(make_parser(), ["--aux_path", "builtin"], [root], ["-x"], ["rd4ad"], [0])
+    plan = make_plan([root], ["-x"], ["rd4ad"], [0], SETTINGS)
     [train, _] = plan.tasks[0].commands(tmp_path / "out")
     assert make_parser().parse_args(train[1:]).categories == ["-x"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from datasets.view import WHOLE, View
-from utils.export.model import PlacedMap, ShownImage
+from utils.export.model import PlacedMap, show_images
 
 VIEWS = [WHOLE, View(0.1, 0.93, 0.2137, 0.81), View(0.3, 0.63, 0.2137, 0.51, black=12, white=201)]
 SIZES = [(70, 90), (20, 33), (64, 64), (128, 128), (47, 301), (1, 5), (90, 70), (301, 47)]
@@ -18,8 +18,8 @@ SIZES = [(70, 90), (20, 33), (64, 64), (128, 128), (47, 301), (1, 5), (90, 70), 
 def test_images_are_shown_as_pillow_resizes_them(view, size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     expected = view.show(image, 64)
-    shown = ShownImage(view, 64)(torch.from_numpy(image)[None])[0].permute(1, 2, 0).numpy()
-    apart = np.abs(shown - expected.astype(np.float32))
+    pixels = show_images(torch.from_numpy(image)[None], view, 64)[0].permute(1, 2, 0).numpy()
+    apart = np.abs(pixels - expected.astype(np.float32))
     assert apart.max() <= np.ceil(255 / (view.white - view.black))  # one level, before it is stretched
     assert (apart > 0).mean() <= 0.001
 
@@ -33,5 +33,5 @@ def test_maps_are_placed_as_in_tests(view):
 
 def test_every_image_of_a_batch_is_shown_alone():
     images = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (3, 50, 40, 3), dtype=np.uint8))
-    shown = ShownImage(VIEWS[2], 32)
-    torch.testing.assert_close(shown(images), torch.cat([shown(image[None]) for image in images]))
+    alone = torch.cat([show_images(image[None], VIEWS[2], 32) for image in images])
+    torch.testing.assert_close(show_images(images, VIEWS[2], 32), alone)

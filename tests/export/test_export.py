@@ -21,7 +21,7 @@ from tests.support.untrained import CROPPED, make_run, photographs
 from utils.detection.model_file import ExportedModel, Facts
 from utils.detection.prediction import Predictor
 from utils.detection.thresholds import GIVEN, Thresholds, write_thresholds
-from utils.export.formats import FORMAT_PRECISIONS, SUFFIXES, ExportSource, export
+from utils.export.formats import FORMATS, ExportSource, export
 from utils.system import packages as module
 from utils.system.errors import MissingPackage, ModelFileError, RunError, UsageError
 
@@ -48,7 +48,7 @@ class Files:
         return run
 
     def file(self, case, kind, precision="fp32"):
-        path = self.folder / f"{case}-{kind}-{precision}{SUFFIXES[kind]}"
+        path = self.folder / f"{case}-{kind}-{precision}{FORMATS[kind].suffixes[0]}"
         if not path.exists():
             images = list(photographs(4)) if precision == "int8" else ()
             export(ExportSource.of(self.run(case), "bottle"), kind, path, precision, images)
@@ -66,7 +66,7 @@ def files(tmp_path_factory):
     return Files(tmp_path_factory.mktemp("exported"))
 
 
-ALIKE = [(case, kind) for case in CASES for kind in SUFFIXES if (case, kind) != ("published", "openvino")]
+ALIKE = [(case, kind) for case in CASES for kind in FORMATS if (case, kind) != ("published", "openvino")]
 
 
 @pytest.mark.parametrize(("case", "kind"), ALIKE)
@@ -223,9 +223,9 @@ def test_a_missing_package_is_named_with_what_installs_it(files, monkeypatch, tm
 
 def test_a_precision_that_a_format_lacks_is_refused(files, tmp_path):
     source = ExportSource.of(files.run("rd4ad"), "bottle")
-    for kind, precisions in FORMAT_PRECISIONS.items():
-        for precision in {"fp32", "fp16", "bf16", "int8"} - set(precisions):
-            with pytest.raises(UsageError, match=f"--format {kind} has no --precision {precision}"):
+    for kind, row in FORMATS.items():
+        for precision in {"fp32", "fp16", "bf16", "int8"} - set(row.precisions):
+            with pytest.raises(UsageError, match=f"`format` {kind} has no `precision` {precision}"):
                 export(source, kind, tmp_path / "x", precision)
     with pytest.raises(UsageError, match="images of good parts"):
         export(source, "onnx", tmp_path / "x.onnx", "int8")

@@ -9,9 +9,18 @@ from itertools import product
 import pytest
 
 from benchmarks import dataset_sizes, sweep_simulation
-from benchmarks.sweep_simulation import Costs, Work, all_tasks, read_log, simulate, split_schedule
+from benchmarks.sweep_simulation import (
+    Costs,
+    Work,
+    all_tasks,
+    idle_share,
+    longest_first,
+    read_log,
+    simulate,
+    split_schedule,
+)
 from datasets import DATASETS
-from utils.sweep.schedule import Job, duration, list_schedule, longest_first, lower_bound
+from utils.sweep.schedule import Job, duration, list_schedule, lower_bound
 from utils.system.errors import UsageError
 
 
@@ -33,7 +42,7 @@ def test_a_schedule_by_hand():
     assert [job.seconds for job in schedule.jobs] == [5, 5, 4, 4, 3, 3, 3]
     assert schedule.starts == [0, 0, 0, 4, 5, 5, 8]
     assert schedule.makespan == 11
-    assert schedule.idle_share == pytest.approx(1 - 27 / 33)
+    assert idle_share(schedule) == pytest.approx(1 - 27 / 33)
     assert best_makespan([5, 5, 4, 4, 3, 3, 3], 3) == 9
     assert schedule.makespan == pytest.approx((4 / 3 - 1 / 9) * 9)  # the bound, reached
 
@@ -43,7 +52,7 @@ def test_wide_jobs_wait_for_all_their_slots():
     schedule = list_schedule([Job(4), Job(1), Job(3, 2), Job(2)], 2)
     assert schedule.starts == [0, 0, 4, 7]
     assert schedule.makespan == 9
-    assert schedule.idle_share == pytest.approx(1 - (4 + 1 + 6 + 2) / 18)
+    assert idle_share(schedule) == pytest.approx(1 - (4 + 1 + 6 + 2) / 18)
     with pytest.raises(ValueError, match="a job of 3 slots does not fit on 2"):
         list_schedule([Job(1, 3)], 2)
 
@@ -76,7 +85,7 @@ def test_bounds_and_nothing_to_do():
     assert lower_bound(jobs(5, 1, 1), 2) == 5
     assert lower_bound(jobs(3, 3, 3), 2) == 4.5
     assert lower_bound([Job(2, 3)], 4) == 2
-    assert (list_schedule([], 4).makespan, list_schedule([], 4).idle_share) == (0, 0)
+    assert (list_schedule([], 4).makespan, idle_share(list_schedule([], 4))) == (0, 0)
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s"),
@@ -119,7 +128,7 @@ def test_splitting_by_hand():
 def test_one_gpu_does_all_and_many_wait_for_the_longest():
     rows = simulate(Costs(0.5, 0.25, 0, (100, 120)), 0.8, [1, 512])
     assert rows[0].whole.makespan == pytest.approx((3629 + 8659 + 2656) * 3 * 110)
-    assert rows[0].whole.idle_share == pytest.approx(0)
+    assert idle_share(rows[0].whole) == pytest.approx(0)
     assert rows[1].whole.makespan == rows[1].bound == pytest.approx(905 * 80)  # pcb3 with aand
     assert rows[1].split.makespan < rows[1].whole.makespan
 

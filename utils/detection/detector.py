@@ -21,7 +21,7 @@ from PIL import Image
 from datasets.base import MAX_PIXELS, as_rgb
 from datasets.names import printable
 from datasets.view import View, enlarge
-from utils.detection.model_file import OF_TORCH, RUNNABLE, ExportedModel
+from utils.detection.model_file import RUNTIMES, ExportedModel
 from utils.detection.prediction import Predictor, is_finite, load_predictor
 from utils.detection.thresholds import Thresholds, read_thresholds
 from utils.runs.folder import Run, open_runs, trained_categories
@@ -179,7 +179,7 @@ def load_detector(
     CheckpointError for the run's files; ModelFileError, MissingPackage or UsageError for a model file.
     """
     path = Path(model)
-    if path.suffix in (*RUNNABLE, *OF_TORCH) and not path.is_dir():
+    if path.suffix in RUNTIMES and not path.is_dir():
         return _of_file(path, category, seed, str(device))
     category = pick_category(path, category)
     run = pick_seed(path, seed)

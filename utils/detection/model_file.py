@@ -11,12 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from msgspec import Struct, structs
@@ -34,10 +35,9 @@ from utils.system.packages import require
 
 VERSION = 1  # of what a file holds
 KEY = "aand"  # of the metadata: one text in JSON
+EXTRA_FILE = f"{KEY}.json"  # the same within TorchScript and pt2 files
 WEIGHTS_KEY = "aand_weights"  # of OpenVINO's: the SHA-256 of the .bin; earlier files do not have it
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-RUNNABLE = {".onnx": "onnxruntime", ".xml": "openvino"}
-OF_TORCH = {".pt": "torch.jit.load", ".pt2": "torch.export.load"}
 INPUT, OUTPUTS = "images", ("anomaly_map", "anomaly_score")
 SEAL_KEY = "aand_seal"  # of the metadata: a checksum of the whole file; earlier files do not have it
 UNSEALED = "sha256 " + "0" * 64
@@ -102,16 +102,17 @@ class ExportedModel:
 
     def __init__(self, path: str | PathLike, threads: int | None = None):
         self.path = Path(path)
-        if self.path.suffix in OF_TORCH:
-            raise ModelFileError(f"{path} is run with torch: {OF_TORCH[self.path.suffix]}({str(path)!r})")
-        if self.path.suffix not in RUNNABLE:
-            raise ModelFileError(f"{path} is no model file: its name must end in {' or '.join(RUNNABLE)}")
+        runtime = RUNTIMES.get(self.path.suffix)
+        if runtime is None:
+            usable = [suffix for suffix, one in RUNTIMES.items() if not one.instead]
+            raise ModelFileError(f"{path} is no model file: its name must end in {' or '.join(usable)}")
+        if runtime.instead:
+            raise ModelFileError(f"{path} is run with torch: {runtime.instead}({str(path)!r})")
         if not self.path.is_file():
             raise ModelFileError(f"there is no model file {path}")
-        package = require(RUNNABLE[self.path.suffix], f"running {path}")
-        load = _load_onnx if self.path.suffix == ".onnx" else _load_openvino
+        package = require(runtime.package, f"running {path}")
         try:
-            self.facts, self._compute = load(package, self.path, threads)
+            self.facts, self._compute = runtime.load(package, self.path, threads)
             self._answer(probe_image(PROBE_SIZE)[None])
         except Exception as error:  # both packages raise many unrelated types
             raise ModelFileError(f"{path} cannot be used; export it anew: {_reason(error)}") from error
@@ -220,3 +221,40 @@ def seal_is_broken(path: Path, seal: str) -> bool:
         sha256.update(UNSEALED.encode())
         sha256.update(content[start + len(UNSEALED) :])
     return start < 0 or seal != f"sha256 {sha256.hexdigest()}"
+
+
+def _load_torchscript(torch: ModuleType, path: Path, threads: int | None) -> tuple[Facts, Compute]:
+    extra = {EXTRA_FILE: ""}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit warns of its future
+        return _of_module(torch, torch.jit.load(path, _extra_files=extra), extra)
+
+
+def _load_pt2(torch: ModuleType, path: Path, threads: int | None) -> tuple[Facts, Compute]:
+    extra = {EXTRA_FILE: ""}
+    return _of_module(torch, torch.export.load(path, extra_files=extra).module(), extra)
+
+
+def _of_module(torch: ModuleType, module: Callable, extra: Mapping[str, str | bytes]) -> tuple[Facts, Compute]:
+    def compute(images: np.ndarray) -> list[np.ndarray]:
+        with torch.no_grad():
+            return [answer.numpy() for answer in module(torch.tensor(images))]
+
+    text = extra[EXTRA_FILE]
+    return Facts.from_text(text if isinstance(text, str) else text.decode()), compute
+
+
+class Runtime(NamedTuple):
+    """A package, and the function that loads a model file with it: its facts, and what computes maps and scores."""
+
+    package: str
+    load: Callable[[ModuleType, Path, int | None], tuple[Facts, Compute]]
+    instead: str = ""  # the function of torch that its files are for: `ExportedModel` is for places without torch
+
+
+RUNTIMES = {
+    ".onnx": Runtime("onnxruntime", _load_onnx),
+    ".xml": Runtime("openvino", _load_openvino),
+    ".pt": Runtime("torch", _load_torchscript, instead="torch.jit.load"),
+    ".pt2": Runtime("torch", _load_pt2, instead="torch.export.load"),
+}

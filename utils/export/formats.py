@@ -4,6 +4,9 @@
     export(source, "onnx", Path("bottle.onnx"))      # utils/detection/model_file.py runs it without torch
     export(source, "openvino", Path("bottle.xml"), "bf16")             # two files: bottle.xml and bottle.bin
     export(source, "onnx", Path("bottle.int8.onnx"), "int8", images)   # images (uint8) to measure activations on
+
+A new format is a row of FORMATS with a function that writes it, and a row of RUNTIMES in utils/detection/model_file.py
+with one that runs it. Torch is imported only where it is used: programs read FORMATS before they need it.
 """
 
 from __future__ import annotations
@@ -13,39 +16,41 @@ import io
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from models.aand import AAND
-from utils.detection.model_file import INPUT, KEY, OUTPUTS, SEAL_KEY, UNSEALED, WEIGHTS_KEY, Facts, sealed
+from utils.detection.model_file import (
+    EXTRA_FILE,
+    INPUT,
+    KEY,
+    OUTPUTS,
+    PRECISIONS,
+    RUNTIMES,
+    SEAL_KEY,
+    UNSEALED,
+    WEIGHTS_KEY,
+    Facts,
+    sealed,
+)
 from utils.detection.thresholds import read_thresholds
-from utils.export.model import DeployedModel
-from utils.export.quantization import quantize
-from utils.runs.checkpoint import model_word
 from utils.runs.folder import Run
 from utils.system.errors import UsageError
 from utils.system.files import atomic_write, sha256_of
 from utils.system.packages import require
-from utils.system.precision import DTYPES
 
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "pt2": ".pt2"}
-FORMAT_PRECISIONS = {  # onnxruntime has no bfloat16 convolution, OpenVINO computes on a CPU in float32 or bfloat16
-    "onnx": ("fp32", "fp16", "int8"),
-    "openvino": ("fp32", "fp16", "bf16", "int8"),
-    "torchscript": ("fp32", "bf16"),
-    "pt2": ("fp32", "bf16"),
-}
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from models.aand import AAND
+    from utils.export.model import DeployedModel
+
 OPSET = 18  # of ONNX: the first with all that the graph is made of
-EXTRA_FILE = f"{KEY}.json"  # the metadata within TorchScript and pt2 files
-LARGEST_BATCH, LARGEST_SIDE = 1024, 16384  # that pt2 files accept
-EXAMPLE = (2, 61, 67, 3)  # no two sizes alike, or they could be taken for the same
+ONNX = ("onnx", "onnxscript")  # packages that write it
 
 
 @dataclass(frozen=True)
@@ -57,64 +62,54 @@ class ExportSource:
 
     @classmethod
     def of(cls, run: Path, category: str) -> ExportSource:
-        """Of a run folder. Raises RunError or CheckpointError if one of its files cannot be used."""
+        """Read a category of a run folder. Raises RunError or CheckpointError for files that cannot be used."""
+        from utils.runs.checkpoint import model_word
+
         files, settings = Run(run).category(category), Run(run).settings
         model, _ = files.load_model()
-        names = {name: getattr(settings, name) for name in ("method", "backbone", "recipe", "image_size")}
         view = files.view
         thresholds = read_thresholds(run, category, model_word(model, view))
-        facts = Facts(category, **names, view=view, precision="fp32", thresholds=thresholds)
-        return cls(model, facts)
+        names = {name: getattr(settings, name) for name in ("method", "backbone", "recipe", "image_size")}
+        return cls(model, Facts(category, **names, view=view, precision="fp32", thresholds=thresholds))
 
     def deployed(self, precision: str) -> DeployedModel:
         """The model made ready, in the arithmetic of `precision` ("int8" starts from float32)."""
+        import torch
+
+        from utils.export.model import DeployedModel
+        from utils.system.precision import DTYPES
+
         model = copy.deepcopy(self.model).optimize_for_inference(DTYPES.get(precision, torch.float32))
         return DeployedModel(model, self.facts.view, self.facts.image_size).eval()
 
 
 def export(
-    source: ExportSource, kind: str, path: Path, precision: str = "fp32", images: Sequence[np.ndarray] = ()
+    source: ExportSource, format: str, path: Path, precision: str = "fp32", images: Sequence[np.ndarray] = ()
 ) -> None:
     """Write a model file, completely or not at all.
 
-    images: uint8 (H, W, 3), of good parts; int8 measures the range of activations on them.
+    format: a name in FORMATS. images: uint8 (H, W, 3), of good parts; int8 measures the range of activations on them.
 
     Raises UsageError for a precision that the format does not have, MissingPackage for a package that is not installed.
     """
-    if precision not in FORMAT_PRECISIONS[kind]:
-        raise UsageError(f"--format {kind} has no --precision {precision}; it has {', '.join(FORMAT_PRECISIONS[kind])}")
-    facts = replace(source.facts, precision=precision, opset=OPSET if kind == "onnx" else None)
-    if kind in ("onnx", "openvino"):
-        for package in ("onnx", "onnxscript", "onnxruntime" if kind == "onnx" else "openvino"):
-            require(package, f"--format {kind}")
-    with torch.no_grad(), _without_warnings():
-        if kind == "onnx":
-            _write_onnx(source, path, facts, images)
-        elif kind == "openvino":
-            _write_openvino(source, path, facts, images)
-        elif kind == "torchscript":
-            _write_torchscript(source.deployed(precision), path, facts)
-        else:
-            _write_pt2(source.deployed(precision), path, facts)
+    row = FORMATS[format]
+    if precision not in row.precisions:
+        raise UsageError(f"`format` {format} has no `precision` {precision}; it has {', '.join(row.precisions)}")
+    for package in (*row.packages, RUNTIMES[row.suffixes[0]].package):
+        require(package, f"`format` {format}")
+    import torch
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporters' future, and of shapes that tests show to be free
+        row.write(source, path, replace(source.facts, precision=precision, opset=row.opset), images)
 
 
-def load_torch_file(path: Path) -> tuple[torch.nn.Module, Facts]:
-    """The module in a TorchScript or pt2 file and its facts: for checks, since torch's own functions load it too."""
-    extra = {EXTRA_FILE: ""}
-    if path.suffix == SUFFIXES["torchscript"]:
-        with _without_warnings():
-            module = torch.jit.load(path, _extra_files=extra)
-    else:
-        module = torch.export.load(path, extra_files=extra).module()
-    text = extra[EXTRA_FILE]
-    return module, Facts.from_text(text if isinstance(text, str) else text.decode())
-
-
-def _write_onnx(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray]) -> None:
+def write_onnx(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray]) -> None:
     import onnx
+    import torch
 
     program = torch.onnx.export(
-        _program(source.deployed(facts.precision)), input_names=[INPUT], output_names=list(OUTPUTS),
+        source.deployed(facts.precision).program(), input_names=[INPUT], output_names=list(OUTPUTS),
         opset_version=OPSET, dynamo=True, verbose=False,
     )
     proto = program.model_proto
@@ -125,14 +120,45 @@ def _write_onnx(source: ExportSource, path: Path, facts: Facts, images: Sequence
         file.write(sealed(proto.SerializeToString()))
 
 
-def _write_openvino(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray]) -> None:
-    """Weights are kept in float16 with "fp16" alone; "bf16" is how the file asks to be computed."""
+def quantize(model: ModelProto, images: Sequence[np.ndarray]) -> ModelProto:
+    """The model with its convolutions in int8: weights per channel, activations by their range on `images` of good
+    parts, uint8 (H, W, 3) each.
+
+    What compares, measures and smooths stays in float32: matrices of the resize, the gate's memory, the Gaussian.
+    Raises UsageError without images, MissingPackage without onnxruntime.
+    """
+    if not images:
+        raise UsageError("`precision` int8 needs images of good parts to measure activations on")
+    require("onnxruntime", "`precision` int8")
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    inputs = ({INPUT: np.ascontiguousarray(image[None])} for image in images)
+
+    class Images(CalibrationDataReader):
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(inputs, None)
+
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    computed = [node.name for node in convolutions if not node.input[1].endswith(".weight")]  # memory and Gaussian
+    with TemporaryDirectory() as folder:
+        before, after = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+        onnx.save(model, before)
+        quantize_static(
+            before, after, Images(), quant_format=QuantFormat.QDQ, per_channel=True, op_types_to_quantize=["Conv"],
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_exclude=computed,
+        )
+        return onnx.load(after)
+
+
+def write_openvino(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray]) -> None:
+    """Convert an ONNX file; with "fp16" its weights are kept so, with "bf16" the file asks to be computed so."""
     import openvino
 
     with TemporaryDirectory() as folder:
         onnx_path = Path(folder) / "model.onnx"
         graph = replace(facts, precision="int8" if facts.precision == "int8" else "fp32")
-        _write_onnx(source, onnx_path, graph, images)
+        write_onnx(source, onnx_path, graph, images)
         model = openvino.convert_model(onnx_path)
         model.set_rt_info(facts.to_text(), KEY)
         made, half = Path(folder) / "model.xml", facts.precision == "fp16"
@@ -154,34 +180,36 @@ def write_pair(made: Path, path: Path) -> None:
         path.unlink(missing_ok=True)  # the old one may not tell the new weights from its own
 
 
-def _write_torchscript(deployed: DeployedModel, path: Path, facts: Facts) -> None:
-    traced = torch.jit.trace(deployed, _example(), check_trace=False)
+def write_torchscript(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray]) -> None:
+    content = source.deployed(facts.precision).traced().save_to_buffer(_extra_files={EXTRA_FILE: facts.to_text()})
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_pt2(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray]) -> None:
+    import torch
+
     content = io.BytesIO()  # given a name, torch hides why it failed
-    torch.jit.save(traced, content, _extra_files={EXTRA_FILE: facts.to_text()})
+    program = source.deployed(facts.precision).program()
+    torch.export.save(program, content, extra_files={EXTRA_FILE: facts.to_text()})
     with atomic_write(path) as temporary:
         temporary.write_bytes(content.getbuffer())
 
 
-def _write_pt2(deployed: DeployedModel, path: Path, facts: Facts) -> None:
-    content = io.BytesIO()
-    torch.export.save(_program(deployed), content, extra_files={EXTRA_FILE: facts.to_text()})
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
+class Format(NamedTuple):
+    """A kind of model file; RUNTIMES in utils/detection/model_file.py says what runs it."""
+
+    suffixes: Sequence[str]  # of its files; the first is that of the one that has a name
+    precisions: Sequence[str]
+    write: Callable[[ExportSource, Path, Facts, Sequence[np.ndarray]], None]
+    packages: Sequence[str] = ()  # that it is written with
+    opset: int | None = None
+    note: str = ""  # for a user who chooses
 
 
-def _program(deployed: DeployedModel) -> torch.export.ExportedProgram:
-    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
-    height, width = (torch.export.Dim(side, min=1, max=LARGEST_SIDE) for side in ("height", "width"))
-    return torch.export.export(deployed, (_example(),), dynamic_shapes=({0: batch, 1: height, 2: width},))
-
-
-def _example() -> Tensor:
-    return torch.zeros(EXAMPLE, dtype=torch.uint8)
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Exporters warn of their own future, and of shapes that the tests show to be free."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+FORMATS = {  # onnxruntime has no bfloat16 convolution, OpenVINO computes on a CPU in float32 or bfloat16
+    "onnx": Format([".onnx"], ("fp32", "fp16", "int8"), write_onnx, ONNX, OPSET),
+    "openvino": Format([".xml", ".bin"], PRECISIONS, write_openvino, ONNX, note=".xml with .bin beside it"),
+    "torchscript": Format([".pt"], ("fp32", "bf16"), write_torchscript, note=".pt"),
+    "pt2": Format([".pt2"], ("fp32", "bf16"), write_pt2, note="torch.export"),
+}

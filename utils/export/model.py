@@ -18,6 +18,8 @@ from models.aand import AAND
 
 CUBIC = -0.5  # Pillow's bicubic parameter
 CUBIC_REACH = 2.0  # source pixels, times the reduction
+EXAMPLE = (2, 61, 67, 3)  # shape of the images it is traced with: no two sizes alike, or they could be taken as one
+LARGEST_BATCH, LARGEST_SIDE = 1024, 16384  # that a program accepts
 
 
 class DeployedModel(nn.Module):
@@ -29,40 +31,43 @@ class DeployedModel(nn.Module):
 
     def __init__(self, model: AAND, view: View, size: int):
         super().__init__()
-        self.shown = ShownImage(view, size)
-        self.model = model
+        self.model, self.view, self.size = model, view, size
         self.placed = PlacedMap(view, size)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        shown = self.shown(images)  # (N, 3, size, size), whole numbers of 0..255
-        anomaly_map, anomaly_score = self.model(self.model.normalise(shown))
+        pixels = show_images(images, self.view, self.size)  # (N, 3, size, size), whole numbers of 0..255
+        anomaly_map, anomaly_score = self.model(self.model.normalise(pixels))
         return self.placed(anomaly_map), anomaly_score
 
+    def traced(self) -> torch.jit.ScriptModule:
+        return torch.jit.trace(self, torch.zeros(EXAMPLE, dtype=torch.uint8), check_trace=False)
 
-class ShownImage(nn.Module):
+    def program(self) -> torch.export.ExportedProgram:
+        """Its graph, for any number and size of images up to LARGEST_BATCH and LARGEST_SIDE."""
+        batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+        height, width = (torch.export.Dim(side, min=1, max=LARGEST_SIDE) for side in ("height", "width"))
+        images = torch.zeros(EXAMPLE, dtype=torch.uint8)
+        return torch.export.export(self, (images,), dynamic_shapes=({0: batch, 1: height, 2: width},))
+
+
+def show_images(images: Tensor, view: View, size: int) -> Tensor:
     """`View.show` for a batch: images (N, H, W, 3) to (N, 3, size, size), float32 holding whole numbers of 0..255.
 
     The horizontal pass comes first, as in datasets/base.py.
     """
-
-    def __init__(self, view: View, size: int):
-        super().__init__()
-        self.view, self.size = view, size
-
-    def forward(self, images: Tensor) -> Tensor:
-        view, (height, width) = self.view, images.shape[1:3]
-        pixels = images.permute(0, 3, 1, 2).to(torch.float32)  # (N, 3, H, W)
-        columns = resize_matrix(width, view.left, view.right, self.size, images.device)
-        rows = resize_matrix(height, view.top, view.bottom, self.size, images.device)
-        narrow = _to_levels(pixels @ columns.T)  # (N, 3, H, size): Pillow rounds between its passes
-        shown = _to_levels(rows @ narrow)  # (N, 3, size, size)
-        if (view.black, view.white) == (0, 255):
-            return shown
-        return torch.round((shown - view.black) * 255 / (view.white - view.black)).clamp(0, 255)
+    height, width = images.shape[1:3]
+    pixels = images.permute(0, 3, 1, 2).to(torch.float32)  # (N, 3, H, W)
+    columns = resize_matrix(width, view.left, view.right, size, images.device)
+    rows = resize_matrix(height, view.top, view.bottom, size, images.device)
+    narrow = _to_levels(pixels @ columns.T)  # (N, 3, H, size): Pillow rounds between its passes
+    resized = _to_levels(rows @ narrow)  # (N, 3, size, size)
+    if (view.black, view.white) == (0, 255):
+        return resized
+    return torch.round((resized - view.black) * 255 / (view.white - view.black)).clamp(0, 255)
 
 
 class PlacedMap(nn.Module):
-    """`View.place` for a batch: maps (N, 1, S, S) of what is shown, as maps of the whole images."""
+    """`View.place` for a batch: maps (N, 1, S, S) of what the view shows, as maps of the whole images."""
 
     def __init__(self, view: View, size: int):
         super().__init__()
@@ -93,7 +98,6 @@ def resize_matrix(length: int, start: float, end: float, size: int, device: torc
 
 
 def _cubic(offset: Tensor) -> Tensor:
-    """The bicubic filter's value at an offset from its centre; zero from 2 on."""
     x = offset.abs()
     near = ((CUBIC + 2) * x - (CUBIC + 3)) * x * x + 1
     far = (((x - 5) * x + 8) * x - 4) * CUBIC
@@ -101,12 +105,12 @@ def _cubic(offset: Tensor) -> Tensor:
 
 
 def _to_levels(values: Tensor) -> Tensor:
-    """Rounded as Pillow rounds, halves up, to whole numbers of 0..255."""
+    """Round as Pillow does, halves up, to whole numbers of 0..255."""
     return torch.floor(values + 0.5).clamp(0, 255)
 
 
 def _area_matrix(size: int, start: int, end: int) -> Tensor:
-    """The matrix (size, size) that shrinks a row of `size` values to the places from `start` to `end`."""
+    """A matrix (size, size) that shrinks a row of `size` values to the places from `start` to `end`."""
     matrix = np.zeros((size, size), np.float32)
     matrix[start:end] = cv2.resize(np.eye(size, dtype=np.float32), (size, end - start), interpolation=cv2.INTER_AREA)
     return torch.from_numpy(matrix)

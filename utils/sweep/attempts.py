@@ -7,9 +7,8 @@
     tasks/<key>/complete.json                the files of the finished run, written after all of them
 
 An attempt writes below its own name alone, and complete.json. So half a push leaves the snapshot before it whole, and
-an attempt that was taken for dead harms none that came after it: it gives up when it sees that one, and where it does
-not, its complete.json names its own files, which hold the same model. Of other attempts' files nothing is ever deleted
-but the progress of stages, which is in no finished run.
+one that was taken for dead harms none that came later (docs/sweeps.md). Of other attempts' files only the progress of
+stages is deleted.
 """
 
 from __future__ import annotations
@@ -47,10 +46,10 @@ class Attempt:
 
     @classmethod
     def begin(cls, store: Store, key: str) -> Attempt:
-        """A new attempt, which all earlier ones give way to."""
+        """Begin an attempt, to which all earlier ones give way."""
         latest = max(attempts(store, key), default="0000")
         if int(latest[:4]) == LAST_ATTEMPT:
-            raise StoreError(f"{store.shown(f'{TASKS}/{key}')} has an attempt {latest}, after which there can be none")
+            raise StoreError(f"{store.url_of(f'{TASKS}/{key}')} has an attempt {latest}, after which there can be none")
         attempt = cls(store, key, f"{int(latest[:4]) + 1:04d}-{uuid.uuid4().hex[:6]}")
         about = {"node": platform.node(), "process": os.getpid(), "began": datetime.now().isoformat(timespec="seconds")}
         store.write_json(attempt.path("about.json"), about)
@@ -60,7 +59,7 @@ class Attempt:
         return f"{TASKS}/{self.key}/{self.name}/{name}"
 
     def check(self) -> None:
-        """Raises Superseded unless this is the latest attempt, and none has finished."""
+        """Raise Superseded unless this is the latest attempt, and none has finished."""
         latest = max(attempts(self.store, self.key), default=self.name)
         if latest > self.name:
             raise Superseded(f"{self.key}: attempt {self.name} gives way to {latest}")
@@ -94,7 +93,8 @@ class Attempt:
         for other in attempts(self.store, self.key):
             snapshot = self.store.read_json(f"{TASKS}/{self.key}/{other}/{SNAPSHOT}") or {"files": {}}
             with suppress(ValueError):
-                unused = [digest for name, digest in check_files(snapshot).items() if name.endswith(PROGRESS)]
+                _, files = check_content({**snapshot, "attempt": other})
+                unused = [digest for name, digest in files.items() if name.endswith(PROGRESS)]
                 self.store.remove(f"{TASKS}/{self.key}/{other}/files/{digest}" for digest in unused)
         return content
 
@@ -107,40 +107,30 @@ def attempts(store: Store, key: str) -> list[str]:
 
 
 def completed(store: Store, key: str) -> Content | None:
-    """What is known of a finished task: {"attempt", "files", ...}; None of another one, or where that says nothing
-    that could be used."""
+    """The content of a finished task's complete.json: {"attempt", "files", ...}; None where it cannot be used."""
     with suppress(ValueError):
         return check_complete(store.read_json(f"{TASKS}/{key}/{COMPLETE}"))
     return None
 
 
 def check_complete(content: Content | None) -> Content:
-    """What complete.json holds as it is; ValueError if it is not what `Attempt.finish` writes."""
+    """The content of a complete.json; ValueError if it is not what `Attempt.finish` writes."""
     if content is None:
         raise ValueError(f"its {COMPLETE} cannot be read")
     seconds = content.get("seconds", 0.0)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
         raise ValueError(f"its {COMPLETE} has seconds that are no duration")
     try:
-        check_attempt(content)
-        check_files(content)
+        check_content(content)
     except ValueError as error:
         raise ValueError(f"its {COMPLETE} {error}") from None
     return content
 
 
-def check_attempt(content: Content) -> str:
-    """The attempt whose files are named; ValueError unless it is called as attempts are."""
-    attempt = content.get("attempt")
-    if not isinstance(attempt, str) or not ATTEMPT.fullmatch(attempt):
-        raise ValueError("names no attempt")
-    return attempt
-
-
 def completed_keys(store: Store) -> list[str]:
     """The keys of all finished tasks."""
-    found = [PurePosixPath(name) for name in store.names(TASKS)]
-    return [str(path.parent.relative_to(TASKS)) for path in found if path.name == COMPLETE]
+    paths = [PurePosixPath(name) for name in store.names(TASKS)]
+    return [str(path.parent.relative_to(TASKS)) for path in paths if path.name == COMPLETE]
 
 
 def pull(store: Store, key: str, run: Path) -> str | None:
@@ -163,7 +153,7 @@ def fetch_files(store: Store, key: str, content: Content, run: Path, only: Itera
     names that no `Attempt.push` gives.
     """
     try:
-        files, attempt = check_files(content), check_attempt(content)
+        attempt, files = check_content(content)
     except ValueError as error:
         raise StoreError(f"a snapshot in the store {error}") from error
     for name, digest in files.items():
@@ -172,7 +162,7 @@ def fetch_files(store: Store, key: str, content: Content, run: Path, only: Itera
         stored = f"{TASKS}/{key}/{attempt}/files/{digest}"
         store.get(stored, run / name)
         if sha256_of(run / name) != digest:
-            raise StoreError(f"{store.shown(stored)} is damaged: its content is not that of its name")
+            raise StoreError(f"{store.url_of(stored)} is damaged: its content is not that of its name")
 
 
 def copy_run(run: Path, target: Path) -> list[str]:
@@ -184,8 +174,8 @@ def copy_run(run: Path, target: Path) -> list[str]:
     while True:
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
-        found = [p.relative_to(run) for p in sorted(run.rglob("*")) if p.is_file()]
-        names = [p for p in found if not any(part.startswith(".") for part in p.parts)]
+        files = [path.relative_to(run) for path in sorted(run.rglob("*")) if path.is_file()]
+        names = [path for path in files if not any(part.startswith(".") for part in path.parts)]
         try:
             for name in sorted(names, key=lambda path: path.name in APPENDED):
                 (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -196,21 +186,21 @@ def copy_run(run: Path, target: Path) -> list[str]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    if source.name in APPENDED:
-        shutil.copyfile(source, target)
-        return
-    try:
-        os.link(source, target)  # replaced by its writer, never changed
-    except FileNotFoundError:
-        raise
-    except OSError:  # a disk without hard links
-        shutil.copyfile(source, target)
+    if source.name not in APPENDED:
+        with suppress(OSError):  # a disk without hard links
+            os.link(source, target)  # replaced by its writer, never changed
+            return
+    shutil.copyfile(source, target)
 
 
-def check_files(content: Content) -> dict[str, str]:
-    """The files that a snapshot names, by their names in the run; ValueError unless these are plain names of files in
-    it, and what they are stored under checksums."""
-    files = content.get("files")
+def check_content(content: Content) -> tuple[str, dict[str, str]]:
+    """The attempt that a snapshot is of, and the checksums that its files are stored under, by their names in the run.
+
+    ValueError unless attempt and checksums look like such, and the names are plain ones of files in the run.
+    """
+    attempt, files = content.get("attempt"), content.get("files")
+    if not isinstance(attempt, str) or not ATTEMPT.fullmatch(attempt):
+        raise ValueError("names no attempt")
     if not isinstance(files, dict):
         raise ValueError("names no files")
     for name, digest in files.items():
@@ -221,4 +211,4 @@ def check_files(content: Content) -> dict[str, str]:
             raise ValueError(f"names a file that is stored under no checksum: {printable(name)[:200]}")
         if any("/".join(parts[:end]) in files for end in range(1, len(parts))):
             raise ValueError(f"names a file that is a folder too: {printable(name)[:200]}")
-    return files
+    return attempt, files

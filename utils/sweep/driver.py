@@ -1,7 +1,4 @@
-"""Hand the tasks of a sweep out to a cluster, the costliest first, until each is done or has failed for good.
-
-What a cluster is, is left open (`Cluster`): utils/sweep/ray_cluster.py has Ray's.
-"""
+"""Hand the tasks of a sweep out to a cluster, the costliest first, until each is done or has failed for good."""
 
 from __future__ import annotations
 
@@ -18,13 +15,13 @@ from utils.sweep.plan import Estimate, Task
 from utils.sweep.schedule import Job, duration, list_schedule
 
 REFRESH = 10.0  # seconds between looks at the cluster
-SHOWN = 20  # running tasks in the table at most
+MOST_ROWS = 20  # running tasks in the table
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: with what complete.json says; with an error after which it would fail again; or lost, with
+    """The end of an attempt: with what complete.json says; with an error after which it would fail again; or lost, with
     its process or machine."""
 
     finished: Content | None = None
@@ -33,31 +30,31 @@ class Outcome:
 
 
 class Cluster(Protocol):
-    """Where tasks run. Handles are whatever it knows them by."""
+    """Machines that tasks run on, such as RayCluster. Handles are whatever it knows them by."""
 
     def slots(self) -> int:
-        """How many tasks can run at the same time now."""
+        """Count the tasks that can run at the same time now."""
 
     def submit(self, task: Task) -> Any: ...
 
     def wait(self, handles: Sequence[Any], seconds: float) -> list[tuple[Any, Outcome]]:
-        """Those that ended, as soon as one has, or none after so many seconds."""
+        """Return those that ended, as soon as one has, or none after so many seconds."""
 
 
 @dataclass
 class Entry:
-    """What is known of a task."""
+    """The state of a task."""
 
     task: Task
     state: str = WAITING
     retried: int = 0  # times
-    started: float = 0.0  # seconds of `Sweep.clock`
+    started: float = 0.0  # by time.monotonic
     error: str = ""
 
 
 @dataclass
 class Sweep:
-    """The state of all tasks, and what is told about it."""
+    """The state of all tasks, and its display."""
 
     tasks: Sequence[Task]
     estimate: Estimate
@@ -71,43 +68,37 @@ class Sweep:
         self.entries = {task: Entry(task) for task in self.tasks}
 
     def run(self, cluster: Cluster) -> list[Entry]:
-        """Returns the entries of the tasks that failed."""
-        waiting, running = deque(self.tasks), {}
+        """Finish all tasks; returns the entries of those that failed."""
+        waiting, running = deque(self.entries.values()), {}
         while waiting or running:
             slots = cluster.slots()
             while waiting and len(running) < slots:
-                task = waiting.popleft()
-                running[cluster.submit(task)] = task
-                self.begin(task)
+                entry = waiting.popleft()
+                running[cluster.submit(entry.task)] = entry
+                entry.state, entry.started = RUNNING, time.monotonic()
+                self.tell(entry, "running" + (f", retry {entry.retried}" if entry.retried else ""))
             self.draw(slots)
             for handle, outcome in cluster.wait(list(running), REFRESH):
-                task = running.pop(handle)
-                if self.end(task, outcome):
-                    waiting.appendleft(task)
+                entry = running.pop(handle)
+                self.end(entry, outcome)
+                if entry.state == WAITING:
+                    waiting.appendleft(entry)
         self.draw(0)
         return [entry for entry in self.entries.values() if entry.state == FAILED]
 
-    def begin(self, task: Task) -> None:
-        entry = self.entries[task]
-        entry.state, entry.started = RUNNING, time.monotonic()
-        self.tell(task, "running" + (f", retry {entry.retried}" if entry.retried else ""))
-
-    def end(self, task: Task, outcome: Outcome) -> bool:
-        """Note how an attempt ended; whether there is to be another one."""
-        entry = self.entries[task]
+    def end(self, entry: Entry, outcome: Outcome) -> None:
+        """Note the end of an attempt; a task that was lost waits again."""
         if outcome.finished:
             entry.state = DONE
             if "seconds" in outcome.finished:
-                self.estimate.add(task.method, outcome.finished["seconds"], task.image_epochs)
-            self.tell(task, f"done in {duration(time.monotonic() - entry.started)}")
+                self.estimate.add(entry.task.method, outcome.finished["seconds"], entry.task.image_epochs)
+            self.tell(entry, f"done in {duration(time.monotonic() - entry.started)}")
         elif outcome.lost and entry.retried < self.retries:
             entry.state, entry.retried = WAITING, entry.retried + 1
-            self.tell(task, f"lost ({outcome.error}); it will be retried")
-            return True
+            self.tell(entry, f"lost ({outcome.error}); it will be retried")
         else:
             entry.state, entry.error = FAILED, outcome.error
-            self.tell(task, f"failed: {outcome.error}")
-        return False
+            self.tell(entry, f"failed: {outcome.error}")
 
     def summary(self, slots: int) -> str:
         """Counts of states, and the time left."""
@@ -118,24 +109,23 @@ class Sweep:
         return f"{counts}, {retried} retried" + ("" if left is None else f"; about {duration(left)} left")
 
     def seconds_left(self, slots: int) -> float | None:
-        """By list scheduling of what running and waiting tasks are expected to take yet; None if that is not known."""
+        """The makespan of a list schedule of running and waiting tasks; None if nothing is known of their times."""
         open_tasks = [entry for entry in self.entries.values() if entry.state in (RUNNING, WAITING)]
         expected = {entry.task: self.estimate.of(entry.task) for entry in open_tasks}
         if not open_tasks or not slots or None in expected.values():
             return None
-        now, jobs = time.monotonic(), []
-        for entry in sorted(open_tasks, key=lambda entry: entry.state):  # running before waiting
-            past = now - entry.started if entry.state == RUNNING else 0.0
-            jobs.append(Job(max(expected[entry.task] - past, 0.0)))
+        open_tasks.sort(key=lambda entry: entry.state)  # running before waiting
+        past = {e.task: time.monotonic() - e.started if e.state == RUNNING else 0.0 for e in open_tasks}
+        jobs = [Job(max(expected[task] - past[task], 0.0)) for task in past]
         return list_schedule(jobs, slots).makespan
 
-    def tell(self, task: Task, what: str) -> None:
-        """A line that stays."""
+    def tell(self, entry: Entry, news: str) -> None:
+        """Print a line that stays."""
         self._erase()
-        print(printable(f"{task.key}: {what}"), file=self.out, flush=True)
+        print(printable(f"{entry.task.key}: {news}"), file=self.out, flush=True)
 
     def draw(self, slots: int) -> None:
-        """The table, in place of the one before; not a terminal: the summary alone, where it is another one."""
+        """Draw the table in place of the one before; without a terminal, print the summary if it is another one."""
         summary = self.summary(slots)
         if not self.out.isatty():
             counts = summary.partition(";")[0]
@@ -145,8 +135,8 @@ class Sweep:
             return
         running = [entry for entry in self.entries.values() if entry.state == RUNNING]
         now = time.monotonic()
-        lines = [f"  {entry.task.key:<44} {duration(now - entry.started):>12}" for entry in running[:SHOWN]]
-        lines += [f"  and {len(running) - SHOWN} more"] * (len(running) > SHOWN)
+        lines = [f"  {entry.task.key:<44} {duration(now - entry.started):>12}" for entry in running[:MOST_ROWS]]
+        lines += [f"  and {len(running) - MOST_ROWS} more"] * (len(running) > MOST_ROWS)
         self._erase()
         print(*map(printable, lines), summary, sep="\n", file=self.out, flush=True)
         self.drawn = len(lines) + 1

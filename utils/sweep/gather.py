@@ -1,5 +1,5 @@
-"""What finished tasks left in a store, as the run folders that one train.py and test.py would have left: one for each
-data set and method, in it one for each seed, with all categories.
+"""Gather finished tasks of a store as the run folders that one train.py and test.py would have left: one for each data
+set and method, in it one for each seed, with all categories.
 
     gather(store, Path("runs"))                        # whole runs: test.py, predict.py and report.py take them
     gather(store, Path("tables"), only=[RESULTS])      # for compare.py
@@ -18,11 +18,11 @@ from datasets.names import misfit_of, printable
 from datasets.plain_json import read_json, read_text
 from models.recipes import METHODS
 from utils.metrics.tables import COLUMNS, Rows, format_table, write_csv, write_json
-from utils.results.comparison import compare, read_runs
+from utils.results.comparison import Run, compare, read_runs
 from utils.results.comparison_report import format_text, write_markdown
 from utils.results.image_scores import SCORES, merge_scores
 from utils.results.stored import read_results
-from utils.runs.folder import CHECKPOINTS, RESULTS, list_seeds
+from utils.runs.folder import CHECKPOINTS, RESULTS
 from utils.runs.history import read_metrics
 from utils.runs.settings import CONFIG, TEACHER, read_config
 from utils.sweep.attempts import APPENDED, COMPLETE, TASKS, check_complete, completed_keys, fetch_files
@@ -31,8 +31,8 @@ from utils.sweep.store import Content, Store
 from utils.system.errors import RunError, StoreError
 from utils.system.files import write_text
 
-NEEDED_BY_CATEGORY = ("seconds", "test_files", "published_protocol")  # of results.json
-BY_CATEGORY = (*NEEDED_BY_CATEGORY, "models", "lost_regions")  # earlier ones do not have all
+OPTIONAL = ("models", "lost_regions")  # in results.json: earlier ones do not have them
+BY_CATEGORY = ("seconds", "test_files", "published_protocol", *OPTIONAL)
 SEED = re.compile(r"seed(0|[1-9]\d{0,18})")
 MADE = ("training", "testing")  # how a result came about
 FIGURES = ("categories", "mean")
@@ -52,12 +52,12 @@ def gather(store: Store, folder: Path, only: Collection[str] | None = None, keys
     only: the names of the files that are wanted; None for all. keys: of the tasks wanted, all without any. Raises
     RunError where a run folder is there already or nothing is finished, StoreError where nothing can be listed.
     """
-    found = sorted(key for key in completed_keys(store) if not keys or key in keys)
-    if not found:
-        raise RunError(f"{store.shown()} has no finished task" + (" of those asked for" if keys else ""))
-    skipped = {key: reason for key in found if (reason := misfit_of_key(key))}
+    finished = sorted(key for key in completed_keys(store) if not keys or key in keys)
+    if not finished:
+        raise RunError(f"{store.url_of()} has no finished task" + (" of those asked for" if keys else ""))
+    skipped = {key: reason for key in finished if (reason := misfit_of_key(key))}
     members: dict[Path, list[str]] = {}
-    for key in (key for key in found if key not in skipped):
+    for key in (key for key in finished if key not in skipped):
         dataset, method, seed, _ = key.split("/")
         members.setdefault(folder / f"{dataset}-{method}" / seed, []).append(key)
     taken = sorted(str(run.parent) for run in members if run.parent.exists())
@@ -82,7 +82,7 @@ def gather(store: Store, folder: Path, only: Collection[str] | None = None, keys
 
 
 def misfit_of_key(key: str) -> str:
-    """Why a key is not one of a task, "" if it is."""
+    """The reason why a key is not one of a task, "" if it is."""
     parts = key.split("/")
     if len(parts) != 4 or parts[1] not in METHODS or not SEED.fullmatch(parts[2]):
         return "its name is not DATASET/METHOD/seedN/CATEGORY"
@@ -115,15 +115,14 @@ def fetch_task(store: Store, key: str, part: Path, only: Collection[str] | None)
 
 
 def check_results(results: Content, category: str, seed: int) -> None:
-    """ValueError for results.json that is not of one category and seed, with all that is brought together of it."""
+    """Refuse a results.json that is not of one category and seed, with all that is merged of it, by ValueError."""
     if list(results["categories"]) != [category] or results.get("seed") != seed:
         raise ValueError(f"its {RESULTS} is not that of {printable(category)} with seed {seed} alone")
-    for name in (*NEEDED_BY_CATEGORY, "protocol", "skipped"):
-        if not isinstance(results.get(name), dict):
+    for name in (*BY_CATEGORY, "protocol", "skipped"):
+        value = results.get(name, {} if name in OPTIONAL else None)
+        if not isinstance(value, dict):
             raise ValueError(f"its {RESULTS} has no {name}")
-    for name in BY_CATEGORY:
-        value = results.get(name, {})
-        if not isinstance(value, dict) or not set(value) <= {category}:
+        if name in BY_CATEGORY and not set(value) <= {category}:
             raise ValueError(f"its {RESULTS} has {name} of others than {printable(category)}")
     _check_lists(results["settings"], category)
 
@@ -170,20 +169,19 @@ def _merge_settings(settings: Sequence[Mapping[str, Any]]) -> Content:
 
 
 def write_common_results(run: Path) -> None:
-    """Mean and standard deviation over the seeds, of the categories that all of them have."""
-    seeds = [read_json(folder / RESULTS) for folder in list_seeds(run)]
-    rows = common_rows(seeds)
+    """Write mean and standard deviation over the seeds, of the categories that all of them have."""
+    [scored] = read_runs([run])
+    rows = common_rows(scored)
     if rows[0]:
-        about = {"seeds": [seed["seed"] for seed in seeds]}
-        about |= {name: seeds[0][name] for name in ("protocol", "test_files", "skipped")}
+        about = {"seeds": [seed["seed"] for seed in scored.seeds]}
+        about |= {name: scored.seeds[0][name] for name in ("protocol", "test_files", "skipped")}
         write_csv(run / "results.csv", rows)
         write_json(run / RESULTS, rows, about)
 
 
-def common_rows(seeds: Sequence[Content]) -> list[Rows]:
+def common_rows(run: Run) -> list[Rows]:
     """The figures of each seed, of the categories that all have."""
-    common = [c for c in seeds[0]["categories"] if all(c in seed["categories"] for seed in seeds)]
-    return [{category: seed["categories"][category] for category in common} for seed in seeds]
+    return [{category: seed["categories"][category] for category in run.categories()} for seed in run.seeds]
 
 
 def tabulate(store: Store, plan: Plan) -> str:
@@ -204,12 +202,13 @@ def tabulate(store: Store, plan: Plan) -> str:
     return "\n".join(tables)
 
 
-def _compare(runs: Sequence[Path], report: Path) -> str:
-    if len(runs) == 1:
-        rows = common_rows([read_json(folder / RESULTS) for folder in list_seeds(runs[0])])
-        return format_table(rows) if rows[0] else "no category is finished for every seed"
+def _compare(folders: Sequence[Path], report: Path) -> str:
     try:
-        comparison = compare(read_runs(runs), list(COLUMNS))
+        runs = read_runs(folders)
+        if len(runs) == 1:
+            rows = common_rows(runs[0])
+            return format_table(rows) if rows[0] else "no category is finished for every seed"
+        comparison = compare(runs, list(COLUMNS))
     except RunError as error:
         return str(error)
     write_markdown(report, comparison)

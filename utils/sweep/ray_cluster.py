@@ -1,30 +1,26 @@
-"""The tasks of a sweep on Ray: a cluster that is there, or one of this machine for as long as it is needed.
-
-Every machine must have this code, the packages and the data under the same paths; run folders go through the store, so
-no disk need be shared.
-"""
+"""The tasks of a sweep on Ray: a cluster that is there, or one of this machine for as long as it is needed."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from types import TracebackType
 from typing import Any
 
 from utils.sweep.driver import Outcome
 from utils.sweep.plan import Task
+from utils.sweep.store import Content
 from utils.sweep.work import Workplace
 from utils.system.environment import ROOT
-from utils.system.errors import StoreError, Superseded, TaskFailed, TaskLost, UsageError
+from utils.system.errors import StoreError, TaskLost, UsageError
 from utils.system.missing import CLUSTER
 from utils.system.packages import require
 
 
 class RayCluster:
-    """Ray at `address` (None: on this machine alone), each task with so many cpus and gpus; as a context.
+    """Ray at `address` (None: on this machine alone), each task with so many cpus and gpus.
 
     Raises MissingPackage without Ray, UsageError where there is none, or no machine of it is large enough.
     """
@@ -37,32 +33,25 @@ class RayCluster:
         try:
             self.ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UsageError(f"--address {address}: {' '.join(str(error).split())[:300]}") from error
-        self.arguments = (str(ROOT), store_url, asdict(place))
-        # Ray's own retries are off: the driver counts and shows them
-        self.call = self.ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(_by_value(remote_work))
+            raise UsageError(f"`address` {address}: {' '.join(str(error).split())[:300]}") from error
+        remote = self.ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)  # the driver retries, and says so
+        self.call = remote(worker(str(ROOT), store_url, asdict(place)))
         if not self.slots():
-            self.ray.shutdown()
-            raise UsageError(f"no machine of the cluster has --cpus {cpus} and --gpus {gpus:g}")
+            self.close()
+            raise UsageError(f"no machine of the cluster has `cpus` {cpus} and `gpus` {gpus:g}")
 
-    def __enter__(self) -> RayCluster:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.ray.shutdown()  # ends what still runs
+    def close(self) -> None:
+        """Leave the cluster, which ends what still runs."""
+        self.ray.shutdown()
 
     def slots(self) -> int:
-        """How many tasks fit on the machines that are there now."""
+        """Count the tasks that fit on the machines that are there now."""
         alive = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-        return sum(min(self._fit(node, "CPU", self.cpus), self._fit(node, "GPU", self.gpus)) for node in alive)
-
-    def _fit(self, resources: dict[str, float], name: str, needed: float) -> int:
-        return int(resources.get(name, 0.0) / needed + 1e-6) if needed else 1_000_000
+        needs = {name: need for name, need in (("CPU", self.cpus), ("GPU", self.gpus)) if need}
+        return sum(min(int(node.get(name, 0.0) / need + 1e-6) for name, need in needs.items()) for node in alive)
 
     def submit(self, task: Task) -> Any:
-        return self.call.remote(*self.arguments, asdict(task))
+        return self.call.remote(asdict(task))
 
     def wait(self, handles: Sequence[Any], seconds: float) -> list[tuple[Any, Outcome]]:
         if not handles:
@@ -74,35 +63,25 @@ class RayCluster:
     def _outcome(self, handle: Any) -> Outcome:
         try:
             return Outcome(finished=self.ray.get(handle))
-        except (TaskFailed, Superseded) as error:
-            return Outcome(error=_in_words(error))
-        except (TaskLost, StoreError) as error:
-            return Outcome(error=_in_words(error), lost=True)
-        except self.ray.exceptions.RayTaskError as error:  # a defect: it would come again
-            return Outcome(error=_in_words(error))
+        except self.ray.exceptions.RayTaskError as error:  # of the task: unless it was lost, it would fail again
+            cause = getattr(error, "cause", None) or error
+            return Outcome(error=" ".join(str(cause).split())[:500], lost=isinstance(cause, TaskLost | StoreError))
         except self.ray.exceptions.RayError as error:  # the worker, its machine, or its memory
             return Outcome(error=type(error).__name__, lost=True)
 
 
-def remote_work(root: str, store_url: str, place: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
-    """What a worker of Ray does, which knows nothing of this code before it is told where it is."""
-    import sys
+def worker(root: str, store_url: str, place: dict[str, Any]) -> Callable[[dict[str, Any]], Content]:
+    """Make the function of Ray's workers, which know nothing of this code: as a local one it is sent to them whole."""
 
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    from utils.sweep.plan import Task
-    from utils.sweep.store import Store
-    from utils.sweep.work import Workplace, work
+    def work_on(task: dict[str, Any]) -> dict[str, Any]:
+        import sys
 
-    return work(Task(**task), Store(store_url), Workplace(**place))
+        if root not in sys.path:
+            sys.path.insert(0, root)
+        from utils.sweep.plan import Task
+        from utils.sweep.store import Store
+        from utils.sweep.work import Workplace, work
 
+        return work(Task(**task), Store(store_url), Workplace(**place))
 
-def _by_value(function: Any) -> Any:
-    """The function as one that Ray sends whole, not by the name of a module that a worker cannot import."""
-    function.__module__ = "__main__"
-    return function
-
-
-def _in_words(error: Exception) -> str:
-    cause = getattr(error, "cause", None) or error
-    return " ".join(str(cause).split())[:500]
+    return work_on

@@ -1,7 +1,6 @@
 """List scheduling: tasks of known length on equal slots, each as soon as there is room, the longest first.
 
-    schedule = list_schedule(longest_first([Job(7), Job(5), Job(4)]), slots=2)
-    schedule.makespan, schedule.idle_share
+    list_schedule([Job(7), Job(5), Job(4)], slots=2).makespan      # seconds
 
 With jobs of one slot each the makespan is at most 4/3 - 1/(3 * slots) times the best possible one (Graham, 1969).
 """
@@ -9,7 +8,7 @@ With jobs of one slot each the makespan is at most 4/3 - 1/(3 * slots) times the
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -21,7 +20,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Schedule:
-    """When each job starts, in the order of the jobs."""
+    """The start of each job, in the order of the jobs."""
 
     jobs: Sequence[Job]
     starts: Sequence[float]
@@ -29,19 +28,9 @@ class Schedule:
 
     @property
     def makespan(self) -> float:
-        """When the last job ends, in seconds from the start."""
+        """Seconds until the last job ends."""
         ends = (start + job.seconds for job, start in zip(self.jobs, self.starts, strict=True))
         return max(ends, default=0.0)
-
-    @property
-    def idle_share(self) -> float:
-        """Of all slots until the last job ends, 0..1."""
-        busy = sum(job.seconds * job.width for job in self.jobs)
-        return 1 - busy / (self.slots * self.makespan) if self.makespan else 0.0
-
-
-def longest_first(jobs: Iterable[Job]) -> list[Job]:
-    return sorted(jobs, key=lambda job: job.seconds, reverse=True)
 
 
 def list_schedule(jobs: Sequence[Job], slots: int) -> Schedule:
@@ -63,13 +52,13 @@ def list_schedule(jobs: Sequence[Job], slots: int) -> Schedule:
 
 
 def lower_bound(jobs: Sequence[Job], slots: int) -> float:
-    """No schedule ends before: the longest job, and all work spread evenly."""
+    """Seconds that no schedule is below: the longest job, and all work spread evenly."""
     longest = max((job.seconds for job in jobs), default=0.0)
     return max(longest, sum(job.seconds * job.width for job in jobs) / slots)
 
 
 def duration(seconds: float) -> str:
-    """In words, to two places: "3 h 20 min", "45 s"."""
+    """Seconds in words, to two places: "3 h 20 min", "45 s"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -6,10 +6,8 @@
     store.write_json("sweep.json", {"seed": 0})
     store.read_json("sweep.json")                           # None where there is none
 
-Of a folder of this machine only regular files are read, and only what lies in it: links that lead out are refused.
-
 A file is seen whole or not at all. Object stores promise that of every PUT; in a folder a file is written under another
-name, flushed, and moved. Nothing is promised of several files together: utils/sweep/attempts.py builds that upon it.
+name, flushed, and moved. There only regular files are read, and links that lead out are refused.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,27 +43,23 @@ class Store:
         self.url = url
         parts = urlsplit(url)
         if parts.username or parts.password:
-            raise UsageError("--store: a URL with a user or password in it is refused; give these in the environment")
-        fsspec = require("fsspec", f"--store {url}", CLUSTER)
+            raise UsageError("`store`: a URL with a user or password in it is refused; give these in the environment")
+        fsspec = require("fsspec", f"`store` {url}", CLUSTER)
         try:
             self.files, self.root = fsspec.core.url_to_fs(url, use_listings_cache=False)  # others write too
         except ImportError as error:
-            raise MissingPackage(f"--store {url}: {error}; for s3://: pip install -r {CLUSTER}") from error
+            raise MissingPackage(f"`store` {url}: {error}; for s3://: pip install -r {CLUSTER}") from error
         except ValueError as error:
-            raise UsageError(f"--store {url}: {error}") from error
+            raise UsageError(f"`store` {url}: {error}") from error
         protocols = self.files.protocol
         self.protocol: str = protocols if isinstance(protocols, str) else protocols[0]
+        self.is_folder = self.protocol in ("file", "local")  # of this machine
         if self.is_folder:
             self.url = self.root  # absolute: the same for other processes
         if not self.root.strip("/") and self.protocol != "memory":
-            raise UsageError(f"--store {url} names no folder or bucket")
+            raise UsageError(f"`store` {url} names no folder or bucket")
 
-    @property
-    def is_folder(self) -> bool:
-        """Whether it is a folder of this machine's file system."""
-        return self.protocol in ("file", "local")
-
-    def shown(self, name: str = "") -> str:
+    def url_of(self, name: str = "") -> str:
         """A file of the store as one would name it elsewhere."""
         return "/".join(part for part in (self.url.rstrip("/"), name) if part)
 
@@ -92,42 +86,33 @@ class Store:
             self.put(local, name)
 
     def read_json(self, name: str) -> Content | None:
-        """What `write_json` wrote; None if there is no such file, or it holds something else, or too much."""
-        with self._errors("read", name):
-            try:
-                path = self._own_path(name)
-                if self.files.info(path)["size"] > MAX_BYTES:
-                    return None
+        """The content of a file of `write_json`; None if there is none, or it holds something else, or too much."""
+        content = None
+        with self._errors("read", name), suppress(FileNotFoundError, ValueError):
+            path = self._own_path(name)
+            if self.files.info(path)["size"] <= MAX_BYTES:
                 content = parse_json(self.files.cat_file(path).decode())
-            except (FileNotFoundError, ValueError):
-                return None
         return content if isinstance(content, dict) else None
 
     def names(self, below: str = "") -> list[str]:
         """Every file below a path, sorted; none if there is no such path."""
-        with self._errors("list", below):
-            try:
-                found = self.files.find(self._path(below))
-            except FileNotFoundError:
-                return []
-        start = len(self._path("")) + 1
+        paths, start = [], len(self._path("")) + 1
+        with self._errors("list", below), suppress(FileNotFoundError):
+            paths = self.files.find(self._path(below))
         unfinished = (TEMPORARY, EARLIER_TEMPORARY)
-        return sorted(p[start:] for p in found if not any(u.fullmatch(p.rpartition("/")[2]) for u in unfinished))
+        return sorted(p[start:] for p in paths if not any(u.fullmatch(p.rpartition("/")[2]) for u in unfinished))
 
     def remove(self, names: Iterable[str]) -> None:
         """Delete files; those that are not there are no error."""
         for name in names:
-            with self._errors("delete", name):
-                try:
-                    self.files.rm_file(self._own_path(name))
-                except FileNotFoundError:
-                    continue
+            with self._errors("delete", name), suppress(FileNotFoundError):
+                self.files.rm_file(self._own_path(name))
 
     def _path(self, name: str) -> str:
         return "/".join(part for part in (self.root.rstrip("/"), name) if part)
 
     def _own_path(self, name: str) -> str:
-        """As `_path`, of a file that is about to be used. Raises OSError for what is no file in the store."""
+        """The path of a file that is about to be used. Raises OSError for what is no file in the store."""
         path = self._path(name)
         if not self.is_folder:
             return path
@@ -143,4 +128,4 @@ class Store:
             yield
         except Exception as error:  # drivers raise many unrelated types
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise StoreError(f"cannot {what} {printable(self.shown(name))}: {reason[:300]}") from error
+            raise StoreError(f"cannot {what} {printable(self.url_of(name))}: {reason[:300]}") from error

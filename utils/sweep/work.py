@@ -1,9 +1,7 @@
-"""One attempt at a task, on the machine that it runs on: train.py and test.py in processes of their own, in a folder of
-this machine, whose run folder is brought to the store again and again and, finished, at the end.
+"""One attempt at a task: train.py and test.py in processes of their own, whose run folder is brought to the store again
+and again. It may be killed at any moment: the next attempt resumes from what is in the store.
 
     work(task, Store("s3://bucket/sweep"), Workplace())
-
-It may be killed at any moment: the next attempt goes on from what is in the store.
 """
 
 from __future__ import annotations
@@ -41,15 +39,12 @@ DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 @dataclass(frozen=True)
 class Workplace:
-    """How tasks are done on a machine.
+    """Settings of a machine that tasks run on."""
 
-    threads: of computing, on which bits depend. folder: on its own disk. here: where relative paths start from.
-    """
-
-    threads: int = 1
+    threads: int = 1  # of computing, on which bits depend
     push_every: float = 120.0  # seconds
-    folder: Path = Path(tempfile.gettempdir())
-    here: Path = field(default_factory=Path.cwd)
+    folder: Path = Path(tempfile.gettempdir())  # on its own disk
+    here: Path = field(default_factory=Path.cwd)  # where relative paths start from
     code: Mapping[str, Any] = field(default_factory=code_version)  # of whoever hands out the tasks
 
 
@@ -58,8 +53,7 @@ def work(task: Task, store: Store, place: Workplace) -> Content:
 
     Raises TaskFailed, TaskLost, Superseded where another attempt is ahead, StoreError.
     """
-    finished = completed(store, task.key)
-    if finished:
+    if finished := completed(store, task.key):
         return finished
     if code_version() != place.code:
         raise TaskFailed(f"{task.key}: this machine has code {code_version()}, the sweep was started with {place.code}")
@@ -74,7 +68,7 @@ def work(task: Task, store: Store, place: Workplace) -> Content:
         except (Interrupted, TaskFailed, TaskLost):
             push(attempt, folder)
             raise
-        push_output(attempt, folder)
+        store.put(folder / OUTPUT, attempt.path(OUTPUT))
         computing = sum(read_json(run / RESULTS)["seconds"][task.category].values())  # in all attempts
         seconds = max(computing, time.perf_counter() - started)  # of one attempt: with starting and reading
         facts = {"key": task.key, "seconds": seconds, "image_epochs": task.image_epochs}
@@ -109,21 +103,17 @@ def run_program(command: list[str], folder: Path, place: Workplace, push: Callab
 
 
 def push(attempt: Attempt, folder: Path) -> None:
-    """What there is by now; a store that does not answer costs no training, only what would have been saved."""
+    """Save what there is by now; a store that does not answer costs no training, only what would have been saved."""
     try:
-        push_output(attempt, folder)
+        attempt.store.put(folder / OUTPUT, attempt.path(OUTPUT))
         if (folder / "run").is_dir():
             attempt.push(folder / "run", folder / "staging")
     except StoreError as error:
         print(f"not saved now: {error}", file=sys.stderr)
 
 
-def push_output(attempt: Attempt, folder: Path) -> None:
-    attempt.store.put(folder / OUTPUT, attempt.path(OUTPUT))
-
-
 def check_status(status: int, program: str, task: Task, folder: Path, attempt: Attempt) -> None:
-    """Raises TaskLost for a program that was killed or asked to stop, TaskFailed for one that failed."""
+    """Raise TaskLost for a program that was killed or asked to stop, TaskFailed for one that failed."""
     if status == 0:
         return
     if status < 0 or status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
@@ -131,7 +121,7 @@ def check_status(status: int, program: str, task: Task, folder: Path, attempt: A
     printed = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace").replace("\r", "\n").splitlines()
     lines = [line for line in printed if line.startswith(f"{printable(task.category)} failed: ")]
     lines = lines or [line for line in printed if "error" in line.lower()] or printed or ["it printed nothing"]
-    log = attempt.store.shown(attempt.path(OUTPUT))
+    log = attempt.store.url_of(attempt.path(OUTPUT))
     raise TaskFailed(f"{task.key}: {program}: {lines[-1].strip()[:300]} (status {status}; see {log})")
 
 
