@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import decoding
+from datasets import base, decoding
 from datasets.base import decoded, read_picture
 from tests.support.broken import NOISE, check, cut, make_broken
 from tests.support.commands import run_check, run_process
@@ -37,11 +37,12 @@ class Opened:
 def opened(monkeypatch):
     calls = Opened()
 
-    def counted(path, **options):
+    def counted(path, *arguments, **options):
         calls.files[path.name] += 1
-        return decoded(path, **options)
+        return decoded(path, *arguments, **options)
 
-    monkeypatch.setattr(file_facts, "decoded", counted)
+    for module in (base, file_facts):  # images are decoded in one, masks in the other
+        monkeypatch.setattr(module, "decoded", counted)
     return calls
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from datasets.base import DataError, load_image
-from datasets.files import image_files, mask_files, texture_files, training_files
+from datasets.files import Reader, image_files, mask_files, texture_files, training_files
 from datasets.foreground import RULES, Rule, fg_mask_path
 from tests.support.commands import ROOT
 from tests.support.stores import CACHES, SIZE, cache_files, counted, expected, store, write_noise
@@ -207,7 +207,7 @@ def test_no_more_than_twenty_broken_files_are_shown(tmp_path):
 def test_an_interrupted_reading_leaves_nothing(tmp_path):
     paths = write_noise(tmp_path, 4)
 
-    def stop(path: Path, size: int) -> np.ndarray:
+    def stop(path: Path, size: int, reader: Reader) -> np.ndarray:
         if path == paths[2]:
             raise KeyboardInterrupt
         return load_image(path, size)
@@ -221,7 +221,7 @@ def test_two_that_read_at_the_same_time_end_with_one_file(tmp_path):
     paths = write_noise(tmp_path, 4)
     both = Barrier(2, timeout=30)
 
-    def load(path: Path, size: int) -> np.ndarray:
+    def load(path: Path, size: int, reader: Reader) -> np.ndarray:
         if path == paths[2]:
             both.wait()  # the other one has not finished its file either
         return load_image(path, size)
