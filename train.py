@@ -143,13 +143,15 @@ def main(flags: argparse.Namespace) -> None:
     config = TrainConfig(**vars(flags), command=shlex.join(["python", *sys.argv]))
     with join() as world, open_training(config, world) as training:  # checks every file: errors now, not in hours
         for run in training.seeds:
-            for name in run.categories():  # those not trained yet
-                with run.category(name) as category:  # one that fails costs no other
+            for name in run.untrained():
+                with run.recording(name):  # one that fails costs no other
+                    category = run.begin(name)
                     for stage in category.stages:  # from where an earlier process left them
                         if stage.number == 1:  # amplification, on synthetic anomalies
                             train_stage1(category.model, category.data, run.config, stage)
                         else:  # student, on good images
                             train_stage2(category.model, category.data, run.config, stage)
+                    category.set_thresholds()
         if config.seeds:
             world.from_first(lambda: score_seeds(training))
         training.finish()

@@ -14,36 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.base import Picture, Sample, load_mask, read_picture, shrink_mask
+from datasets.base import Sample, shrink_mask
 from datasets.foreground import foreground_of, mask_folder, mask_name, rule_for
-from datasets.levels import Levels
+from datasets.readers import FROM_DISK, Reader
 from datasets.view import WHOLE, View
 
-
-class Reader:
-    """Decode files each time they are asked for."""
-
-    size = 0  # bytes that are kept
-
-    def picture(self, path: Path) -> Picture:
-        """Decode an image. Raises DataError naming the file if it cannot be read."""
-        return read_picture(path)
-
-    def mask(self, path: Path) -> np.ndarray:
-        """Decode a mask uint8 (H, W) of 0 and 1. Raises DataError naming the file if it cannot be read."""
-        return load_mask(path)
-
-    def image(self, path: Path, levels: Levels | None = None) -> np.ndarray:
-        """Decode an image uint8 (H, W, 3). Raises DataError as `datasets.base.load_image`."""
-        return self.picture(path).rgb(levels)
-
-    @property
-    def last(self) -> Reader:
-        """The same for images that are not asked for again."""
-        return self
-
-
-FROM_DISK = Reader()
 Load = Callable[[Path, int, Reader], np.ndarray]  # of a file's path and the size in pixels
 
 

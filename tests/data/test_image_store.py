@@ -92,7 +92,7 @@ def test_files_larger_than_half_of_the_memory_are_read_in_their_turn(tmp_path, m
     one, calls = counted(image_files(paths[:3]))
     two, other_calls = counted(image_files(paths[3:]))
     needed = 5 * SIZE * SIZE * 3
-    monkeypatch.setattr(image_store, "available_memory", lambda device: 2 * needed - missing)
+    monkeypatch.setattr(image_store, "available_memory", lambda *_: 2 * needed - missing)
     stacks = store(tmp_path, "ram").open({"one": [one], "two": [two]})
     assert calls == dict.fromkeys(paths[:3], 1)
     assert other_calls == dict.fromkeys(paths[3:], 1)

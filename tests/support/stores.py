@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from datasets.base import load_image
-from datasets.files import Files, Reader
+from datasets.files import Files
+from datasets.readers import Reader
 from tests.support.trees import write_image
 from utils.data.image_store import ImageStore
 

@@ -107,7 +107,7 @@ def test_auto_keeps_what_fits_into_half_of_the_room(model, tmp_path, monkeypatch
 
     def say_there_are(free):
         elsewhere = 10**12  # the other place is never asked
-        monkeypatch.setattr(features_module, "available_memory", lambda device: free if cache == "ram" else elsewhere)
+        monkeypatch.setattr(features_module, "available_memory", lambda *_: free if cache == "ram" else elsewhere)
         usage = SimpleNamespace(free=free if cache == "disk" else elsewhere)
         monkeypatch.setattr(features_module.shutil, "disk_usage", lambda folder: usage)
 

@@ -17,11 +17,10 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from datasets.base import Picture, load_mask, read_picture
-from datasets.files import Reader
+from datasets.readers import Reader
 from utils.system.device import LARGEST_SHARE, available_memory
 from utils.system.memory import release_freed_memory
 
@@ -60,7 +59,7 @@ class DecodedFiles(Reader):
         """Keep the content of a file whose key was taken before it was opened."""
         with self._lock:
             if self.most is None:
-                self.most = int(LARGEST_SHARE * available_memory(torch.device("cpu")))
+                self.most = int(LARGEST_SHARE * available_memory())
             if key is None or key in self._kept:
                 return
             if self.size + _bytes_of(content) <= self.most:

@@ -27,8 +27,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.base import DataError
-from datasets.files import FROM_DISK, Files, Reader
+from datasets.files import Files
 from datasets.problems import MOST_SHOWN
+from datasets.readers import FROM_DISK, Reader
 from utils.data import mapped_files
 from utils.system.device import LARGEST_SHARE, available_memory
 from utils.system.files import atomic_write, in_parallel
@@ -89,7 +90,7 @@ class ImageStore:
         """
         files = [part for group in groups.values() for part in group]
         needed = sum(math.prod(part.shape(self.size)) for part in files)  # bytes
-        fits = needed <= LARGEST_SHARE * (available_memory(torch.device("cpu")) + self.decoded.size)
+        fits = needed <= LARGEST_SHARE * (available_memory() + self.decoded.size)
         reader = self.decoded.last if last else self.decoded
         if self.cache == "disk":
             cached = {name: [(self._path(part), part) for part in group] for name, group in groups.items()}

@@ -3,6 +3,7 @@ exported models have none."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,23 +33,22 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def available_memory(device: torch.device) -> int:
+def available_memory(device: torch.device | None = None) -> int:
     """Bytes that can be taken now: of a CUDA device's memory, or this process's part of the machine's, control groups
     considered."""
     import psutil
-    import torch
 
-    from utils.system.processes import processes_here
+    if device is not None and device.type == "cuda":
+        import torch
 
-    if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free = psutil.virtual_memory().available
+    free, processes = psutil.virtual_memory().available, processes_here()
     group = Path("/sys/fs/cgroup")  # version 2: the limit of a container
     try:
         limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
     except (OSError, ValueError):  # no limit is written as "max"
-        return free // processes_here()
-    return min(free, max(0, limit - used)) // processes_here()
+        return free // processes
+    return min(free, max(0, limit - used)) // processes
 
 
 def near(stack: Tensor, device: torch.device) -> Tensor:
@@ -58,3 +58,8 @@ def near(stack: Tensor, device: torch.device) -> Tensor:
 
     fits = device.type == "cuda" and isinstance(stack, torch.Tensor) and stack.nbytes <= 0.1 * available_memory(device)
     return stack.to(device) if fits else stack
+
+
+def processes_here() -> int:
+    """The number of processes that share this machine's memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))

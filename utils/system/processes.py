@@ -203,11 +203,6 @@ def own_device(name: str, world: World) -> str:
     return f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
 
 
-def processes_here() -> int:
-    """The number of processes that share this machine's memory."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-
-
 def kept_by_launcher(key: str, find: Callable[[], str]) -> str:
     """The value that an earlier attempt of the same torchrun kept, after a restart; otherwise that of `find`, kept."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):

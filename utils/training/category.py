@@ -134,7 +134,9 @@ class Category:
         )
 
     def set_thresholds(self) -> None:
-        """Set the thresholds by the images kept out of training, with the model as its files have it."""
+        """Set the thresholds by the images kept out of training, if any, with the model as its files have it."""
+        if not self.config.calibration or not self.config.world.is_first:
+            return
         config, images = self.config, self.data.calibration
         predictor, _, _ = load_predictor(self.files, self.model.device, config.batch_size)
         starts = range(0, len(images), config.batch_size)

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from datasets.batches import epoch_batches, to_device
 from models.aand import AAND
-from utils.system.device import LARGEST_SHARE, available_memory
+from utils.system.device import LARGEST_SHARE, available_memory, processes_here
 from utils.system.files import naming, reserve
-from utils.system.processes import processes_here
 from utils.training.execution import Execution
 
 
@@ -88,7 +87,7 @@ class TeacherFeatures:
             return "on disk", shutil.disk_usage(folder).free // processes_here()
         if self.device.type == "cuda" and needed <= LARGEST_SHARE * available_memory(self.device):
             return "on the device", available_memory(self.device)
-        return "in memory", available_memory(torch.device("cpu"))
+        return "in memory", available_memory()
 
     def _allocate(self, level: Tensor, place: str, folder: Path) -> Tensor:
         """Room for the level (B, C, H, W) of all images, (N, H, W, C)."""

@@ -120,8 +120,9 @@ class SeedRun:
     config: TrainConfig
     read: Callable[[str], TrainingSet]
     failed: list[str] = field(default_factory=list)
+    begun: Category | None = None  # under way
 
-    def categories(self) -> Iterator[str]:
+    def untrained(self) -> Iterator[str]:
         """The categories that are not trained yet; the run folder is begun, or gone on with."""
         config, world, source = self.config, self.config.world, self.plan.source
         self.settings = self.plan.settings(config.seed)
@@ -150,26 +151,29 @@ class SeedRun:
         files.remove_stale_progress()
         return files.is_trained
 
+    def begin(self, name: str) -> Category:
+        """A category with its model and data, ready to be trained."""
+        files = Run(self.folder).category(name)
+        self.config.world.from_first(lambda: files.keep_training_images(self.plan.seen(name)))
+        data = self.read(name)
+        self.begun = Category(name, data, self.teacher, self.config, self.settings, self.log, self.made_with)
+        return self.begun
+
     @contextmanager
-    def category(self, name: str) -> Iterator[Category]:
-        """A category to be trained; one that fails is noted, and costs no other.
+    def recording(self, name: str) -> Iterator[None]:
+        """Note a category that fails, which costs no other.
 
         Raises OSError where the run folder cannot be written, and what concerns all processes.
         """
-        world = self.config.world
+        world, self.begun = self.config.world, None
         try:
-            world.from_first(lambda: Run(self.folder).category(name).keep_training_images(self.plan.seen(name)))
-            category = Category(
-                name, self.read(name), self.teacher, self.config, self.settings, self.log, self.made_with
-            )
             try:
-                yield category
+                yield
             except NonFiniteLoss as error:
-                raise category.describe(error) from error
+                raise self.begun.describe(error) from error
             finally:
-                category.stages.close()
-            if self.config.calibration and world.is_first:
-                category.set_thresholds()
+                if self.begun:
+                    self.begun.stages.close()
         except (OSError, ProcessLost):  # the next would fail too
             raise
         except Exception as error:  # whatever it is, it must not cost the others hours
