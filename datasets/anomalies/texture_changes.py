@@ -76,7 +76,7 @@ def brightness(textures: Tensor, draws: Tensor) -> Tensor:
 
 
 def sharpness(textures: Tensor, draws: Tensor) -> Tensor:
-    """From smoothed (0) over unchanged (1) to sharpened (2); 1 draw. The outermost pixels stay, as in Pillow."""
+    """Change from smoothed (0) over unchanged (1) to sharpened (2); 1 draw. The outermost pixels stay, as in Pillow."""
     factor = _between(0, 2, draws)[:, :, None, None]
     values = textures.float()
     inner = values[:, :, 1:-1, 1:-1]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from datasets.batches import SyntheticAnomalies
 from models.aand import build_model
+from models.recipes import PUBLISHED, Recipe
 from models.teacher import build_teacher
 from tests.support.processes import Processes
 from tests.support.untrained import photographs
@@ -22,12 +23,11 @@ from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
 from utils.training.norms import running_statistics, synchronise_norms
 from utils.training.stages import (
-    ADAM_BETAS,
-    calibrate,
     stage1_losses,
     stage2_loss,
+    standardise,
 )
-from utils.training.steps import Optimizer
+from utils.training.steps import ADAM_BETAS, Optimizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 64
@@ -55,9 +55,9 @@ def run_cases(count: int) -> dict[tuple, Found]:
         return {(f.__name__, arguments): f(world, *arguments) for f, of, arguments in CASES if of == count}
 
 
-def make_model(method: str = "aand", calibrated: bool = False):
+def make_model(recipe: Recipe = PUBLISHED):
     torch.manual_seed(0)
-    return build_model(build_teacher("efficientnet_lite0", "random"), method, calibrated)
+    return build_model(build_teacher("efficientnet_lite0", "random"), recipe)
 
 
 def step_stage1(world: World, count: int) -> Found:
@@ -79,7 +79,7 @@ def step_stage1(world: World, count: int) -> Found:
 
 def step_stage2(world: World, count: int, dtype: torch.dtype, synchronised: bool, precision: str = "fp32") -> Found:
     """The gradient of Stage II's loss of a batch of so many images, the norms' statistics and the loss."""
-    model = make_model("rd4ad").to(dtype).train()
+    model = make_model(BASELINE).to(dtype).train()
     students = nn.ModuleDict({"bottleneck": model.bottleneck, "decoder": model.decoder})
     if synchronised:
         for student in students.values():
@@ -190,7 +190,7 @@ def test_processes_see_the_same_anomalies_as_one():
 def test_processes_see_the_same_features_as_one(monkeypatch):
     monkeypatch.setattr(World, "total", lambda self, count: count)  # no other process is there
     images = torch.from_numpy(photographs(5, SIZE, SIZE))
-    model = make_model("rd4ad").eval()
+    model = make_model(BASELINE).eval()
 
     def batches(world: World) -> list[list[Tensor]]:
         features = TeacherFeatures(model, images, batch_size=3, seed=1, execution=Execution(world=world))
@@ -204,7 +204,7 @@ def test_processes_see_the_same_features_as_one(monkeypatch):
 
 def evaluate(world: World, count: int) -> Found:
     """Maps, scores and metrics of so many images in batches of two, and what calibration finds."""
-    model = make_model(standardised=True).eval()
+    model = make_model(ROBUST).eval()
     images = torch.from_numpy(photographs(count, SIZE, SIZE))
     features = TeacherFeatures(model, images, batch_size=3, seed=0, execution=Execution(world=world))
     maps, scores = Predictor.of(model, SIZE, batch_size=2).maps(images, world=world)
@@ -212,7 +212,7 @@ def evaluate(world: World, count: int) -> Found:
     masks[1::2, :9, :9] = 1
     test_set = TestSet(images, masks.any(axis=(1, 2)).astype(int), masks)
     metrics = test_set.metrics(model, 2, world)
-    calibrate(model, features, Execution(world=world))
+    standardise(model, features, Execution(world=world))
     return {"maps": maps, "scores": scores, "metrics": metrics, "calibration": model.standardisation.state_dict()}
 
 

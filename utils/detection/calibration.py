@@ -137,7 +137,7 @@ def digests_of(paths: Sequence[Path], workers: int, cache_dir: Path) -> dict[Pat
 
 
 def digests_of_data(run: Run, category: str, workers: int) -> set[str]:
-    """Of the training images as far as they are still where they were; where not, stderr says so."""
+    """Digests of the training images as far as they are still where they were; where not, stderr says so."""
     settings = run.settings
     try:
         samples = open_dataset(settings.data_root, settings.dataset, [category]).samples(category, "train")

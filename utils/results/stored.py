@@ -17,7 +17,7 @@ from utils.system.errors import RunError
 
 
 class Gain(Struct):
-    """What choosing the epoch on the test set would add to a category's result."""
+    """Gain of choosing the epoch on the test set, over a category's result."""
 
     image_auroc: Annotated[float, Meta(ge=-1, le=1)]
 
