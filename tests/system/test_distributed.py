@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from datasets.batches import SyntheticAnomalies
 from models.aand import build_model
-from models.recipes import PUBLISHED, Recipe
+from models.recipes import BASELINE, PUBLISHED, ROBUST, Recipe
 from models.teacher import build_teacher
 from tests.support.processes import Processes
 from tests.support.untrained import photographs
