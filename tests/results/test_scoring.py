@@ -153,8 +153,8 @@ def test_published_protocol_is_beside_the_result(trained, seeded):
         for category, chosen in found.items():
             last = results["categories"][category]
             assert chosen["gain"]["image_auroc"] >= 0
-            for metric, gain in chosen["gain"].items():
-                assert chosen["metrics"][metric] - gain == pytest.approx(last[metric], abs=1e-6)
+            for metric, gain in chosen["gain"].items():  # the model for inference rounds otherwise: ranks may change
+                assert chosen["metrics"][metric] - gain == pytest.approx(last[metric], abs=1e-5)
 
 
 # Native resolution

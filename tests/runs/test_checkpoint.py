@@ -17,7 +17,7 @@ from models.recipes import METHODS
 from models.teacher import build_teacher
 from tests.support.commands import decode, maps_of, run_test
 from utils.detection.prediction import Predictor
-from utils.runs.checkpoint import load_checkpoint, save_checkpoint
+from utils.runs.checkpoint import load_checkpoint, load_model, save_checkpoint
 from utils.runs.folder import Run
 from utils.system.errors import CheckpointError
 
@@ -56,8 +56,8 @@ def test_maps_are_bitwise_the_same_after_save_and_load(tmp_path, trained, method
     save_checkpoint(Run(tmp_path).teacher, {"trunk": model.pretrained.trunk}, settings, seconds=0.0)
     for stage, parts in model.stage_parts().items():
         save_checkpoint(Run(tmp_path).category("tile").stage(stage), parts, settings, float(stage), "tile")
-    stored = Run(tmp_path).category("tile").stage
-    loaded, seconds = Run(Run(tmp_path).teacher).category(stored).load_model()
+    files = Run(tmp_path).category("tile")
+    loaded, seconds = load_model(files.run.teacher, files.stage, "tile", settings | {"recipe": "published"}, None)
     assert seconds == {"aand": 3.0, "rd4ad": 2.0}[method]
     assert not any(module.training for module in loaded.modules())
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from models.teacher import build_teacher
 from tests.support.commands import ROOT
 from tests.support.norms import count_norms, noise, randomise_norms
 from utils.system import device as devices
+from utils.system import precision as precisions
 from utils.system.device import available_memory, near
 from utils.system.errors import UsageError
 from utils.system.memory import glibc
@@ -50,7 +52,7 @@ def test_the_processors_flags_tell_whether_it_has_bf16(tmp_path, flags, expected
 @pytest.mark.parametrize("has_bf16", [True, False])
 def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch, has_bf16):
     asked = []
-    monkeypatch.setattr(devices, "cpu_has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(precisions, "cpu_has_bf16", lambda: has_bf16)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: asked.append(options) or has_bf16)
     expected = "bf16" if has_bf16 else "fp32"
     assert resolve_precision("auto", CPU) == expected
@@ -61,13 +63,13 @@ def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch, has_bf16):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_precision_that_is_given_stays(monkeypatch, precision):
-    monkeypatch.setattr(devices, "cpu_has_bf16", lambda: precision == "fp32")
+    monkeypatch.setattr(precisions, "cpu_has_bf16", lambda: precision == "fp32")
     assert resolve_precision(precision, CPU) == precision
     assert resolve_precision("fp16", CUDA) == "fp16"
 
 
 def test_fp16_needs_cuda():
-    with pytest.raises(UsageError, match="^--precision fp16 needs a CUDA device, not cpu; use auto, bf16 or fp32$"):
+    with pytest.raises(UsageError, match="^`precision` fp16 needs a CUDA device, not cpu; use auto, bf16 or fp32$"):
         resolve_precision("fp16", CPU)
 
 
@@ -114,7 +116,7 @@ def test_a_control_groups_limit_is_considered(tmp_path, monkeypatch, limit, used
         (group / "memory.current").write_text(used)
     places = {"/sys/fs/cgroup": group}
     monkeypatch.setattr(devices, "Path", lambda path: places[path])
-    monkeypatch.setattr(devices.psutil, "virtual_memory", lambda: SimpleNamespace(available=free, total=10**6))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free, total=10**6))
     assert available_memory(CPU) == expected
 
 

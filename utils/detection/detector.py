@@ -19,15 +19,12 @@ import numpy as np
 from PIL import Image
 
 from datasets.base import MAX_PIXELS, as_rgb
-from datasets.names import printable
 from datasets.view import View, enlarge
 from utils.detection.model_file import RUNTIMES, ExportedModel
 from utils.detection.prediction import Predictor, is_finite, load_predictor
 from utils.detection.thresholds import Thresholds, read_thresholds
 from utils.runs.folder import Run, open_runs, trained_categories
 from utils.system.errors import ModelFileError, PredictionError, RunError, UsageError
-from utils.system.missing import CORE
-from utils.system.packages import require
 
 if TYPE_CHECKING:  # model files are run where there is no torch
     import torch
@@ -183,8 +180,6 @@ def load_detector(
         return _of_file(path, category, seed, str(device))
     category = pick_category(path, category)
     run = pick_seed(path, seed)
-    instead = f"{CORE}, or give an .onnx or .xml file that scripts/export.py made of it elsewhere"
-    require("torch", f"{printable(path)}, a run folder,", instead)
     predictor, _, _ = load_predictor(run.category(category), device, batch_size)
     thresholds = read_thresholds(run.folder, category, predictor.word)
     return Detector(**vars(predictor), thresholds=thresholds, category=category)

@@ -21,6 +21,8 @@ from datasets.problems import count
 from datasets.view import WHOLE, View
 from utils.runs.folder import RunCategory
 from utils.system.errors import PredictionError
+from utils.system.missing import CORE
+from utils.system.packages import require
 
 if TYPE_CHECKING:  # model files are run where there is no torch
     from models.aand import AAND
@@ -98,8 +100,11 @@ def load_predictor(
 ) -> tuple[Predictor, AAND, float]:
     """The predictor of a trained category, its model, ready for inference, and the seconds that its training took.
 
-    Raises RunError and CheckpointError for files that cannot be used, UsageError for the device.
+    Raises RunError and CheckpointError for files that cannot be used, UsageError for the device, MissingPackage where
+    there is no torch.
     """
+    instead = f"{CORE}, or give an .onnx or .xml file that scripts/export.py made of it elsewhere"
+    require("torch", f"{printable(files.run.folder)}, a run folder,", instead)
     from utils.runs.checkpoint import model_word
     from utils.system.device import pick_device
 
