@@ -31,9 +31,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(description=__doc__)
     add = parser.add_argument
     add("--data_root", type=user_path, required=True, metavar="DIR", help="folder that holds the categories")
     add("--run", type=user_path, metavar="DIR", help="run folder of train.py, or folder with the public code's "

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 def parse_args() -> argparse.Namespace:
     parser = make_parser()
-    resumed = CommandParser(add_help=False, allow_abbrev=False)
+    resumed = CommandParser(add_help=False)
     resumed.add_argument("--resume", type=user_path)
     given, others = resumed.parse_known_args()
     if given.resume is None:
@@ -77,9 +77,7 @@ def without_resume(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(description=__doc__)
     add = parser.add_argument
     add("--data_root", type=user_path, required=True, metavar="DIR", help="folder that holds the categories")
     add("--aux_path", metavar="DTD_IMAGES", help="texture images for synthetic anomalies, or 'builtin' (photographs of "
@@ -88,13 +86,36 @@ def make_parser() -> argparse.ArgumentParser:
     add("--categories", nargs="+", metavar="NAME", help="categories to train (default: all)")
     add("--method", choices=METHODS, default="aand", help="aand, or rd4ad: plain reverse distillation (default aand)")
     add("--recipe", choices=RECIPES, default="published", help="published, or robust (aand only): images cropped "
-        "to the objects, in full contrast; calibrated maps (default published)")
+        "to the objects, in full contrast; standardised maps (default published)")
     add("--backbone", default="wide_resnet50_2", metavar="NAME", help=f"teacher: {', '.join(BACKBONES)} or timm:NAME "
         "(default wide_resnet50_2)")
     add("--weights", default="default", metavar="W", help="teacher's ImageNet weights: default (download), bundled "
         "(efficientnet_lite0 only), random (for tests) or the path of a state dict")
     add("--image_size", type=image_size, default=256, metavar="N", help="pixels, a multiple of 32 up to "
         f"{MAX_IMAGE_SIZE} (default 256)")
+    add_stage_flags(parser)
+    add("--calibration", type=share_or_none, default=0.0, metavar="X", help="share of the training images kept out of "
+        "training, by which the thresholds of scripts/predict.py are set (default 0: none)")
+    add("--far", type=share, default=0.01, metavar="X", help="share of good images that may be called anomalous with "
+        "these thresholds, on average (default 0.01)")
+    add("--eval_every", type=at_least(0), default=0, metavar="K", help="log the test metrics every K epochs of Stage "
+        "II; they influence nothing (default 0: never)")
+    add_level_flag(parser)
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ...; of several processes each takes a "
+        "CUDA device of its own (default auto)")
+    add("--fg_root", type=user_path, default=Path("fg_mask"), metavar="DIR", help="foreground masks of "
+        "scripts/fore_extractor.py (default fg_mask)")
+    add("--output", type=user_path, metavar="DIR", help="run folder (default: the unfinished run of the same command, "
+        "or a new runs/DATASET-METHOD-BACKBONE-TIME)")
+    add("--resume", type=user_path, metavar="RUN", help="go on with a run, with the flags that it was started with; "
+        "others may follow, as far as they change no result")
+    add_reading_flags(parser)
+    return parser
+
+
+def add_stage_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of both stages, and of how fast they are."""
+    add = parser.add_argument
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="images, of all processes together "
         "(default 16)")
     add("--epochs_stage1", type=at_least(1), default=100, metavar="N", help="epochs of the amplification (default 100)")
@@ -114,23 +135,6 @@ def make_parser() -> argparse.ArgumentParser:
         "so anyway")
     add("--plain", action="store_true", help="for benchmarks: nothing of what makes training fast (--precision fp32, "
         "--cache none, --cache_features off, no folded norms, plain memory layout and optimiser)")
-    add("--calibration", type=share_or_none, default=0.0, metavar="X", help="share of the training images kept out of "
-        "training, by which the thresholds of scripts/predict.py are set (default 0: none)")
-    add("--far", type=share, default=0.01, metavar="X", help="share of good images that may be called anomalous with "
-        "these thresholds, on average (default 0.01)")
-    add("--eval_every", type=at_least(0), default=0, metavar="K", help="log the test metrics every K epochs of Stage "
-        "II; they influence nothing (default 0: never)")
-    add_level_flag(parser)
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ...; of several processes each takes a "
-        "CUDA device of its own (default auto)")
-    add("--fg_root", type=user_path, default=Path("fg_mask"), metavar="DIR", help="foreground masks of "
-        "scripts/fore_extractor.py (default fg_mask)")
-    add("--output", type=user_path, metavar="DIR", help="run folder (default: the unfinished run of the same command, "
-        "or a new runs/DATASET-METHOD-BACKBONE-TIME)")
-    add("--resume", type=user_path, metavar="RUN", help="go on with a run, with the flags that it was started with; "
-        "others may follow, as far as they change no result")
-    add_reading_flags(parser)
-    return parser
 
 
 def main(flags: argparse.Namespace) -> None:

@@ -43,9 +43,7 @@ def host(text: str) -> str:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(description=__doc__)
     add = parser.add_argument
     add("model", type=user_path, metavar="RUN_OR_MODEL", help="run folder of train.py, or an .onnx or .xml file of "
         "scripts/export.py")

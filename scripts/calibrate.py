@@ -21,9 +21,7 @@ from utils.cli import CommandParser, add_computing_flags, add_workers_flag, run_
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(description=__doc__)
     add = parser.add_argument
     add("run", type=user_path, metavar="RUN", help="run folder of train.py")
     add("--images", nargs="+", metavar="IMAGES", help="good images: files, folders (with those in them), quoted "

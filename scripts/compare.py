@@ -27,9 +27,7 @@ from utils.system.own_files import COMPARISON, begins_as, refuse_foreign
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(description=__doc__)
     add = parser.add_argument
     add("runs", type=user_path, nargs="+", metavar="RUN", help="run folder, or one of results alone")
     add("--metrics", nargs="+", choices=[*METRICS, "all"], default=list(COLUMNS), metavar="NAME",

@@ -35,11 +35,9 @@ from utils.system.own_files import refuse_foreign
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(description=__doc__)
     commands = parser.add_subparsers(dest="direction", required=True)
-    to_ours = commands.add_parser("from_official", help="official files -> run folder")
+    to_ours = commands.add_parser("from_official", help="official files -> run folder", allow_abbrev=True)
     to_ours.add_argument("--checkpoints", type=user_path, metavar="DIR", help="folder with checkpoints_Stage1/ and "
                          "checkpoints_Stage2/, of all categories or that of --category")
     to_ours.add_argument("--stage1", type=user_path, help="in its place: file with encoder_AT, of --category")
@@ -48,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
                          "decided by looking into --data_root)")
     to_ours.add_argument("--data_root", type=user_path, required=True, help="where that data set lies, for test.py")
     to_ours.add_argument("--image_size", type=image_size, default=256, help="pixels (default 256)")
-    to_theirs = commands.add_parser("to_official", help="run folder -> official files")
+    to_theirs = commands.add_parser("to_official", help="run folder -> official files", allow_abbrev=True)
     to_theirs.add_argument("--output", type=user_path, required=True, help="folder for stage1.pth and stage2.pth")
     for command, needed in ((to_ours, False), (to_theirs, True)):
         command.add_argument("--category", required=needed, help="category that the model was trained on")

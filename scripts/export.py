@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(description=__doc__)
     add = parser.add_argument
     add("run", type=user_path, metavar="RUN", help="run folder of train.py")
     add("--category", metavar="NAME", help="category whose model is written (default: the run's only one)")

@@ -26,9 +26,7 @@ from utils.sweep.store import Store
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(description=__doc__)
     add = parser.add_argument
     add("--store", required=True, metavar="URL", help="path or URL that was given to sweep.py")
     add("--output", type=user_path, required=True, metavar="DIR", help="where run folders are made")

@@ -39,7 +39,7 @@ Job = tuple[Path, Path, Rule, Levels]  # of an image, and of its mask
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = CommandParser(description=__doc__.split("\n", 1)[0])
+    parser = CommandParser(description=__doc__.split("\n", 1)[0], allow_abbrev=True)
     parser.add_argument("--data_path", type=user_path, required=True, help="the data set: the folder of its categories")
     parser.add_argument("--aux_path", help="ignored; accepted so that train.py's paths can be given as they are")
     parser.add_argument("--dataset", choices=["auto", *DATASETS], default="auto", help="layout; auto looks (default)")

@@ -144,7 +144,7 @@ def make_category(
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = CommandParser(description=__doc__.split("\n", 1)[0])
+    parser = CommandParser(description=__doc__.split("\n", 1)[0], allow_abbrev=True)
     add = parser.add_argument
     add("--output", type=user_path, required=True, metavar="DIR", help="the data set's folder; made if it is not there")
     add("--size", type=at_least(32), default=256, metavar="N", help="of the images, in pixels (default 256)")

@@ -36,9 +36,7 @@ from utils.cli import (
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(description=__doc__)
     add = parser.add_argument
     add("model", type=user_path, metavar="RUN_OR_MODEL", help="run folder of train.py, an .onnx or .xml file of "
         "scripts/export.py, or folder with the public code's checkpoints_Stage1/ and checkpoints_Stage2/")

@@ -23,9 +23,7 @@ from utils.system.device import pick_device
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = CommandParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(description=__doc__)
     add = parser.add_argument
     add("run", type=user_path, metavar="RUN", help="run folder of train.py")
     add("--data_root", type=user_path, metavar="DIR", help="folder that holds the categories (default: as in training)")

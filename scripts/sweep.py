@@ -41,8 +41,7 @@ from utils.system.errors import Superseded, TaskFailed, TaskLost, UsageError
 
 def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
-        epilog="all other flags are those of train.py, and the same for every task",
+        description=__doc__, epilog="all other flags are those of train.py, and the same for every task"
     )
     add = parser.add_argument
     add("--data_root", type=user_path, nargs="+", required=True, metavar="DIR", help="folders that hold categories")

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from datasets.base import DataError
 from datasets.names import PrintableError, is_utf8, printable
@@ -27,7 +27,12 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A program's flags: what is wrong with them is one line, whatever characters were given."""
+    """A program's flags, never abbreviated unless asked for: what is wrong with them is one line, whatever characters
+    were given. The description is printed as it is written."""
+
+    def __init__(self, allow_abbrev: bool = False, **options: Any):
+        options = {"formatter_class": argparse.RawDescriptionHelpFormatter} | options
+        super().__init__(allow_abbrev=allow_abbrev, **options)
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(as_flags(message)))
