@@ -27,6 +27,9 @@ class Reader:
         """Decode an image uint8 (H, W, 3). Raises DataError as `datasets.base.load_image`."""
         return self.picture(path).rgb(levels)
 
+    def drop(self, *roles: str) -> None:
+        """Give back the memory of what is kept: here nothing."""
+
     @property
     def last(self) -> Reader:
         """The same for images that are not asked for again."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,14 +14,13 @@ from typing import Any, NoReturn
 from datasets.base import DataError
 from datasets.names import PrintableError, is_utf8, printable
 from models import MAX_IMAGE_SIZE, WeightsError
-from utils.system.errors import UsageError, UserError
+from utils.system.errors import UsageError, UserError, as_flags
 from utils.system.signals import Interrupted, exit_on_signals
 from utils.system.streams import READER_GONE, ReaderGone, silenced, standard_streams
 
 DEFAULT_WORKERS = min(8, os.cpu_count() or 1)  # threads; more wait for the disk
 CACHES = ("ram", "disk", "none")
 MAX_SEED = 2**63 - 1  # of torch's generators
-ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)`")  # as messages name them
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -36,11 +34,6 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(as_flags(message)))
-
-
-def as_flags(message: str) -> str:
-    """A message with the arguments that it names in backticks as flags."""
-    return ARGUMENT.sub(r"--\1", message)
 
 
 def at_least(lowest: int, highest: int = sys.maxsize) -> Callable[[str], int]:

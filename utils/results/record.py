@@ -43,6 +43,7 @@ class Scores:
     models: dict[str, str] = field(default_factory=dict)  # which they are of
     images: list[ImageScore] = field(default_factory=list)
 
+
 def which_epoch(run: Run) -> str:
     """The epoch whose models a run holds, one of EPOCHS."""
     return OFFICIAL if run.settings.weights == OFFICIAL else run.settings.select

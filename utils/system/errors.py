@@ -6,7 +6,11 @@ name arguments in backticks, such as `image_size`; programs print these as their
 
 from __future__ import annotations
 
+import re
+
 from datasets.names import PrintableError
+
+ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)`")  # as messages name them
 
 
 class UserError(PrintableError):
@@ -67,3 +71,8 @@ class TaskFailed(UserError, RuntimeError):
 
 class TaskLost(UserError, RuntimeError):
     """A program of a task that was killed: the task may be tried again."""
+
+
+def as_flags(message: str) -> str:
+    """A message for the user of a program: the arguments that it names in backticks as flags."""
+    return ARGUMENT.sub(r"--\1", message)

@@ -30,7 +30,7 @@ from utils.runs.history import LOG, RunLog, published_protocol
 from utils.runs.resuming import check_settings, lock_run, open_run, unfinished_run
 from utils.system.commands import command
 from utils.system.environment import code_version, environment
-from utils.system.errors import ProcessLost, RunError, UserError
+from utils.system.errors import ProcessLost, RunError, UserError, as_flags
 from utils.system.processes import World, kept_by_launcher
 from utils.system.signals import Interrupted
 from utils.training.category import Category, TrainingSet
@@ -238,6 +238,6 @@ def other_seeds(folder: Path, config: TrainConfig) -> list[Path]:
 
 
 def in_words(error: Exception) -> str:
-    """The message of an error; of one that is not ours with its type, as its traceback in log.txt begins."""
+    """The message of an error for log.txt; of one that is not ours with its type, as its traceback begins."""
     expected = isinstance(error, DataError | UserError)
-    return str(error) if expected else printable(f"{type(error).__name__}: {error} (traceback in {LOG})")
+    return as_flags(str(error)) if expected else printable(f"{type(error).__name__}: {error} (traceback in {LOG})")
