@@ -25,9 +25,7 @@ from utils.runs.folder import Run
 from utils.runs.history import RunLog
 from utils.runs.resuming import started_with, unfinished_run
 from utils.runs.settings import read_config
-from utils.system.errors import CheckpointError
 from utils.system.signals import Interrupted
-from utils.training import resumable as progress_module
 from utils.training.resumable import ResumableStage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
