@@ -13,6 +13,7 @@ import pytest
 
 from datasets import DataSource, open_dataset, visa, visa_list
 from datasets.base import DataError, Sample, load_mask
+from tests.support.commands import run_visa_meta
 from tests.support.trees import make_visa, write_image, write_visa_csv, write_visa_meta
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -5,17 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 from tests.datasets.test_visa import table
-from tests.support.commands import ROOT
+from tests.support.commands import run_visa_meta
 from tests.support.trees import make_visa, write_visa_csv
-
-
-def run_visa_meta(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, ROOT / "scripts" / "visa_meta.py", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT.parent)
 
 
 def test_visa_meta_agrees_with_the_csv(tmp_path):

@@ -164,3 +164,9 @@ def scores_of(run: Path, category: str, images: list[Path]) -> np.ndarray:
     model = Run(run).category(category).load_model()[0].optimize_for_inference()
     size = settings["image_size"]
     return Predictor.of(model, size).maps(decode(images, size)).maps.max(axis=(1, 2))
+
+
+def run_visa_meta(*arguments) -> subprocess.CompletedProcess:
+    """Call scripts/visa_meta.py in a process of its own."""
+    command = [sys.executable, ROOT / "scripts" / "visa_meta.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT.parent)
