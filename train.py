@@ -45,7 +45,7 @@ from utils.cli import (
     share_or_none,
     user_path,
 )
-from utils.system.commands import command
+from utils.system.errors import command
 
 if TYPE_CHECKING:
     from utils.training.run import Training
@@ -157,7 +157,7 @@ def main(flags: argparse.Namespace) -> None:
                             train_stage2(category.model, category.data, run.config, stage)
                     category.set_thresholds()
         if config.seeds:
-            world.from_first(lambda: score_seeds(training))
+            world.broadcast(lambda: score_seeds(training))
         training.finish()
 
 

@@ -21,10 +21,9 @@ import torch
 from benchmarks.steps import Trainer, add_step_flags, median, time_in_turns
 from models import BACKBONES
 from utils.cli import at_least
-from utils.system.device import pick_device
+from utils.system.device import pick_device, resolve_precision
 from utils.system.environment import environment
 from utils.system.memory import keep_freed_memory
-from utils.system.precision import resolve_precision
 from utils.training.execution import PLAIN, Execution
 
 

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from benchmarks.memory import process_peak
 from models import BACKBONES
 from utils.cli import (
     at_least,
@@ -35,7 +36,6 @@ from utils.cli import (
 from utils.detection.model_file import ExportedModel
 from utils.system.environment import environment
 from utils.system.errors import UsageError
-from utils.system.memory import process_peak
 
 Run = Callable[[np.ndarray], object]
 

@@ -48,10 +48,9 @@ from utils.cli import (
 from utils.data.image_store import FileStack, Stack
 from utils.detection.test_set import TestSet
 from utils.metrics.tables import Statistic
-from utils.system.device import pick_device
+from utils.system.device import pick_device, resolve_precision
 from utils.system.environment import environment
 from utils.system.memory import keep_freed_memory
-from utils.system.precision import resolve_precision
 from utils.training.category import TrainingSet
 from utils.training.config import TrainConfig
 from utils.training.execution import Execution

@@ -29,10 +29,9 @@ from benchmarks.steps import Trainer, make_images, median
 from datasets.batches import SyntheticAnomalies
 from models import BACKBONES
 from utils.cli import at_least, image_size, user_path
-from utils.system.device import pick_device
+from utils.system.device import pick_device, resolve_precision
 from utils.system.environment import environment
 from utils.system.memory import keep_freed_memory
-from utils.system.precision import resolve_precision
 from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
 from utils.training.stages import AMPLIFY_WEIGHT, stage1_losses, stage2_loss

@@ -30,16 +30,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks.limits import ConvolutionLimit, count_flops
+from benchmarks.memory import process_peak
 from benchmarks.steps import Trainer, add_step_flags, make_images, median, time_in_turns
 from models import BACKBONES
 from models.aand import AAND, build_model
 from models.teacher import build_teacher
 from utils.cli import at_least, user_path
 from utils.detection.prediction import Predictor
-from utils.system.device import pick_device
+from utils.system.device import pick_device, resolve_precision
 from utils.system.environment import environment
-from utils.system.memory import keep_freed_memory, process_peak
-from utils.system.precision import resolve_precision
+from utils.system.memory import keep_freed_memory
 from utils.training.execution import PLAIN, Execution
 
 DEFAULT_BACKBONES = ("wide_resnet50_2", "resnet18", "efficientnet_lite0")

@@ -66,7 +66,7 @@ def main(args: argparse.Namespace) -> None:
     from utils.detection.files import predict_files
     from utils.detection.output import leave_out_own, map_targets, refuse_other_targets, writer_for
     from utils.runs.given import run_of_category
-    from utils.system.commands import command
+    from utils.system.errors import command
     from utils.system.memory import keep_freed_memory
 
     keep_freed_memory()

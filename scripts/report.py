@@ -19,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils.system.missing  # noqa: F401
 from datasets.names import printable
 from utils.cli import CommandParser, add_inference_flags, at_least, run_command, user_path
-from utils.system.device import pick_device
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -40,6 +39,7 @@ def main(args: argparse.Namespace) -> None:
     from utils.results.scoring import Scoring
     from utils.results.test_data import open_test_data
     from utils.runs.folder import open_runs
+    from utils.system.device import pick_device
     from utils.system.memory import keep_freed_memory
     from utils.system.own_files import REPORT, begins_as, refuse_foreign
 

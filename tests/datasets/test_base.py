@@ -199,7 +199,7 @@ def test_an_image_at_the_limit_takes_less_than_2_gb(tmp_path, mode, suffix):
     path = tmp_path / f"large.{suffix}"
     Image.new(mode, (9459, 9459)).save(path, **({"compress_level": 1} if suffix == "png" else {}))
     call = "import sys\nfrom datasets.base import *\nassert load_image(Path(sys.argv[1])).shape[0] == 9459\n"
-    call += "from utils.system.memory import process_peak\nprint(process_peak())"
+    call += "from benchmarks.memory import process_peak\nprint(process_peak())"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", call, path], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

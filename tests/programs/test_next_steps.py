@@ -17,7 +17,7 @@ from tests.support.broken import NOISE, cut
 from tests.support.commands import TINY, listing, run_calibrate, run_predict, run_process, run_test, run_train
 from tests.support.trees import good_image, make_folder, make_mvtec, write_image
 from utils.runs.settings import read_config
-from utils.system.commands import command
+from utils.system.errors import command
 
 RD4AD = [*TINY, "--method", "rd4ad"]
 PROGRAMS = {"test.py": run_test, "scripts/predict.py": run_predict, "scripts/calibrate.py": run_calibrate}

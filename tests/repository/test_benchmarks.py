@@ -17,12 +17,12 @@ from PIL import Image
 
 from benchmarks import end_to_end, recipes, scaling, speed
 from benchmarks.limits import Convolution, ConvolutionLimit, count_flops, trunk_convolutions
+from benchmarks.memory import process_peak
 from datasets import open_dataset
 from datasets.base import DataError, load_image, load_mask
 from datasets.view import WHOLE, View
 from tests.support.trees import good_image, make_folder
 from utils.system.errors import UsageError
-from utils.system.memory import process_peak
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = ("--backbones", "efficientnet_lite0", "--image_size", 64, "--device", "cpu")

@@ -22,13 +22,13 @@ from unittest import mock
 import numpy as np
 from hypothesis import strategies as st
 
+from benchmarks.memory import process_peak
 from datasets import open_dataset
 from datasets.base import DataError
 from datasets.view import View
 from tests.support.damage import altered, fuzz, mutated, nothing_else_written
 from tests.support.fuzzing_images import fuzz_folders, fuzz_images, fuzz_structures
 from tests.support.trees import make_mvtec, make_visa
-from utils.system.memory import process_peak
 
 ROOT = Path(__file__).parents[2]
 CONFIG = {

@@ -74,7 +74,7 @@ def step_stage1(world: World, count: int) -> Found:
         model.teacher, images, masks, foregrounds, torch.Generator(), execution
     )
     loss = focal + 0 * amplify  # so that every parameter has a gradient
-    return take_step(model.teacher.amplification, loss, len(images), world) | {"counts": world.sum(counts)}
+    return take_step(model.teacher.amplification, loss, len(images), world) | {"counts": world.all_reduce(counts)}
 
 
 def step_stage2(world: World, count: int, dtype: torch.dtype, synchronised: bool, precision: str = "fp32") -> Found:

@@ -16,11 +16,10 @@ from models.teacher import build_teacher
 from tests.support.commands import ROOT
 from tests.support.norms import count_norms, noise, randomise_norms
 from utils.system import device as devices
-from utils.system import precision as precisions
-from utils.system.device import available_memory, near
+from utils.system import memory
+from utils.system.device import cpu_has_bf16, near, resolve_precision
 from utils.system.errors import UsageError
-from utils.system.memory import glibc
-from utils.system.precision import cpu_has_bf16, resolve_precision
+from utils.system.memory import available_memory, glibc
 from utils.training import steps
 from utils.training.execution import PLAIN, Execution
 from utils.training.steps import Optimizer
@@ -52,7 +51,7 @@ def test_the_processors_flags_tell_whether_it_has_bf16(tmp_path, flags, expected
 @pytest.mark.parametrize("has_bf16", [True, False])
 def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch, has_bf16):
     asked = []
-    monkeypatch.setattr(precisions, "cpu_has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(devices, "cpu_has_bf16", lambda: has_bf16)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: asked.append(options) or has_bf16)
     expected = "bf16" if has_bf16 else "fp32"
     assert resolve_precision("auto", CPU) == expected
@@ -63,7 +62,7 @@ def test_auto_is_bf16_where_the_hardware_has_it(monkeypatch, has_bf16):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_precision_that_is_given_stays(monkeypatch, precision):
-    monkeypatch.setattr(precisions, "cpu_has_bf16", lambda: precision == "fp32")
+    monkeypatch.setattr(devices, "cpu_has_bf16", lambda: precision == "fp32")
     assert resolve_precision(precision, CPU) == precision
     assert resolve_precision("fp16", CUDA) == "fp16"
 
@@ -114,8 +113,7 @@ def test_a_control_groups_limit_is_considered(tmp_path, monkeypatch, limit, used
         group.mkdir()
         (group / "memory.max").write_text(limit)
         (group / "memory.current").write_text(used)
-    places = {"/sys/fs/cgroup": group}
-    monkeypatch.setattr(devices, "Path", lambda path: places[path])
+    monkeypatch.setattr(memory, "CGROUP", group)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free, total=10**6))
     assert available_memory(CPU) == expected
 

@@ -23,8 +23,8 @@ from tests.support.trees import make_mvtec
 from utils.runs.folder import Run
 from utils.runs.settings import read_config
 from utils.system import processes as distributed
-from utils.system.device import available_memory
 from utils.system.errors import WriteError
+from utils.system.memory import available_memory
 from utils.system.processes import World, kept_by_launcher, own_device
 from utils.training import resumable as progress
 from utils.training import stages as engine

@@ -13,7 +13,7 @@ import torch
 from tests.support.commands import ROOT, TINY, read_state, run_report, run_test, run_train, same_state
 from utils.runs.folder import Run
 from utils.runs.settings import read_config
-from utils.system.precision import cpu_has_bf16
+from utils.system.device import cpu_has_bf16
 
 WITHOUT_TORCH = """
 import runpy, sys

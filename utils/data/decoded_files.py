@@ -21,8 +21,7 @@ from tqdm import tqdm
 
 from datasets.base import Picture, load_mask, read_picture
 from datasets.readers import Reader
-from utils.system.device import LARGEST_SHARE, available_memory
-from utils.system.memory import release_freed_memory
+from utils.system.memory import LARGEST_SHARE, available_memory, release_freed_memory
 
 Key = tuple[str, Path, int, int]  # "image" or "mask", path, bytes and time of change (ns) of the file
 

@@ -31,8 +31,8 @@ from datasets.files import Files
 from datasets.problems import MOST_SHOWN
 from datasets.readers import FROM_DISK, Reader
 from utils.data import mapped_files
-from utils.system.device import LARGEST_SHARE, available_memory
 from utils.system.files import atomic_write, in_parallel
+from utils.system.memory import LARGEST_SHARE, available_memory
 
 DECODER = 5  # of cache files: another number when the code makes other pixels of the same file, or other files
 

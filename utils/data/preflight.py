@@ -13,7 +13,7 @@ from datasets.problems import WARNING, Problem, count, error, errors_among, rais
 from utils.data.check import KnownLevels, Splits, check_source
 from utils.data.decoded_files import DecodedFiles
 from utils.data.facts import Facts
-from utils.system.commands import command
+from utils.system.errors import command
 
 Skipped = dict[str, str]  # files below the data set's root -> why the run goes on without them
 

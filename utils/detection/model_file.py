@@ -31,7 +31,7 @@ from utils.runs.probe import probe_image
 from utils.runs.settings import Count
 from utils.system.errors import ModelFileError
 from utils.system.files import sha256_of
-from utils.system.packages import require
+from utils.system.missing import require
 
 VERSION = 1  # of what a file holds
 KEY = "aand"  # of the metadata: one text in JSON

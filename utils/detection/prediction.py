@@ -21,8 +21,7 @@ from datasets.problems import count
 from datasets.view import WHOLE, View
 from utils.runs.folder import RunCategory
 from utils.system.errors import PredictionError
-from utils.system.missing import CORE
-from utils.system.packages import require
+from utils.system.missing import CORE, require
 
 if TYPE_CHECKING:  # model files are run where there is no torch
     from models.aand import AAND
@@ -82,7 +81,7 @@ class Predictor:
         if world is None:
             batches = predict(slice(None))
         else:
-            batches = chain(*world.gather(world.together(lambda: predict(world.share(len(starts))))))
+            batches = chain(*world.all_gather(world.together(lambda: predict(world.share(len(starts))))))
         prediction = Prediction(*map(np.concatenate, zip(*batches, strict=True)))
         require_finite(*prediction, names)
         return prediction

@@ -60,7 +60,7 @@ class TestSet:
     def metrics(self, model: AAND, batch_size: int, world: World) -> dict[str, float]:
         """The metrics of a model whose maps the processes compute together; rank 0 alone makes metrics of them."""
         prediction = self.predict(model, batch_size, world)
-        return world.from_first(lambda: self.evaluate(prediction))
+        return world.broadcast(lambda: self.evaluate(prediction))
 
     def evaluate(self, prediction: Prediction) -> dict[str, float]:
         """The metrics that can be computed, as fractions."""

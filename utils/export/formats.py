@@ -41,7 +41,7 @@ from utils.detection.thresholds import read_thresholds
 from utils.runs.folder import Run
 from utils.system.errors import UsageError
 from utils.system.files import atomic_write, sha256_of
-from utils.system.packages import require
+from utils.system.missing import require
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -77,7 +77,7 @@ class ExportSource:
         import torch
 
         from utils.export.model import DeployedModel
-        from utils.system.precision import DTYPES
+        from utils.system.device import DTYPES
 
         model = copy.deepcopy(self.model).optimize_for_inference(DTYPES.get(precision, torch.float32))
         return DeployedModel(model, self.facts.view, self.facts.image_size).eval()

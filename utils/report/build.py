@@ -28,7 +28,7 @@ from utils.results.test_data import read_test_sets
 from utils.runs.checkpoint import model_word
 from utils.runs.folder import RESULTS, Run, RunCategory, open_runs
 from utils.runs.history import published_protocol, read_metrics
-from utils.system.commands import command
+from utils.system.errors import command
 from utils.system.files import write_text
 
 STAGE1_EXAMPLES = 4

@@ -12,8 +12,7 @@ from datasets.plain_json import read_json, typed
 from utils.metrics.tables import mean_row
 from utils.runs.folder import RESULTS, list_seeds
 from utils.runs.settings import CONFIG, EARLIER, Code, describe
-from utils.system.commands import command
-from utils.system.errors import RunError
+from utils.system.errors import RunError, command
 
 
 class Gain(Struct):

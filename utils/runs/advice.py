@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datasets.names import printable
 from utils.runs.folder import open_runs, trained_categories
-from utils.system.commands import command
+from utils.system.errors import command
 
 
 def what_next(run: Path, data_root: Path, categories: Sequence[str], tested: Sequence[str], test_errors: bool) -> str:

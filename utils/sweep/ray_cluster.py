@@ -15,8 +15,7 @@ from utils.sweep.store import Content
 from utils.sweep.work import Workplace
 from utils.system.environment import ROOT
 from utils.system.errors import StoreError, TaskLost, UsageError
-from utils.system.missing import CLUSTER
-from utils.system.packages import require
+from utils.system.missing import CLUSTER, require
 
 
 class RayCluster:

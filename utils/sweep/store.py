@@ -26,8 +26,7 @@ from datasets.names import printable
 from datasets.plain_json import MAX_BYTES, parse_json
 from utils.system.errors import MissingPackage, StoreError, UsageError
 from utils.system.files import EARLIER_TEMPORARY, TEMPORARY, atomic_write
-from utils.system.missing import CLUSTER
-from utils.system.packages import require
+from utils.system.missing import CLUSTER, require
 
 Content = dict[str, Any]
 

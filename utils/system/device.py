@@ -1,19 +1,16 @@
-"""Devices: which one is used, and how much memory is free. Torch is imported where it is needed: programs that run
-exported models have none."""
+"""Devices: which one is used, and the number format that it multiplies."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from utils.system.errors import UsageError
+from utils.system.memory import available_memory
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
-LARGEST_SHARE = 0.5  # of the memory or disk space free that images, or features, may take
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(name: str) -> torch.device:
@@ -21,8 +18,6 @@ def pick_device(name: str) -> torch.device:
 
     Raises UsageError for a device that torch does not know or that is not there.
     """
-    import torch
-
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -33,33 +28,30 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def available_memory(device: torch.device | None = None) -> int:
-    """Bytes that can be taken now: of a CUDA device's memory, or this process's part of the machine's, control groups
-    considered."""
-    import psutil
-
-    if device is not None and device.type == "cuda":
-        import torch
-
-        return torch.cuda.mem_get_info(device)[0]
-    free, processes = psutil.virtual_memory().available, processes_here()
-    group = Path("/sys/fs/cgroup")  # version 2: the limit of a container
-    try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no limit is written as "max"
-        return free // processes
-    return min(free, max(0, limit - used)) // processes
-
-
 def near(stack: Tensor, device: torch.device) -> Tensor:
     """A stack of images on a CUDA device, if a tenth of its free memory holds it: batches then need no copy. Otherwise,
     and on other devices, the stack as it is."""
-    import torch
-
-    fits = device.type == "cuda" and isinstance(stack, torch.Tensor) and stack.nbytes <= 0.1 * available_memory(device)
+    fits = device.type == "cuda" and isinstance(stack, Tensor) and stack.nbytes <= 0.1 * available_memory(device)
     return stack.to(device) if fits else stack
 
 
-def processes_here() -> int:
-    """The number of processes that share this machine's memory."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """The number format that a precision means on a device; "auto" is bf16 where the hardware has it.
+
+    Raises UsageError for fp16 without CUDA: elsewhere it is slower than float32, or not there at all.
+    """
+    if precision == "fp16" and device.type != "cuda":
+        raise UsageError(f"`precision` fp16 needs a CUDA device, not {device.type}; use auto, bf16 or fp32")
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cpu" and cpu_has_bf16() else "fp32"
+
+
+def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Tell whether this processor multiplies bfloat16 in hardware; False where the system does not tell."""
+    if not cpuinfo.is_file():
+        return False
+    flags = cpuinfo.read_text(encoding="utf-8", errors="replace").split()
+    return any(flag in flags for flag in ("avx512_bf16", "amx_bf16", "bf16"))  # x86, x86, ARM

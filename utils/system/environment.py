@@ -24,7 +24,8 @@ def environment() -> dict[str, Any]:
             facts[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    facts |= {"system": platform.system(), "machine": platform.machine(), "cores": _count_cores()}
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    facts |= {"system": platform.system(), "machine": platform.machine(), "cores": usable}
     cpu = _cpu_model()
     return {**facts, "cpu": cpu} if cpu else facts
 
@@ -47,11 +48,6 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def _count_cores() -> int | None:
-    """Cores this process may use, where the system tells; otherwise all."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _cpu_model() -> str:

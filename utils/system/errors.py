@@ -1,4 +1,5 @@
-"""The errors that a user can mend: programs print each as one line and end with exit status 2.
+"""The errors that a user can mend, and the commands that they advise: programs print each as one line, and end with
+exit status 2.
 
 Those of data sets (`datasets.base.DataError`) and of weights (`models.WeightsError`) are told in the same way. Messages
 name arguments in backticks, such as `image_size`; programs print these as their flags, --image_size.
@@ -7,6 +8,7 @@ name arguments in backticks, such as `image_size`; programs print these as their
 from __future__ import annotations
 
 import re
+import shlex
 
 from datasets.names import PrintableError
 
@@ -76,3 +78,22 @@ class TaskLost(UserError, RuntimeError):
 def as_flags(message: str) -> str:
     """A message for the user of a program: the arguments that it names in backticks as flags."""
     return ARGUMENT.sub(r"--\1", message)
+
+
+def command(program: str, *arguments: object) -> str:
+    """A command line to be pasted into a shell, e.g. command("test.py", "--run", run), whatever names are in it; IMAGES
+    and the like stand for what is not known."""
+    return " ".join(["python", program, *(_quoted(str(argument)) for argument in arguments)])
+
+
+def _quoted(text: str) -> str:
+    """A word for the shell; with line breaks, escape codes and the like as bash and zsh write them, $'\\u000a'."""
+    if text.isprintable():
+        return shlex.quote(text)
+    return "$'" + "".join(_escaped(character) for character in text) + "'"
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return f"\\{character}" if character in "\\'" else character
+    return f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}"

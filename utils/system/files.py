@@ -66,7 +66,11 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
     if os.name == "posix":  # elsewhere a folder cannot be opened
-        _sync_folder(path.parent)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def is_device(path: Path) -> bool:
@@ -118,11 +122,3 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(1 << 20):
             sha256.update(chunk)
     return sha256.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,13 +1,42 @@
-"""Memory of this process: what it keeps of what was freed, and what it took at most."""
+"""Memory: what this process can take, and what it keeps of what was freed."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:  # programs that run exported models have no torch
+    import torch
+
+LARGEST_SHARE = 0.5  # of the memory or disk space free that images, or features, may take
+CGROUP = Path("/sys/fs/cgroup")  # version 2: the limit of a container
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def available_memory(device: torch.device | None = None) -> int:
+    """Bytes that can be taken now: of a CUDA device's memory, or this process's part of the machine's, control groups
+    considered."""
+    if device is not None and device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    free = psutil.virtual_memory().available
+    try:
+        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        free = min(free, max(0, limit - used))
+    except (OSError, ValueError):  # no limit is written as "max"
+        pass
+    return free // processes_here()
+
+
+def processes_here() -> int:
+    """The number of processes that share this machine's memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def keep_freed_memory() -> None:
@@ -27,15 +56,3 @@ def release_freed_memory() -> None:
 def glibc() -> ctypes.CDLL | None:
     """The process's C library if it is GNU's."""
     return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
-
-
-def process_peak(status: Path = Path("/proc/self/status")) -> int:
-    """Bytes that this process took at most, from Linux's status file where it tells."""
-    lines = status.read_text(encoding="utf-8").splitlines() if status.is_file() else []
-    for line in lines:
-        if line.startswith("VmHWM:"):
-            return 1024 * int(line.split()[1])
-    import resource  # Windows has none
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # on Linux not below what the parent had taken

@@ -5,8 +5,10 @@ It needs nothing but Python, so that whatever is missing can be named.
 
 from __future__ import annotations
 
+import os
 import sys
-from types import TracebackType
+from importlib import import_module
+from types import ModuleType, TracebackType
 
 CORE, DEPLOY, CLUSTER = "requirements.txt", "requirements-deploy.txt", "requirements-cluster.txt"
 OWN = ("benchmarks", "datasets", "models", "scripts", "tests", "train", "utils")
@@ -25,6 +27,19 @@ def name_missing(kind: type[BaseException], error: BaseException, trace: Traceba
     requirements = NOT_CORE.get(package, CORE)
     print(f"error: the package {package} is not installed: pip install -r {requirements}", file=sys.stderr)
     sys.exit(2)
+
+
+def require(package: str, purpose: str, requirements: str = DEPLOY) -> ModuleType:
+    """Import a package that the file `requirements` has. Raises MissingPackage if it is not there."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else onnxruntime reports its use to its makers
+    try:
+        return import_module(package)
+    except ImportError as error:
+        from utils.system.errors import MissingPackage
+
+        raise MissingPackage(
+            f"{purpose} needs the package {package}: pip install -r {requirements} ({error})"
+        ) from error
 
 
 sys.excepthook = name_missing

@@ -5,7 +5,7 @@
     with join() as world:                           # without torchrun a world of one: nothing below does anything
         own = batch[world.share(len(batch))]
         weight = len(own) / world.total(len(own))   # of this process's mean in that of the whole batch
-        world.sum_all(gradients)
+        world.all_reduce_coalesced(gradients)
         world.together(function)                    # what fails in one process fails in all
 
 All processes make the same calls in the same order. The first writes and talks; the others keep silent unless
@@ -61,19 +61,22 @@ class World:
 
     def total(self, count: int) -> int:
         """The sum of all processes' counts."""
-        if self.size == 1:
-            return count
-        return int(self._reduce(torch.tensor(count), self.control))
+        return int(self.all_reduce(torch.tensor(count), group=self.control))
 
-    def sum(self, tensor: Tensor) -> Tensor:
-        """Sum the tensor over all processes, in place, and return it."""
-        return tensor if self.size == 1 else self._reduce(tensor, None)
+    def all_reduce(
+        self, tensor: Tensor, op: dist.ReduceOp = dist.ReduceOp.SUM, group: dist.ProcessGroup | None = None
+    ) -> Tensor:
+        """Reduce the tensor over all processes, in place, and return it."""
+        if self.size > 1:
+            with _contact():
+                dist.all_reduce(tensor, op, group)
+        return tensor
 
-    def sum_all(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce_coalesced(self, tensors: Sequence[Tensor]) -> None:
         """Sum each tensor over all processes, in place, in a single message; all have one type."""
         if self.size == 1:
             return
-        flat = self.sum(torch.cat([tensor.reshape(-1) for tensor in tensors]))
+        flat = self.all_reduce(torch.cat([tensor.reshape(-1) for tensor in tensors]))
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view(tensor.shape))
 
@@ -82,9 +85,10 @@ class World:
         if self.size == 1:
             return values
         own = torch.stack([value.detach() for value in values.values()])
-        return dict(zip(values, self.sum(own * weight if weight else torch.zeros_like(own)).unbind(), strict=True))
+        summed = self.all_reduce(own * weight if weight else torch.zeros_like(own))
+        return dict(zip(values, summed.unbind(), strict=True))
 
-    def gather(self, value: Result) -> list[Result]:
+    def all_gather(self, value: Result) -> list[Result]:
         """The values of all processes, in the order of ranks."""
         if self.size == 1:
             return [value]
@@ -108,33 +112,33 @@ class World:
             code = stop.number
         except Exception as error:  # whatever it is, the others must not wait for this process
             problem, code = error, FAILED
-        worst = int(self._reduce(torch.tensor(code), self.control, dist.ReduceOp.MAX))
+        worst = int(self.all_reduce(torch.tensor(code), dist.ReduceOp.MAX, self.control))
         if worst == 0:
             return result
         if worst < FAILED:
             raise Interrupted(worst)
         kind = ProcessLost if isinstance(problem, OSError) else ProcessError  # as the others see it
-        problems = self.gather(problem and (kind, f"process {self.rank}: {problem or type(problem).__name__}"))
+        problems = self.all_gather(problem and (kind, f"process {self.rank}: {problem or type(problem).__name__}"))
         if self.is_first and problem:
             raise problem
-        kind, text = next(told for told in problems if told)
+        kind, text = next(filter(None, problems))
         raise kind(*text.split("\n")) from problem
 
-    def from_first(self, function: Callable[[], Result]) -> Result:
+    def broadcast(self, function: Callable[[], Result]) -> Result:
         """Call the function in rank 0 alone and give its result to all; raises as `together`."""
         result = self.together(function if self.is_first else _nothing)
-        return self.gather(result)[0]
+        return self.all_gather(result)[0]
 
-    def in_turn(self, function: Callable[[], Result]) -> Result:
+    def rank0_first(self, function: Callable[[], Result]) -> Result:
         """Call the function as `together`, first in rank 0: the others find the files that it leaves."""
+        if not self.is_first:
+            self.barrier()
+        result = self.together(function)
         if self.is_first:
-            result = self.together(function)
-            self.together(_nothing)
-            return result
-        self.together(_nothing)
-        return self.together(function)
+            self.barrier()
+        return result
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until all are here."""
         self.together(_nothing)
 
@@ -148,11 +152,6 @@ class World:
         except RuntimeError:
             return False
         return True
-
-    def _reduce(self, tensor: Tensor, group: dist.ProcessGroup | None, by: Any = dist.ReduceOp.SUM) -> Tensor:
-        with _contact():
-            dist.all_reduce(tensor, by, group)
-        return tensor
 
 
 ALONE = World()
@@ -182,7 +181,7 @@ def join() -> Iterator[World]:
                 raise
             ignore_signals()
             with suppress(ProcessLost):  # torchrun ends all when one ends: the first must have spoken
-                world.wait()
+                world.barrier()
             if isinstance(end, SystemExit):
                 raise
             sys.exit(end.exit_status if isinstance(end, Interrupted) else 2)

@@ -24,8 +24,7 @@ from utils.detection.thresholds import HELD_OUT, write_thresholds
 from utils.runs.checkpoint import MadeWith, load_checkpoint, save_checkpoint, state_of
 from utils.runs.folder import Run
 from utils.runs.history import RunLog
-from utils.system.commands import command
-from utils.system.errors import TrainingError
+from utils.system.errors import TrainingError, command
 from utils.system.signals import stop_between_steps
 from utils.training.config import TrainConfig
 from utils.training.norms import synchronise_norms
@@ -69,7 +68,7 @@ class Category:
         self.name, self.data, self.config, self.settings, self.log = name, data, config, settings, log
         world = config.world
         self.files = Run(log.folder).category(name)
-        world.from_first(lambda: self.files.keep_view(data.view))
+        world.broadcast(lambda: self.files.keep_view(data.view))
         view = world.together(lambda: self.files.view)
         self.made_with = {**made_with, self.files.view_file.name: view.word}
         self.model: AAND = build_model(pretrained, config.traits).to(pretrained.device)
@@ -112,7 +111,7 @@ class Category:
                 self._say_made()
             with log.stage(self.name, number, epochs, stage.epoch) as stage.log:
                 yield stage
-            world.wait()  # a process may not yet have looked for the files that are about to change
+            world.barrier()  # a process may not yet have looked for the files that are about to change
 
     def _say_made(self) -> None:
         if self.data.made:

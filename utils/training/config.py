@@ -13,10 +13,9 @@ import torch
 from datasets.anomalies.textures import find_aux_path
 from models.recipes import METHODS, Recipe
 from utils.runs.settings import NOT_SETTINGS
-from utils.system.device import pick_device
+from utils.system.device import pick_device, resolve_precision
 from utils.system.errors import UsageError
 from utils.system.memory import keep_freed_memory
-from utils.system.precision import resolve_precision
 from utils.system.processes import ALONE, World, own_device
 from utils.training.execution import PLAIN, Execution
 

@@ -14,7 +14,7 @@ import torch
 from models.aand import AAND
 from models.folding import fold_batch_norms
 from models.teacher import PretrainedTeacher
-from utils.system.precision import DTYPES
+from utils.system.device import DTYPES
 from utils.system.processes import ALONE, World
 
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from datasets.batches import epoch_batches, to_device
 from models.aand import AAND
-from utils.system.device import LARGEST_SHARE, available_memory, processes_here
 from utils.system.files import naming, reserve
+from utils.system.memory import LARGEST_SHARE, available_memory, processes_here
 from utils.training.execution import Execution
 
 

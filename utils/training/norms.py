@@ -69,7 +69,7 @@ class _Normalise(torch.autograd.Function):
         if positions:
             variance, mean = (m.double() for m in torch.var_mean(_widen(features), POSITIONS, correction=0))
             sums += positions * torch.cat([mean, variance + mean.square(), mean.new_ones(1)])
-        mean, square, count = world.sum(sums).split([channels, channels, 1])
+        mean, square, count = world.all_reduce(sums).split([channels, channels, 1])
         mean, variance = mean / count, square / count - (mean / count).square()
         mean, variance, count = (statistic.to(weight.dtype) for statistic in (mean, variance, count))
         ctx.save_for_backward(features, weight, mean, (variance + eps).rsqrt(), count)
@@ -84,7 +84,8 @@ class _Normalise(torch.autograd.Function):
         mean, scale = mean[:, None, None], inverse[:, None, None]
         by_output, normalised = _widen(by_output), (_widen(features) - mean) * scale
         by_bias, by_weight = by_output.sum(POSITIONS), (by_output * normalised).sum(POSITIONS)
-        along_mean, along_scale = ctx.world.sum(torch.stack([by_bias, by_weight]))[..., None, None] / count  # (C, 1, 1)
+        summed = ctx.world.all_reduce(torch.stack([by_bias, by_weight]))
+        along_mean, along_scale = summed[..., None, None] / count  # (C, 1, 1)
         by_features = (by_output - along_mean - normalised * along_scale) * (scale * weight[:, None, None])
         return by_features.to(features.dtype), by_weight, by_bias, None, None
 

@@ -28,9 +28,8 @@ from utils.runs.checkpoint import keep_teacher
 from utils.runs.folder import Run, list_seeds, seed_folder
 from utils.runs.history import LOG, RunLog, published_protocol
 from utils.runs.resuming import check_settings, lock_run, open_run, unfinished_run
-from utils.system.commands import command
 from utils.system.environment import code_version, environment
-from utils.system.errors import ProcessLost, RunError, UserError, as_flags
+from utils.system.errors import ProcessLost, RunError, UserError, as_flags, command
 from utils.system.processes import World, kept_by_launcher
 from utils.system.signals import Interrupted
 from utils.training.category import Category, TrainingSet
@@ -126,10 +125,10 @@ class SeedRun:
         """The categories that are not trained yet; the run folder is begun, or gone on with."""
         config, world, source = self.config, self.config.world, self.plan.source
         self.settings = self.plan.settings(config.seed)
-        world.from_first(lambda: open_run(self.folder, self.settings, other_seeds(self.folder, config)))
+        world.broadcast(lambda: open_run(self.folder, self.settings, other_seeds(self.folder, config)))
         torch.manual_seed(config.seed)  # for random weights
         self.teacher = build_teacher(config.backbone, config.weights).to(config.torch_device)
-        self.made_with = world.in_turn(lambda: keep_teacher(Run(self.folder).teacher, self.teacher, self.settings))
+        self.made_with = world.rank0_first(lambda: keep_teacher(Run(self.folder).teacher, self.teacher, self.settings))
         config.execution.prepare_teacher(self.teacher)
         self.log = RunLog(self.folder, writes=world.is_first)
         where = f"{config.torch_device}, {world.size} processes" if world.size > 1 else config.torch_device
@@ -138,7 +137,7 @@ class SeedRun:
         if source.missing:
             self.log.say(f"not on disk, skipped: {', '.join(source.missing)}")
         for name in source.categories:
-            if world.from_first(lambda name=name: self._is_trained(name)):
+            if world.broadcast(lambda name=name: self._is_trained(name)):
                 self.log.say(f"{name}: already trained, skipped")
             else:
                 yield name
@@ -154,7 +153,7 @@ class SeedRun:
     def begin(self, name: str) -> Category:
         """A category with its model and data, ready to be trained."""
         files = Run(self.folder).category(name)
-        self.config.world.from_first(lambda: files.keep_training_images(self.plan.seen(name)))
+        self.config.world.broadcast(lambda: files.keep_training_images(self.plan.seen(name)))
         data = self.read(name)
         self.begun = Category(name, data, self.teacher, self.config, self.settings, self.log, self.made_with)
         return self.begun
@@ -191,12 +190,12 @@ def open_training(config: TrainConfig, world: World) -> Iterator[Training]:
     """Check the flags and every file, lock the run and read the data: errors now, not in hours, and before anything is
     written. Raises DataError, UsageError, RunError or OSError."""
     with ExitStack() as locks:
-        plan = world.in_turn(lambda: Plan.of(config.resolve(world)))  # rank 0 leaves what it found of the files
+        plan = world.rank0_first(lambda: Plan.of(config.resolve(world)))  # rank 0 leaves what it found of the files
         config = plan.config
-        folder = world.from_first(
+        folder = world.broadcast(
             lambda: config.output or Path(kept_by_launcher("run", lambda: str(choose_folder(plan))))
         )
-        start = world.in_turn if config.cache == "disk" else world.together
+        start = world.rank0_first if config.cache == "disk" else world.together
         training = start(lambda: prepare(folder, plan, locks))
         try:
             yield training

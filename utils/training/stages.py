@@ -170,7 +170,7 @@ def standardise(model: AAND, features: TeacherFeatures, execution: Execution) ->
             totals = [level.flatten(-2).mean(dim=-1).double().sum(dim=0) for level in levels]
             sums = totals if sums is None else [a + b for a, b in zip(sums, totals, strict=True)]
             count += len(levels[0])
-        execution.world.sum_all(sums)
+        execution.world.all_reduce_coalesced(sums)
         count = execution.world.total(count)
         return [total / count for total in sums]
 

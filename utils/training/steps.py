@@ -130,7 +130,7 @@ class Optimizer:
                 parameter.grad = torch.zeros_like(parameter)
         for statistic in self.statistics:
             statistic.mul_(weight)
-        self.world.sum_all([*(parameter.grad for parameter in self.parameters), *self.statistics])
+        self.world.all_reduce_coalesced([*(parameter.grad for parameter in self.parameters), *self.statistics])
 
 
 class Steps:
@@ -159,7 +159,7 @@ class Steps:
         self.optimizer.step(loss, images / batch)
         self.figures.add(batch, **self.world.means(images / batch, loss=loss, **values))
         if gate_counts is not None:
-            self.figures.count(self.world.sum(gate_counts))
+            self.figures.count(self.world.all_reduce(gate_counts))
 
     def end_epoch(self) -> dict[str, float]:
         """The figures of the epoch; the learning rate goes on. Raises NonFiniteLoss as `Average.finish`."""
