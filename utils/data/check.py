@@ -35,10 +35,9 @@ Depth = tuple[str, float]  # kind of the values, and the white that is declared
 
 
 class Checked(NamedTuple):
-    """Samples of a data set, and what is wrong with them.
+    """Samples of a data set, unreadable files and all, and what is wrong with them.
 
-    The samples are those of each category and split that can be listed, with unreadable files and all. levels: of each
-    category, by its training images where these were checked. images: what is known of every image.
+    levels: of each category, by its training images where these were checked; images: the facts of every image.
     """
 
     samples: dict[str, Splits]
@@ -53,10 +52,6 @@ class Known(NamedTuple):
     images: Mapping[Path, Facts]
     masks: Mapping[Path, Facts]
 
-    def readable(self, samples: Sequence[Sample]) -> list[Facts]:
-        every = (self.images[sample.image_path] for sample in samples)
-        return [facts for facts in every if not facts.unreadable]
-
 
 def check_source(
     source: DataSource, splits: Sequence[str] = SPLITS, *, workers: int, cache_dir: Path,
@@ -67,9 +62,8 @@ def check_source(
     levels: how files become grey levels, where it is decided already; otherwise the training images decide. decoded:
     keeps the files that are opened.
 
-    Problems come category by category: those of the lists, of the files in the samples' order, then images that are
-    there twice; at the end of what belongs to none. Nothing is raised for a category that cannot be listed: that is a
-    problem too.
+    Problems come category by category, those of the files in the samples' order; at the end those of what belongs to no
+    category. One that cannot be listed is a problem too.
     """
     samples: dict[str, Splits] = {}
     problems: dict[str, list[Problem]] = {}
@@ -79,10 +73,11 @@ def check_source(
     known = _see_files(everything, workers, FactStore(cache_dir, decoded))
     decided = dict(levels or {})
     for category, parts in samples.items():
+        training = _readable(parts.get("train", []), known.images)
         if category not in decided:
-            training = known.readable(parts.get("train", []))
             decided[category] = Levels.of(facts.range for facts in training) if "train" in parts else None
-        usual = usual_depth(known.readable(parts.get("train", [])))
+        depths = Counter((facts.kind, facts.white) for facts in training)
+        usual = max(depths, key=depths.get, default=None)
         for split, part in parts.items():
             wrong = [problem for sample in part for problem in _check_sample(sample, known)]
             wrong += [*_find_masks(part, known), *_check_levels(part, known, decided[category], usual)]
@@ -101,17 +96,19 @@ def describe_depths(samples: Mapping[str, Splits], images: Mapping[Path, Facts])
     """A line for each category and split: how many images, their depth, and the range of their values."""
     for category, parts in samples.items():
         for split, part in parts.items():
-            ranges: dict[tuple, list[Range]] = {}
-            for sample in part:
-                if not images[sample.image_path].unreadable:
-                    values = images[sample.image_path].range
-                    ranges.setdefault((values.kind, values.white, values.depth), []).append(values)
+            groups: dict[tuple, list[Facts]] = {}
+            for facts in _readable(part, images):
+                groups.setdefault((facts.kind, facts.white, facts.depth), []).append(facts)
             described = [
                 f"{count(len(group), 'image')} of "
-                f"{Range(*key[:1], min(r.low for r in group), max(r.high for r in group), *key[1:])}"
-                for key, group in ranges.items()
+                f"{Range(kind, min(one.low for one in group), max(one.high for one in group), white, depth)}"
+                for (kind, white, depth), group in groups.items()
             ]
             yield f"{category}, {split}: {'; '.join(described) or 'no image that can be read'}"
+
+
+def _readable(samples: Sequence[Sample], images: Mapping[Path, Facts]) -> list[Facts]:
+    return [facts for sample in samples if not (facts := images[sample.image_path]).unreadable]
 
 
 def _list_category(source: DataSource, category: str, splits: Sequence[str]) -> tuple[Splits, list[Problem]]:
@@ -162,10 +159,11 @@ def _check_mask(sample: Sample, known: Known) -> Iterator[Problem]:
         yield error("mask cannot be read", sample.mask_path, skips=path, details=mask.unreadable)
         return
     sizes = [f"{facts.width}x{facts.height}" for facts in (mask, image)]
+    fits_turned = image.width == image.height or (image.orientation > 4) == (mask.orientation > 4)
     if not image.unreadable and sizes[0] != sizes[1]:
         details = f"{sizes[0]} and {sizes[1]} pixels"
         yield error("mask and image differ in size", sample.mask_path, path, skips=path, details=details)
-    elif mask.orientation != image.orientation and _fits_either_way(image, mask):
+    elif mask.orientation != image.orientation and fits_turned:
         details = f"EXIF orientations {mask.orientation} and {image.orientation}"
         yield warning("mask and image are turned differently: are they alike?", sample.mask_path, path, details=details)
     if mask.has_more:
@@ -178,11 +176,6 @@ def _check_mask(sample: Sample, known: Known) -> Iterator[Problem]:
     if mask.anomalous > MOST_ANOMALOUS:
         details = f"{100 * mask.anomalous:.0f} % of the pixels"
         yield warning("mask of more than half of the image: is it inverted?", sample.mask_path, details=details)
-
-
-def _fits_either_way(image: Facts, mask: Facts) -> bool:
-    """Tell whether a mask would be of its image's size also if it were turned as the image is."""
-    return image.width == image.height or (image.orientation > 4) == (mask.orientation > 4)
 
 
 def _find_copies(parts: Splits, known: Known) -> Iterator[Problem]:
@@ -210,16 +203,11 @@ def _find_copies(parts: Splits, known: Known) -> Iterator[Problem]:
             yield warning("test image is there twice", path, other.image_path)
 
 
-def usual_depth(training: Sequence[Facts]) -> Depth | None:
-    """The depth that most training images have; None without any."""
-    depths = Counter(_depth(facts.range) for facts in training)
-    return depths.most_common(1)[0][0] if depths else None
-
-
 def _check_levels(
     part: Sequence[Sample], known: Known, levels: Levels | None, usual: Depth | None
 ) -> Iterator[Problem]:
-    """Images whose values mean something else than those of the training images, or may do."""
+    """Images whose values mean something else than those of the training images, or may do; `usual`: what most training
+    images have."""
     for sample in part if levels else ():
         facts, path = known.images[sample.image_path], sample.image_path
         if facts.unreadable:
@@ -229,14 +217,10 @@ def _check_levels(
         except ValueError as reason:
             yield error("pixel values cannot be understood", path, skips=path, details=str(reason))
             continue
-        if usual and _depth(facts.range) != usual:
+        if usual and (facts.kind, facts.white) != usual:
             yield warning("image of another depth than the training images", path, details=str(facts.range))
         elif doubt:
             yield warning(FAR_BELOW_WHITE, path, details=doubt)
-
-
-def _depth(values: Range) -> Depth:
-    return values.kind, values.white
 
 
 def _find_masks(part: Sequence[Sample], known: Known) -> Iterator[Problem]:

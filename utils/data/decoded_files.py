@@ -4,9 +4,9 @@
     checked = check_source(source, workers=8, cache_dir=Path("cache"), decoded=decoded)
     store = ImageStore(256, workers=8, decoded=decoded)                # takes from it what is there
 
-The check sees every pixel of a file, but only when it has seen all files is it known which of them are used, which
-values are black and white, and where the objects are. So the images stay at their full size until the last who needs
-them has taken them. What finds no room is opened again.
+Only when the check has seen all files is it known which of them are used, which values are black and white, and where
+the objects are: images stay at their full size until the last who needs them has taken them. What finds no room is
+opened again.
 """
 
 from __future__ import annotations

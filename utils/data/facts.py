@@ -16,8 +16,9 @@ import os
 import sys
 import zlib
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
 import numpy as np
 from PIL import __version__ as pillow_version
@@ -39,27 +40,22 @@ EXACT = 1 / 64  # of a step: how far floats that were made of whole numbers are 
 
 
 class Facts(NamedTuple):
-    """Facts of a file; of one that cannot be read only why.
-
-    kind, low, high, white, depth: of an image, as of `datasets.levels.Range`; looks_like_mask: whether an image holds
-    two grey levels, black and another, and nothing else; orientation: as EXIF numbers it, 1 being upright; has_more:
-    whether the file holds other images behind the first; grey_regions: of a mask, those that are not anomalous.
-    """
+    """Facts of a file; of one that cannot be read only why."""
 
     height: int = 0
     width: int = 0
     digest: str = ""  # of an image: of its decoded values, whatever file they are in, and of how many bits
     anomalous: float = 0.0  # of a mask: the share of its pixels
     unreadable: str = ""
-    kind: str = "uint8"
+    kind: str = "uint8"  # this and the next four: of an image, as of `datasets.levels.Range`
     low: float = 0.0
     high: float = 255.0
     white: float = 0.0
     depth: int = 0
-    looks_like_mask: bool = False
-    orientation: int = 1
-    has_more: bool = False
-    grey_regions: int = 0
+    looks_like_mask: bool = False  # of an image: black and one other grey level are all of it
+    orientation: int = 1  # as EXIF numbers it, 1 being upright
+    has_more: bool = False  # other images behind the first
+    grey_regions: int = 0  # of a mask: those that are not anomalous
 
     @property
     def range(self) -> Range:
@@ -68,7 +64,7 @@ class Facts(NamedTuple):
 
 Entry = tuple[int, int, Facts]  # bytes and time of change (ns) of the file
 Entries = dict[str, dict[str, Entry]]  # "image" or "mask" -> absolute path -> entry
-ENTRY_TYPES = (int, int, int, int, str, float, str, str, float, float, float, int, bool, int, bool, int)
+ENTRY_TYPES = [int, int, *get_type_hints(Facts).values()]
 
 
 class FactStore:
@@ -99,15 +95,15 @@ class FactStore:
             content[role] = {path: [size, changed, *facts] for path, (size, changed, facts) in merged.items()}
         content["checksum"] = _checksum(content)
         ours = self.path.is_file() and may_be_replaced(self.path, begins_as(CHECKS))
-        if os.path.lexists(self.path) and not ours:
-            text = f"{self.path} is no file that this program wrote: what is known of files is not kept (--cache_dir)"
-            print(printable(text), file=sys.stderr)
-            return
         try:
-            write_text(self.path, json.dumps(content) + "\n")
+            if os.path.lexists(self.path) and not ours:
+                problem = "is no file that this program wrote: what is known of files is not kept (--cache_dir)"
+            else:
+                write_text(self.path, json.dumps(content) + "\n")
+                return
         except OSError as error:
-            text = f"{self.path} cannot be written ({error}): files will be opened again next time"
-            print(printable(text), file=sys.stderr)
+            problem = f"cannot be written ({error}): files will be opened again next time"
+        print(printable(f"{self.path} {problem}"), file=sys.stderr)
 
     def _look_up(self, role: str, path: Path, see: Callable[[Path], Facts]) -> Facts:
         try:
@@ -129,11 +125,11 @@ class FactStore:
 
     def _see_image(self, path: Path) -> Facts:
         picture: Picture = (self.decoded or FROM_DISK).picture(path)
-        values, seen = picture.values, picture.range
+        values, highest = picture.values, picture.values.max()
+        two_levels = highest > 0 and (values == 0).any() and ((values == 0) | (values == highest)).all()
         return Facts(
-            *values.shape[:2], digest=_digest(values), kind=seen.kind, low=seen.low, high=seen.high, white=seen.white,
-            depth=seen.depth, looks_like_mask=_looks_like_mask(values), orientation=_number(picture.orientation),
-            has_more=picture.has_more,
+            *values.shape[:2], digest=_digest(values), **asdict(picture.range), looks_like_mask=bool(two_levels),
+            orientation=_number(picture.orientation), has_more=picture.has_more,
         )
 
     def _see_mask(self, path: Path) -> Facts:
@@ -183,11 +179,6 @@ def _number(orientation: object) -> int:
     return orientation if isinstance(orientation, int) and 2 <= orientation <= 8 else 1
 
 
-def _looks_like_mask(values: np.ndarray) -> bool:
-    highest = values.max()
-    return bool(highest > 0 and (values == 0).any() and ((values == 0) | (values == highest)).all())
-
-
 def _read(path: Path, tell: bool = False) -> Entries:
     """The entries of a file; none if there is no such file, it is of another version, or damaged, which `tell` says on
     stderr."""
@@ -214,6 +205,6 @@ def _checksum(content: dict) -> int:
 
 
 def _entry(row: list) -> Entry:
-    if [type(value) for value in row] != list(ENTRY_TYPES):
+    if [type(value) for value in row] != ENTRY_TYPES:
         raise ValueError(f"not an entry: {row}")
     return row[0], row[1], Facts(*row[2:])

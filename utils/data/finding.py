@@ -1,7 +1,7 @@
 """Image files that the arguments of a program name: files, folders with those in them, and patterns.
 
-    found = find_images(["photos/", "more/**/*.png"])
-    found.paths, found.unread, found.note()
+    files = find_images(["photos/", "more/**/*.png"])
+    files.paths, files.unread, files.note()
 
 Nothing is passed over silently: what is in a folder and may be an image is among the paths, for reading it will tell.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -26,7 +26,7 @@ EXAMPLES = 3  # files that a note names
 
 
 @dataclass
-class Found:
+class ImageFiles:
     """Image files, each once; folders and patterns that could not be used, with why; and files that are no images."""
 
     paths: list[Path] = field(default_factory=list)
@@ -36,8 +36,8 @@ class Found:
     def all_paths(self) -> list[Path]:
         """The image files. Raises DataError if there may be more, in folders that could not be used."""
         if self.unread:
-            shown = list(self.unread.values())[:MOST_SHOWN]
-            raise DataError(f"{count(len(self.unread), 'argument or folder')} cannot be used:", *shown)
+            reasons = list(self.unread.values())[:MOST_SHOWN]
+            raise DataError(f"{count(len(self.unread), 'argument or folder')} cannot be used:", *reasons)
         return self.paths
 
     def note(self) -> str:
@@ -49,7 +49,7 @@ class Found:
         return f"passed over as no images: {count(len(self.no_images), 'file')} ({names}{more})"
 
 
-def find_images(arguments: Iterable[str], within: Path | None = None) -> Found:
+def find_images(arguments: Iterable[str], within: Path | None = None) -> ImageFiles:
     """The image files that arguments name, each once.
 
     Those are files, what is in folders and those below, and what patterns match; links to folders are followed, each
@@ -57,26 +57,23 @@ def find_images(arguments: Iterable[str], within: Path | None = None) -> Found:
     there; in a folder all are but hidden ones and those that are certainly no images. With `within`, links that lead
     out of it are not followed. Raises UsageError if there is no image.
     """
-    arguments, found, paths, empty = list(arguments), Found(), {}, []
+    arguments, files, paths, empty = list(arguments), ImageFiles(), {}, []
     for argument in arguments:
-        for path in _matches(argument, found):
-            images = list(_images_in(path, found, within))
-            paths |= {os.path.abspath(image): image for image in images if os.path.abspath(image) not in paths}
+        for path in _matches(argument, files):
+            images = list(_images_in(path, files, within))
+            for image in images:
+                paths.setdefault(os.path.abspath(image), image)
             empty += [] if images else [path]
-    found.paths = list(paths.values())
-    if not found.paths:
-        reasons = "; ".join(["", *list(found.unread.values())[:MOST_SHOWN]])
+    files.paths = list(paths.values())
+    if not files.paths:
+        reasons = "; ".join(["", *list(files.unread.values())[:MOST_SHOWN]])
         raise UsageError(f"no images in {', '.join(map(printable, arguments))} ({', '.join(IMAGE_SUFFIXES)}){reasons}")
-    found.unread |= {path: f"no images in the folder {printable(path)}" for path in empty if path not in found.unread}
-    return found
+    for path in empty:
+        files.unread.setdefault(path, f"no images in the folder {printable(path)}")
+    return files
 
 
-def may_be_image(path: Path) -> bool:
-    """Tell whether a file in a folder is one to read: any but those that are certainly no images."""
-    return path.suffix.lower() not in NO_IMAGES
-
-
-def _matches(argument: str, found: Found) -> list[Path]:
+def _matches(argument: str, files: ImageFiles) -> list[Path]:
     """Paths that an argument names: itself, if it is there or no pattern, or what the pattern matches."""
     try:
         path = Path(argument).expanduser()
@@ -85,10 +82,10 @@ def _matches(argument: str, found: Found) -> list[Path]:
     if os.path.lexists(path):
         return [path]
     start, names = (Path(path.anchor), path.parts[1:]) if path.anchor else (Path(), path.parts)
-    return sorted(dict.fromkeys(_expand(start, names, found))) or [path]
+    return sorted(dict.fromkeys(_expand(start, names, files))) or [path]
 
 
-def _expand(folder: Path, names: tuple[str, ...], found: Found) -> Iterator[Path]:
+def _expand(folder: Path, names: tuple[str, ...], files: ImageFiles) -> Iterator[Path]:
     """Paths below `folder` by names that may be patterns; ** is any folders, each real one once."""
     if not names:
         yield folder
@@ -99,46 +96,40 @@ def _expand(folder: Path, names: tuple[str, ...], found: Found) -> Iterator[Path
     elif name == "**":
         for below, contents in walk(folder):
             if isinstance(contents, DataError):
-                found.unread[below] = str(contents)
+                files.unread[below] = str(contents)
             else:
-                yield from _expand(below, rest, found)
+                yield from _expand(below, rest, files)
     elif glob.has_magic(name):
-        for path in _children(folder, found):
-            hidden = is_passed_over(path.name) and not name.startswith(".")
-            if not hidden and fnmatch(path.name, name):
-                yield from _expand(path, rest, found)
+        for entry in _entries(folder, files):
+            hidden = is_passed_over(entry) and not name.startswith(".")
+            if not hidden and fnmatch(entry, name):
+                yield from _expand(folder / entry, rest, files)
     elif os.path.lexists(folder / name):
-        yield from _expand(folder / name, rest, found)
+        yield from _expand(folder / name, rest, files)
 
 
-def _children(folder: Path, found: Found) -> list[Path]:
+def _entries(folder: Path, files: ImageFiles) -> list[str]:
     try:
-        return [folder / name for name in sorted(os.listdir(folder))]
+        return sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        found.unread[folder] = f"cannot look into the folder {printable(folder)}: {error.strerror}"
+        files.unread[folder] = f"cannot look into the folder {printable(folder)}: {error.strerror}"
         return []
 
 
-def _images_in(path: Path, found: Found, within: Path | None) -> Iterator[Path]:
+def _images_in(path: Path, files: ImageFiles, within: Path | None) -> Iterator[Path]:
     """A file itself, or the images in a folder and those below; an empty folder named like an image, too."""
     if not os.path.isdir(path):
         yield path
         return
-    for folder, contents in walk(path, _staying(within)):
+    root = within and os.path.realpath(within)
+    for folder, contents in walk(path, lambda folder: not root or Path(os.path.realpath(folder)).is_relative_to(root)):
         if isinstance(contents, DataError):
-            found.unread[folder] = str(contents)
+            files.unread[folder] = str(contents)
             continue
-        files = [file for file in contents.images if not file.is_dir()] + contents.others
-        found.no_images += [file for file in files if not may_be_image(file)]
-        yield from sorted(filter(may_be_image, files))
+        inside = sorted([file for file in contents.images if not file.is_dir()] + contents.others)
+        yield from (file for file in inside if file.suffix.lower() not in NO_IMAGES)
+        files.no_images += [file for file in inside if file.suffix.lower() in NO_IMAGES]
         if not any(contents) and folder.suffix.lower() in IMAGE_SUFFIXES:
             yield folder
-
-
-def _staying(within: Path | None) -> Callable[[Path], bool]:
-    if within is None:
-        return lambda folder: True
-    real = Path(os.path.realpath(within))
-    return lambda folder: Path(os.path.realpath(folder)).is_relative_to(real)

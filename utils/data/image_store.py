@@ -14,10 +14,11 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import chain
+from itertools import chain, zip_longest
+from operator import setitem
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ class FileStack:
         stack = torch.empty(len(paths), *self.shape[1:], dtype=torch.uint8)
         decoded = in_parallel(lambda path: self.files.load(path, self.size, self.reader), paths, self.workers)
         for place, content in enumerate(decoded):
-            stack.numpy()[place] = content
+            stack.numpy()[place] = content  # Pillow's arrays are read-only, which torch does not like
         return stack.view(*positions.shape, *self.shape[1:])
 
 
@@ -82,7 +83,7 @@ class ImageStore:
         self, groups: Mapping[Hashable, Sequence[Files]], unused: Sequence[Files] = (), last: bool = True
     ) -> Callable[[Hashable], list[Stack]]:
         """Read every file of all groups, and of `unused` to see that it can be done; returns a function that gives the
-        stacks of one group. last: whether the images are not asked for again.
+        stacks of one group. last: the images are not asked for again.
 
         Where they do not fit into half of the available memory, all are read once to be checked, and again group by
         group. Cache files are mapped when their group is asked for, so that few are open at a time. Raises DataError
@@ -98,11 +99,11 @@ class ImageStore:
             return lambda name: self._map(cached[name])
         if self.cache == "ram" and fits:
             stacks = [torch.empty(part.shape(self.size), dtype=torch.uint8) for part in files]
-            puts = [*(partial(_put, stack) for stack in stacks), *[None] * len(unused)]
-            self._read([*files, *unused], puts, reader)
+            puts = [partial(setitem, stack.numpy()) for stack in stacks]
         else:
-            self._read([*files, *unused], [None] * (len(files) + len(unused)), reader)
             stacks = [FileStack(part, self.size, self.workers, reader) for part in files]
+            puts = []
+        self._read(zip_longest([*files, *unused], puts), reader)
         remaining = iter(stacks)
         opened = {name: [next(remaining) for _ in group] for name, group in groups.items()}
         if self.cache == "ram" and not fits:
@@ -113,7 +114,7 @@ class ImageStore:
             return lambda name: [stack[:] for stack in opened[name]]
         return opened.__getitem__
 
-    def _read(self, files: Sequence[Files], puts: Sequence[Put | None], reader: Reader) -> None:
+    def _read(self, jobs: Iterable[tuple[Files, Put | None]], reader: Reader) -> None:
         """Decode all files and put each in its place (None: only to see that it can be done)."""
 
         def read(job: tuple[Files, Put | None, int]) -> str | None:
@@ -126,16 +127,12 @@ class ImageStore:
                 put(place, content)
             return None
 
-        jobs = [
-            (part, put, place)
-            for part, put in zip(files, puts, strict=True)
-            for place in range(len(part.paths))
-        ]
-        reasons = in_parallel(read, jobs, self.workers)
-        reasons = tqdm(reasons, total=len(jobs), desc="reading files", unit="file", leave=False)
+        places = [(part, put, place) for part, put in jobs for place in range(len(part.paths))]
+        reasons = in_parallel(read, places, self.workers)
+        reasons = tqdm(reasons, total=len(places), desc="reading files", unit="file", leave=False)
         problems = [reason for reason in reasons if reason]
         if problems:
-            raise DataError(f"{len(problems)} of {len(jobs)} files cannot be used:", *problems[:MOST_SHOWN])
+            raise DataError(f"{len(problems)} of {len(places)} files cannot be used:", *problems[:MOST_SHOWN])
 
     def _complete(self, cached: Sequence[Cached], reader: Reader = FROM_DISK) -> None:
         """Make the cache files that are not in the folder, or damaged: all of them are read, and moved into place, or
@@ -145,11 +142,11 @@ class ImageStore:
             return
         with ExitStack() as writing:
             temporaries = [writing.enter_context(atomic_write(path)) for path in missing]
-            shapes = [part.shape(self.size) for part in missing.values()]
-            made = list(zip(temporaries, shapes, strict=True))
+            made = [(path, part.shape(self.size)) for path, part in zip(temporaries, missing.values(), strict=True)]
             for temporary, shape in made:
                 mapped_files.create(temporary, shape)
-            self._read(list(missing.values()), [partial(mapped_files.write, *one) for one in made], reader)
+            puts = [partial(mapped_files.write, *one) for one in made]
+            self._read(zip(missing.values(), puts, strict=True), reader)
             for path, (temporary, shape) in zip(missing, made, strict=True):
                 mapped_files.seal(temporary, shape, path.name)
         self.whole |= {path: _state(path) for path in missing}
@@ -177,27 +174,20 @@ class ImageStore:
         ]
 
     def _path(self, part: Files) -> Path:
-        return self.folder / f"{part.kind}-{self.size}px-{_key(part)}.npy"
+        """The cache file of files, named by all that their pixels depend on: paths, sizes, times of change, and what
+        decodes them."""
+
+        def state(path: Path) -> list:
+            try:
+                return [os.path.abspath(path), *_state(path)[1:]]
+            except OSError:  # reading it will say why
+                return [str(path), None, None]
+
+        states = [state(path) for path in (*part.paths, *part.other_paths)]
+        content = json.dumps([DECODER, Image.__version__, part.depends_on, *states])
+        return self.folder / f"{part.kind}-{self.size}px-{hashlib.sha256(content.encode()).hexdigest()[:24]}.npy"
 
 
-def _put(stack: Tensor, place: int, content: np.ndarray) -> None:
-    stack.numpy()[place] = content  # Pillow's arrays are read-only, which torch does not like
-
-
-def _state(path: Path) -> tuple[int, ...]:
+def _state(path: Path) -> tuple[int, int, int]:
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _key(part: Files) -> str:
-    """Name of all that the decoded files depend on: paths, sizes, times of change, and what decodes them."""
-
-    def state(path: Path) -> list:
-        try:
-            status = path.stat()
-        except OSError:  # reading it will say why
-            return [str(path), None, None]
-        return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
-
-    content = [DECODER, Image.__version__, part.depends_on, *(state(path) for path in (*part.paths, *part.other_paths))]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]

@@ -29,7 +29,7 @@ CHUNK = 1 << 24  # bytes read at once
 def create(path: Path, shape: Sequence[int]) -> None:
     """Make a file with room for all numbers."""
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, _header(shape))
+        file.write(_header(shape))
         file.truncate(_length(shape))
         reserve(file)
 
@@ -37,20 +37,19 @@ def create(path: Path, shape: Sequence[int]) -> None:
 def write(path: Path, shape: Sequence[int], place: int, content: np.ndarray) -> None:
     """Write the numbers at one place of the first dimension."""
     with path.open("rb+", buffering=0) as file:
-        file.seek(_length_of_header(shape) + place * content.size)
+        file.seek(len(_header(shape)) + place * content.size)
         file.write(content.tobytes())
 
 
 def seal(path: Path, shape: Sequence[int], name: str) -> None:
     """Add the checksum: the file is whole, and is going to be called `name`."""
-    mark = _mark(path, _length(shape), name)
     with path.open("ab") as file:
-        file.write(mark)
+        file.write(_mark(path, _length(shape), name))
 
 
 def damage(path: Path, shape: Sequence[int]) -> str:
     """Name the damage of a file that shall hold so many numbers, "" if nothing is. All of it is read."""
-    length, header = _length(shape), _length_of_header(shape)
+    length = _length(shape)
     try:
         if path.stat().st_size != length + len(MARK) + 8:
             return "it has another size"
@@ -60,7 +59,7 @@ def damage(path: Path, shape: Sequence[int]) -> str:
         if mark != _mark(path, length, path.name):
             return "its checksum is another"
         array = np.load(path, mmap_mode="r")
-        wrong = array.shape != tuple(shape) or array.dtype != np.uint8 or array.offset != header
+        wrong = array.shape != tuple(shape) or array.dtype != np.uint8 or array.offset != len(_header(shape))
         return f"it holds {array.dtype} {array.shape}" if wrong else ""
     except (OSError, ValueError, EOFError) as error:
         return str(error)
@@ -68,21 +67,17 @@ def damage(path: Path, shape: Sequence[int]) -> str:
 
 def map_file(path: Path, shape: Sequence[int]) -> Tensor:
     """The numbers, read when they are needed; torch wants memory that it could write to."""
-    return torch.from_numpy(np.memmap(path, np.uint8, "c", _length_of_header(shape), tuple(shape)))
+    return torch.from_numpy(np.memmap(path, np.uint8, "c", len(_header(shape)), tuple(shape)))
 
 
-def _header(shape: Sequence[int]) -> dict:
-    return {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)}
-
-
-def _length_of_header(shape: Sequence[int]) -> int:
+def _header(shape: Sequence[int]) -> bytes:
     file = BytesIO()
-    np.lib.format.write_array_header_1_0(file, _header(shape))
-    return file.tell()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)})
+    return file.getvalue()
 
 
 def _length(shape: Sequence[int]) -> int:
-    return _length_of_header(shape) + math.prod(shape)
+    return len(_header(shape)) + math.prod(shape)
 
 
 def _mark(path: Path, length: int, name: str) -> bytes:

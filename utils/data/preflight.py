@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -34,8 +35,7 @@ def usable_samples(
     source: DataSource, splits: Sequence[str], *, workers: int, cache_dir: Path, skip_bad: bool,
     levels: KnownLevels | None = None, test_needed: bool = True,
 ) -> Usable:
-    """The samples of every category of the source; `skip_bad` leaves out bad files. levels: where they are
-    decided already.
+    """The samples of every category; `skip_bad` leaves out bad files. levels: where they are decided already.
 
     Warnings are counted on stderr. Raises one DataError listing all errors; with `skip_bad` those that leaving files
     out does not mend. Unless the test set is needed, errors of its files alone are warnings, and these are left out.
@@ -59,7 +59,9 @@ def usable_samples(
         raise_errors(str(source.root), errors, f"list all with: {listing}{advice}")
         return usable
     samples, skipped = leave_out(source, samples, errors)
-    raise_errors(str(source.root), [*(p for p in errors if not p.skips), *find_empty(source, samples)])
+    message = "category has no training image without errors"
+    empty = [error(message, source.root / name) for name, parts in samples.items() if parts.get("train") == []]
+    raise_errors(str(source.root), [*(problem for problem in errors if not problem.skips), *empty])
     if skipped:
         print(f"--skip_bad: going on without {count(len(skipped), 'file')}; why: {listing}", file=sys.stderr)
     return usable._replace(samples=samples, skipped=skipped)
@@ -67,12 +69,10 @@ def usable_samples(
 
 def warn(problems: Sequence[Problem], listing: str) -> None:
     """Count problems that are no obstacle by kind, each with an example, and say how to list them."""
-    kinds: dict[str, list[Problem]] = {}
-    for problem in problems:
-        kinds.setdefault(problem.message, []).append(problem)
-    for alike in kinds.values():
-        print(f"warning, {count(len(alike), 'time')}: {alike[0]}", file=sys.stderr)
-    if kinds:
+    for message, times in Counter(problem.message for problem in problems).items():
+        example = next(problem for problem in problems if problem.message == message)
+        print(f"warning, {count(times, 'time')}: {example}", file=sys.stderr)
+    if problems:
         print(f"list all with: {listing}", file=sys.stderr)
 
 
@@ -86,9 +86,3 @@ def leave_out(
         for category, parts in samples.items()
     }
     return kept, {printable(path.relative_to(source.root).as_posix()): paths[path] for path in sorted(paths)}
-
-
-def find_empty(source: DataSource, samples: dict[str, Splits]) -> list[Problem]:
-    """An error for each category of whose training images all were left out."""
-    message = "category has no training image without errors"
-    return [error(message, source.root / c) for c, parts in samples.items() if parts.get("train") == []]

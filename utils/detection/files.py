@@ -23,7 +23,7 @@ from tqdm import tqdm
 from datasets.base import DataError
 from datasets.names import csv_line, printable
 from datasets.problems import MOST_SHOWN, count, warning
-from utils.data.finding import Found
+from utils.data.finding import ImageFiles
 from utils.detection.detector import Detection, Detector, ModelInput, Remarks
 from utils.drawing.heat_maps import map_limits, save_heat_map
 from utils.system.errors import PredictionError
@@ -169,7 +169,7 @@ def _record(path: Path, result: Detection | DataError | PredictionError, remarks
 
 
 def predict_files(
-    detector: Detector, files: Found, writer: Writer, maps: Mapping[Path, Path], workers: int
+    detector: Detector, files: ImageFiles, writer: Writer, maps: Mapping[Path, Path], workers: int
 ) -> Summary:
     """Predict every file, and write what is found as it comes; heat maps to where `maps` says, if to any place. What
     could not be looked into comes last, as errors."""
