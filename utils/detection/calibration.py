@@ -18,19 +18,11 @@ from utils.data.finding import find_images
 from utils.detection.detector import Detector, ModelInput, load_detector, pick_category
 from utils.detection.files import Notes, read_batches
 from utils.detection.prediction import Predictor, load_predictor
-from utils.detection.thresholds import (
-    GIVEN,
-    LargestPixels,
-    Thresholds,
-    read_thresholds,
-    shortage,
-    write_thresholds,
-)
+from utils.detection.thresholds import GIVEN, LargestPixels, Thresholds, read_thresholds, shortage, write_thresholds
 from utils.runs.folder import Run, open_runs, trained_categories
 from utils.system.errors import RunError, UsageError
 from utils.system.files import in_parallel
 
-CACHE_DIR = Path("cache")  # of train.py, by default: files that it knows need not be opened again
 MOST_NAMED = 3  # images that an error names
 Written = tuple[Path, str, Thresholds]  # run folder, category, its thresholds
 
@@ -63,11 +55,10 @@ def calibrate_run(
         raise UsageError("`images` are of one category: give one `categories`")
     category = pick_category(run, categories[0] if categories else None)
     files = find_images(images)
-    paths = files.all_paths()
+    digests = digests_of(files.all_paths(), workers)
     if files.note():
         print(files.note(), file=sys.stderr)
     runs = open_runs(run)
-    digests = digests_of(paths, workers, CACHE_DIR)
     refuse_training_images(runs, category, digests, workers)
     paths = without_copies(digests)
     warn(len(paths), far, category)
@@ -93,7 +84,7 @@ def move_thresholds(
     missing = sorted({name for (_, name), thresholds in before.items() if thresholds is None})
     if missing and (categories or len(missing) == len(names)):
         raise RunError(f"{run} has no thresholds of {', '.join(missing) or 'any category'}; give good `images`")
-    known = {key: thresholds for key, thresholds in before.items() if thresholds is not None}
+    known = {key: thresholds for key, thresholds in before.items() if thresholds}
     for folder, name in known:
         load_detector(folder, name, device=device)  # refuses those of another model
     for (folder, name), thresholds in known.items():
@@ -108,15 +99,13 @@ def warn(images: int, far: float, category: str) -> None:
         print(printable(f"warning: {category}: {text}"), file=sys.stderr)
 
 
-def refuse_training_images(
-    runs: Sequence[Run], category: str, digests: Mapping[Path, str], workers: int
-) -> None:
+def refuse_training_images(runs: Sequence[Run], category: str, digests: Mapping[Path, str], workers: int) -> None:
     """UsageError if images are those of the training, under whatever names: what a model was trained on scores too low.
 
     Runs from before do not say what they were trained on: then the training data are looked at, where they are.
     """
     known = [run.category(category).training_images for run in runs]
-    trained = set().union(*(seen for seen in known if seen is not None))
+    trained = set().union(*filter(None, known))
     if None in known:
         trained |= digests_of_data(runs[0], category, workers)
     same = [path for path, digest in digests.items() if digest and digest in trained]
@@ -128,9 +117,11 @@ def refuse_training_images(
         )
 
 
-def digests_of(paths: Sequence[Path], workers: int, cache_dir: Path) -> dict[Path, str]:
-    """The digest of each image's decoded values; "" of those that cannot be read. Those that `cache_dir` knows are not
-    opened."""
+def digests_of(paths: Sequence[Path], workers: int, cache_dir: Path = Path("cache")) -> dict[Path, str]:
+    """The digest of each image's decoded values; "" of those that cannot be read.
+
+    cache_dir: knows files that need not be opened; by default that of train.py.
+    """
     facts = FactStore(cache_dir)
     digests = in_parallel(lambda path: facts.of_image(path).digest, paths, workers)
     return dict(zip(paths, digests, strict=True))
@@ -146,18 +137,17 @@ def digests_of_data(run: Run, category: str, workers: int) -> set[str]:
         print(f"warning: {run.folder} does not say which images it was trained on, and they are not in {data} any "
               "more: make sure yourself that the images given are others", file=sys.stderr)
         return set()
-    return set(digests_of([sample.image_path for sample in samples], workers, CACHE_DIR).values())
+    return set(digests_of([sample.image_path for sample in samples], workers).values())
 
 
 def without_copies(digests: Mapping[Path, str]) -> list[Path]:
     """The images, each once; stderr names the copies."""
     first: dict[str, Path] = {}
     original = {path: first.setdefault(digest or str(path), path) for path, digest in digests.items()}
-    paths = [path for path, other in original.items() if other == path]
     if copies := [path for path, other in original.items() if other != path]:
         example = f"{printable(copies[0])} equals {printable(original[copies[0]])}"
         print(f"warning: {count(len(copies), 'image')} left out, being copies of others: {example}", file=sys.stderr)
-    return paths
+    return list(first.values())
 
 
 def read_all(detector: Detector, paths: Sequence[Path], workers: int, names: list[Path]) -> Iterator[np.ndarray]:
@@ -165,13 +155,16 @@ def read_all(detector: Detector, paths: Sequence[Path], workers: int, names: lis
     DataError at the end lists those that cannot be read."""
     problems, notes = [], Notes()
     for batch in read_batches(detector, paths, workers):
-        problems += [str(content) for _, content in batch if not isinstance(content, ModelInput)]
-        used = [(path, content) for path, content in batch if isinstance(content, ModelInput)]
-        for path, content in used:
-            notes.add(path, content.remarks)
-        names += [path for path, _ in used]
-        if used:
-            yield np.stack([content.pixels for _, content in used])
+        pixels = []
+        for path, content in batch:
+            if isinstance(content, ModelInput):
+                notes.add(path, content.remarks)
+                names.append(path)
+                pixels.append(content.pixels)
+            else:
+                problems.append(str(content))
+        if pixels:
+            yield np.stack(pixels)
     notes.print()
     if problems:
         raise DataError(f"{len(problems)} of {count(len(paths), 'image')} cannot be used:", *problems[:MOST_SHOWN])

@@ -176,19 +176,14 @@ def load_detector(
     CheckpointError for the run's files; ModelFileError, MissingPackage or UsageError for a model file.
     """
     path = Path(model)
-    if path.suffix in RUNTIMES and not path.is_dir():
-        return _of_file(path, category, seed, str(device))
-    category = pick_category(path, category)
-    run = pick_seed(path, seed)
-    predictor, _, _ = load_predictor(run.category(category), device, batch_size)
-    thresholds = read_thresholds(run.folder, category, predictor.word)
-    return Detector(**vars(predictor), thresholds=thresholds, category=category)
-
-
-def _of_file(path: Path, category: str | None, seed: int | None, device: str) -> Detector:
+    if path.suffix not in RUNTIMES or path.is_dir():
+        category, run = pick_category(path, category), pick_seed(path, seed)
+        predictor, _, _ = load_predictor(run.category(category), device, batch_size)
+        thresholds = read_thresholds(run.folder, category, predictor.word)
+        return Detector(**vars(predictor), thresholds=thresholds, category=category)
     if seed is not None:
         raise UsageError(f"`seed` {seed}: {path} holds one model; seeds are chosen when it is exported")
-    if device not in ("auto", "cpu"):
+    if str(device) not in ("auto", "cpu"):
         raise UsageError(f"`device` {device}: {path} is run on the CPU; for a GPU give the run folder")
     model = ExportedModel(path)
     facts = model.facts
@@ -221,9 +216,8 @@ def pick_seed(run: Path, seed: int | None) -> Run:
 def find_regions(model_map: np.ndarray, threshold: float, size: tuple[int, int]) -> list[Region]:
     """The 8-connected parts of a map (S, S) above a threshold, in pixels of its image of `size` (height, width).
 
-    They are found in the map as the model made it, where the threshold holds; none is too small to be one, as the map
-    is smooth: a small part is a hill just above the threshold, and the list begins with the highest. Raises ValueError
-    for NaN, which is above nothing.
+    The threshold holds in the map as the model made it; none is too small to be one, as the map is smooth: a small part
+    is a hill just above the threshold. The highest comes first. Raises ValueError for NaN, which is above nothing.
     """
     if not is_finite(model_map, threshold):
         raise ValueError("a map or threshold with NaN or infinite values has no regions")

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,8 @@ Writer = AbstractContextManager[Write]
 
 @dataclass(frozen=True)
 class Record:
-    """A file and its detection, or why it could not be read; with both, why it has no heat map. remarks: what
-    may be wrong with a file that was scored."""
+    """A file and its detection, or why it could not be read; with both, why it has no heat map. remarks: what may be
+    wrong with a file that was scored."""
 
     path: Path
     found: Detection | None
@@ -89,8 +90,7 @@ class Notes:
 
 @dataclass
 class Summary:
-    """Numbers of images that were scored, called anomalous, not readable or left without a map; the first errors, and
-    remarks."""
+    """Numbers of images, the first errors, and remarks."""
 
     scored: int = 0
     anomalous: int | None = None  # without a threshold nothing is
@@ -115,7 +115,7 @@ class Summary:
     @property
     def errors(self) -> list[str]:
         more = self.failed + self.without_map - len(self.first_errors)
-        return [*self.first_errors, *([f"... and {more} more"] if more else [])]
+        return self.first_errors + ([f"... and {more} more"] if more else [])
 
     def text(self) -> str:
         parts = [f"{count(self.scored, 'image')} scored"]
@@ -139,13 +139,8 @@ def read_batches(
         except DataError as error:
             return path, error
 
-    batch = []
-    for one in read_ahead(read, paths, workers, READ_AHEAD * detector.batch_size):
-        batch.append(one)
-        if len(batch) == detector.batch_size:
-            yield batch
-            batch = []
-    if batch:
+    contents = read_ahead(read, paths, workers, READ_AHEAD * detector.batch_size)
+    while batch := list(islice(contents, detector.batch_size)):
         yield batch
 
 
@@ -154,25 +149,22 @@ def predict_batches(detector: Detector, paths: Sequence[Path], workers: int) -> 
     for batch in read_batches(detector, paths, workers):
         inputs = [content for _, content in batch if isinstance(content, ModelInput)]
         detections = iter(detector.detect(inputs) if inputs else ())
-        yield [
-            _record(path, next(detections), content.remarks)
-            if isinstance(content, ModelInput) else _record(path, content)
-            for path, content in batch
-        ]
-
-
-def _record(path: Path, result: Detection | DataError | PredictionError, remarks: Remarks = ()) -> Record:
-    if isinstance(result, Detection):
-        return Record(path, result, remarks=remarks)
-    why = result if isinstance(result, DataError) else f"no score for {printable(path)}: {result}"
-    return Record(path, None, str(why))
+        records = []
+        for path, content in batch:
+            if isinstance(content, DataError):
+                records.append(Record(path, None, str(content)))
+            elif isinstance(detection := next(detections), PredictionError):
+                records.append(Record(path, None, f"no score for {printable(path)}: {detection}"))
+            else:
+                records.append(Record(path, detection, remarks=content.remarks))
+        yield records
 
 
 def predict_files(
     detector: Detector, files: ImageFiles, writer: Writer, maps: Mapping[Path, Path], workers: int
 ) -> Summary:
-    """Predict every file, and write what is found as it comes; heat maps to where `maps` says, if to any place. What
-    could not be looked into comes last, as errors."""
+    """Predict every file, and write records as they come, heat maps to where `maps` says. Folders that could not be
+    looked into come last, as errors."""
     summary, started, limits, paths = Summary(), time.perf_counter(), None, files.paths
     with writer as write, tqdm(total=len(paths), desc="predicting", unit="image", disable=None) as bar:
         for records in predict_batches(detector, paths, workers):
@@ -183,7 +175,8 @@ def predict_files(
                 write(record)
                 summary.add(record)
             bar.update(len(records))
-        for record in [Record(path, None, reason) for path, reason in files.unread.items()]:
+        for path, reason in files.unread.items():
+            record = Record(path, None, reason)
             write(record)
             summary.add(record)
     summary.seconds = time.perf_counter() - started
@@ -200,8 +193,8 @@ def colour_limits(detector: Detector, records: Sequence[Record]) -> tuple[float,
 def save_maps(
     detector: Detector, records: Sequence[Record], maps: Mapping[Path, Path], limits: tuple[float, float], workers: int
 ) -> list[Record]:
-    """Write a batch's heat maps; the images are read again, which is cheaper than to keep them until now. Returns the
-    records, those whose map could not be written with the error."""
+    """Write a batch's heat maps, the images read again, which is cheaper than to keep them. Returns the records, those
+    whose map could not be written with the error."""
 
     def save(record: Record) -> Record:
         if not record.found:

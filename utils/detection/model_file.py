@@ -95,9 +95,8 @@ class StoredFacts(Struct, forbid_unknown_fields=True):
 class ExportedModel:
     """A model file of ONNX (run by onnxruntime) or OpenVINO, with what it says of itself in `facts`.
 
-    threads: of its computing, by default as many as there are cores. Raises ModelFileError for a file that cannot
-    be read, is not of scripts/export.py, or does not answer a plain image as its files do; MissingPackage if what runs
-    it is not installed.
+    threads: of its computing, by default as many as there are cores. Raises ModelFileError for a file that cannot be
+    read, is not of scripts/export.py, or does not answer a plain image; MissingPackage if what runs it is not there.
     """
 
     def __init__(self, path: str | PathLike, threads: int | None = None):
@@ -120,8 +119,8 @@ class ExportedModel:
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Anomaly maps float32 (N, S, S) of the whole images, and scores (N,), of RGB images uint8 (N, H, W, 3).
 
-        Raises ModelFileError where the file does not answer with such numbers, all of them finite, and for images
-        so long and narrow that a resize within the file would take gigabytes.
+        Raises ModelFileError where the file does not answer with such numbers, all finite, and for images so long and
+        narrow that a resize within the file would take gigabytes.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
             raise ValueError(f"images must be uint8 (N, H, W, 3), got {images.dtype} {images.shape}")
@@ -203,7 +202,7 @@ def _reason(error: Exception) -> str:
 def _find_facts(path: Path, metadata: Mapping[str, str]) -> Facts:
     if KEY not in metadata:
         raise ValueError("it was not made by scripts/export.py")
-    if SEAL_KEY in metadata and seal_is_broken(path, metadata[SEAL_KEY]):
+    if SEAL_KEY in metadata and _seal_is_broken(path, metadata[SEAL_KEY]):
         raise ValueError("it is damaged, or was changed: its checksum is another")
     return Facts.from_text(metadata[KEY])
 
@@ -213,8 +212,7 @@ def sealed(content: bytes) -> bytes:
     return content.replace(UNSEALED.encode(), f"sha256 {hashlib.sha256(content).hexdigest()}".encode())
 
 
-def seal_is_broken(path: Path, seal: str) -> bool:
-    """Tell whether a file is another than the one that was sealed so."""
+def _seal_is_broken(path: Path, seal: str) -> bool:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         start = content.find(seal.encode())
         sha256 = hashlib.sha256(content[:start])
@@ -245,10 +243,10 @@ def _of_module(torch: ModuleType, module: Callable, extra: Mapping[str, str | by
 
 
 class Runtime(NamedTuple):
-    """A package, and the function that loads a model file with it: its facts, and what computes maps and scores."""
+    """A package, and the function that loads a model file with it."""
 
     package: str
-    load: Callable[[ModuleType, Path, int | None], tuple[Facts, Compute]]
+    load: Callable[[ModuleType, Path, int | None], tuple[Facts, Compute]]  # package, path, threads
     instead: str = ""  # the function of torch that its files are for: `ExportedModel` is for places without torch
 
 

@@ -33,7 +33,7 @@ Compute = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 (N, H, 
 
 
 class Prediction(NamedTuple):
-    """Anomaly maps float32 (N, S, S) of whole images, and the images' scores (N,)."""
+    """Anomaly maps float32 (N, S, S) of whole images, and scores (N,)."""
 
     maps: np.ndarray
     scores: np.ndarray
@@ -87,8 +87,7 @@ class Predictor:
         return prediction
 
     def batch_maps(self, images: np.ndarray) -> Prediction:
-        """`maps` of a single batch, which may hold NaN: whoever uses them must check. Raises PredictionError for
-        answers of other shapes."""
+        """`maps` of a single batch, NaN unchecked. Raises PredictionError for answers of other shapes."""
         maps, scores = self.compute(images)
         check_shapes(maps, scores, len(images))
         return Prediction(self.view.place(maps), scores)

@@ -58,7 +58,7 @@ class TestSet:
         return predictor.maps(self.images, self.paths, world)
 
     def metrics(self, model: AAND, batch_size: int, world: World) -> dict[str, float]:
-        """The metrics of a model whose maps the processes compute together; rank 0 alone makes metrics of them."""
+        """The metrics of a model whose maps the processes compute together."""
         prediction = self.predict(model, batch_size, world)
         return world.broadcast(lambda: self.evaluate(prediction))
 

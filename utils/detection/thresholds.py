@@ -103,8 +103,7 @@ class Thresholds:
     """The scores of good images, and what follows from them for the rate of false alarms that is wanted.
 
     scores: sorted; pixel_tail: as of `LargestPixels.ladder`; pixels: of one map; source: HELD_OUT or GIVEN; model:
-    which one gave the scores (`model_word`), None where it is not known. Raises ValueError for
-    anything else.
+    which one gave the scores (`model_word`), if known. Raises ValueError for anything else.
     """
 
     scores: tuple[float, ...]
@@ -134,8 +133,8 @@ class Thresholds:
         return cls(ordered, pixels.ladder(allowed), pixels.pixels, source, far, model)
 
     def at(self, far: float) -> Thresholds:
-        """Thresholds for another rate. The pixel threshold is of the next stored rank below the one allowed: it holds
-        what is promised, and is a little higher than it need be."""
+        """Thresholds for another rate. The pixel threshold is of the next stored rank below the one allowed: a little
+        higher than it need be."""
         return replace(self, wanted_far=far)
 
     @property
@@ -179,10 +178,10 @@ class Thresholds:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, the thresholds among them for those who read the file without this class."""
         derived = {"images": len(self.scores), **{name: getattr(self, name) for name in DERIVED[1:]}}
-        said = asdict(self)
+        stored = asdict(self)
         if self.model is None:
-            del said["model"]
-        return derived | said
+            del stored["model"]
+        return derived | stored
 
     @classmethod
     def from_dict(cls, content: Any) -> Thresholds:
