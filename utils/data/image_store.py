@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import chain, zip_longest
 from operator import setitem
@@ -31,7 +32,7 @@ from datasets.base import DataError
 from datasets.files import Files
 from datasets.problems import MOST_SHOWN
 from datasets.readers import FROM_DISK, Reader
-from utils.data import mapped_files
+from utils.data.mapped_files import MappedFile
 from utils.system.files import atomic_write, in_parallel
 from utils.system.memory import LARGEST_SHARE, available_memory
 
@@ -62,7 +63,7 @@ class FileStack:
 
 
 Stack = Tensor | FileStack
-Cached = tuple[Path, Files]  # the cache file of files
+Cached = tuple[MappedFile, Files]
 Put = Callable[[int, np.ndarray], None]  # of a decoded file and its place
 
 
@@ -94,8 +95,8 @@ class ImageStore:
         fits = needed <= LARGEST_SHARE * (available_memory() + self.decoded.size)
         reader = self.decoded.last if last else self.decoded
         if self.cache == "disk":
-            cached = {name: [(self._path(part), part) for part in group] for name, group in groups.items()}
-            self._complete([*chain(*cached.values()), *((self._path(part), part) for part in unused)], reader)
+            cached = {name: self._cached(group) for name, group in groups.items()}
+            self._complete(chain(*cached.values(), self._cached(unused)), reader)
             return lambda name: self._map(cached[name])
         if self.cache == "ram" and fits:
             stacks = [torch.empty(part.shape(self.size), dtype=torch.uint8) for part in files]
@@ -134,48 +135,42 @@ class ImageStore:
         if problems:
             raise DataError(f"{len(problems)} of {len(places)} files cannot be used:", *problems[:MOST_SHOWN])
 
-    def _complete(self, cached: Sequence[Cached], reader: Reader = FROM_DISK) -> None:
+    def _complete(self, cached: Iterable[Cached], reader: Reader = FROM_DISK) -> None:
         """Make the cache files that are not in the folder, or damaged: all of them are read, and moved into place, or
         none."""
-        missing = {path: part for path, part in cached if part.paths and not self._is_whole(path, part)}
+        missing = {file: part for file, part in cached if part.paths and not self._is_whole(file)}
         if not missing:
             return
         with ExitStack() as writing:
-            temporaries = [writing.enter_context(atomic_write(path)) for path in missing]
-            made = [(path, part.shape(self.size)) for path, part in zip(temporaries, missing.values(), strict=True)]
-            for temporary, shape in made:
-                mapped_files.create(temporary, shape)
-            puts = [partial(mapped_files.write, *one) for one in made]
-            self._read(zip(missing.values(), puts, strict=True), reader)
-            for path, (temporary, shape) in zip(missing, made, strict=True):
-                mapped_files.seal(temporary, shape, path.name)
-        self.whole |= {path: _state(path) for path in missing}
+            made = [replace(file, path=writing.enter_context(atomic_write(file.path))) for file in missing]
+            for temporary in made:
+                temporary.create()
+            self._read([(part, file.write) for file, part in zip(made, missing.values(), strict=True)], reader)
+            for temporary, file in zip(made, missing, strict=True):
+                temporary.seal(file.path.name)
+        self.whole |= {file.path: _state(file.path) for file in missing}
 
-    def _is_whole(self, path: Path, part: Files) -> bool:
+    def _is_whole(self, file: MappedFile) -> bool:
         """Tell whether a cache file can be used; of a damaged one stderr says so."""
         try:
-            state = _state(path)
+            state = _state(file.path)
         except FileNotFoundError:
             return False
-        if self.whole.get(path) == state:
+        if self.whole.get(file.path) == state:
             return True
-        if reason := mapped_files.damage(path, part.shape(self.size)):
-            print(f"the cache file {path} is damaged ({reason}); it is made anew", file=sys.stderr)
+        if reason := file.damage():
+            print(f"the cache file {file.path} is damaged ({reason}); it is made anew", file=sys.stderr)
             return False
-        self.whole[path] = state
+        self.whole[file.path] = state
         return True
 
     def _map(self, cached: Sequence[Cached]) -> list[Tensor]:
         self._complete(cached)  # the cache may have been deleted
-        shapes = [(path, part.shape(self.size)) for path, part in cached]
-        return [
-            mapped_files.map_file(path, shape) if math.prod(shape) else torch.empty(shape, dtype=torch.uint8)
-            for path, shape in shapes
-        ]
+        return [file.map() for file, _ in cached]
 
-    def _path(self, part: Files) -> Path:
-        """The cache file of files, named by all that their pixels depend on: paths, sizes, times of change, and what
-        decodes them."""
+    def _cached(self, files: Sequence[Files]) -> list[Cached]:
+        """Cache files, named by all that the pixels in them depend on: paths, sizes, times of change, and what decodes
+        them."""
 
         def state(path: Path) -> list:
             try:
@@ -183,9 +178,13 @@ class ImageStore:
             except OSError:  # reading it will say why
                 return [str(path), None, None]
 
-        states = [state(path) for path in (*part.paths, *part.other_paths)]
-        content = json.dumps([DECODER, Image.__version__, part.depends_on, *states])
-        return self.folder / f"{part.kind}-{self.size}px-{hashlib.sha256(content.encode()).hexdigest()[:24]}.npy"
+        cached = []
+        for part in files:
+            states = [state(path) for path in (*part.paths, *part.other_paths)]
+            content = json.dumps([DECODER, Image.__version__, part.depends_on, *states])
+            name = f"{part.kind}-{self.size}px-{hashlib.sha256(content.encode()).hexdigest()[:24]}.npy"
+            cached.append((MappedFile(self.folder / name, part.shape(self.size)), part))
+        return cached
 
 
 def _state(path: Path) -> tuple[int, int, int]:
