@@ -110,7 +110,7 @@ def test_a_moved_threshold_judges_without_the_network(tmp_path):
         (SCORE, 5.0, 184.9, True),
     ):
         [record] = judge_again(results, with_threshold(broken, kind, far, score)).records
-        assert record.found.is_anomalous == expected and len(record.found.regions) == expected
+        assert record.detection.is_anomalous == expected and len(record.detection.regions) == expected
     assert with_threshold(replace(detector, thresholds=None), NONE, 1.0, 7.0).image_threshold is None
     assert with_threshold(replace(detector, threshold=3.0), FALSE_ALARMS, 10.0, 7.0).image_threshold == 180
 
@@ -182,7 +182,7 @@ def test_boxes_lie_around_the_regions_in_the_images_pixels():
     assert 'viewBox="0 0 80 40"' in panel
     assert panel.count('x="2" y="1" width="3" height="2"') == 2  # a line on a darker one
     assert "<title>score 7.0000, 1 pixel</title>" in panel
-    assert "<rect" not in picture_panel(replace(record, found=detection(regions=[])), picture)
+    assert "<rect" not in picture_panel(replace(record, detection=detection(regions=[])), picture)
 
 
 def test_the_heat_map_has_the_images_shape_and_its_name(tmp_path):

@@ -42,7 +42,7 @@ class Results:
 
     @property
     def scores(self) -> list[float]:
-        return [record.found.score for record in self.records if record.found]
+        return [record.detection.score for record in self.records if record.detection]
 
     def choose(self, name: str) -> Results:
         return replace(self, index=[str(record.path) for record in self.records].index(name))
@@ -100,7 +100,7 @@ def score_all(
         records += [_by_name(record, name) for record, name in zip(batch, names[len(records) :], strict=False)]
         if progress:
             progress(len(records), len(names))
-    scores = [record.found.score if record.found else float("-inf") for record in records]
+    scores = [record.detection.score if record.detection else float("-inf") for record in records]
     return Results(tuple(records), tuple(named.values()), scores.index(max(scores)) if scores else 0)
 
 
@@ -108,8 +108,8 @@ def judge_again(results: Results, detector: Detector) -> Results:
     """Judge the same images by the thresholds of `detector`."""
     judged = []
     for record in results.records:
-        old = record.found
-        judged.append(replace(record, found=old and detector.judge(old.model_map, old.score, old.size)))
+        old = record.detection
+        judged.append(replace(record, detection=old and detector.judge(old.model_map, old.score, old.size)))
     return replace(results, records=tuple(judged))
 
 
@@ -154,10 +154,10 @@ def table_rows(results: Results) -> list[list[str]]:
     """A row of HEADINGS for each image."""
     rows = []
     for record in results.records:
-        if record.found is None:
+        if record.detection is None:
             rows.append([str(record.path), "", "", "not scored", record.error])
             continue
-        detection, p_value = record.found, record.found.p_value
+        detection, p_value = record.detection, record.detection.p_value
         p_text = "" if p_value is None else f"{p_value:.4f}"
         rows.append([str(record.path), f"{detection.score:.4f}", p_text, VERDICTS[detection.is_anomalous], ""])
     return rows

@@ -57,17 +57,17 @@ class Visit:
 
     @classmethod
     def of(cls, results: Results, detector: Detector) -> Visit:
-        if not results.records or results.chosen.found is None:
+        if not results.records or results.chosen.detection is None:
             return cls(results)
         limits, path = colour_limits(detector, results.records), results.paths[results.index]
         with suppress(DataError):
-            return cls(results, Picture.of(path, results.chosen.found, limits, detector))
+            return cls(results, Picture.of(path, results.chosen.detection, limits, detector))
         return cls(results, problem="The image is no longer here to be shown; add it again.")
 
     def panels(self, detector: Detector) -> tuple[str, str, str, str]:
         """Fill the page's verdict, picture, histogram and explanation, by the detector's thresholds."""
         chosen = self.results.chosen
-        score = chosen.found.score if chosen and chosen.found else None
+        score = chosen.detection.score if chosen and chosen.detection else None
         return (
             verdict_panel(chosen, detector.image_threshold),
             text_panel(self.problem, "alert") if self.problem else picture_panel(chosen, self.picture),
@@ -93,7 +93,7 @@ def text_panel(text: str, kind: str) -> str:
 
 def verdict_panel(record: Record | None, threshold: float | None) -> str:
     """The verdict on an image in large words, and the figures; or why there can be none."""
-    detection = record and record.found
+    detection = record and record.detection
     style, sign, word = WORDS[detection.is_anomalous if detection else None]
     return render("verdict.html", record=record, detection=detection, threshold=threshold, style=style, sign=sign,
                   word=word)
@@ -101,10 +101,10 @@ def verdict_panel(record: Record | None, threshold: float | None) -> str:
 
 def picture_panel(record: Record | None, picture: Picture | None) -> str:
     """The heat map of an image with boxes around the regions; a switch shows the photograph in its place."""
-    if record is None or record.found is None or picture is None:
+    if record is None or record.detection is None or picture is None:
         return ""
-    height, width = record.found.size
-    return render("picture.html", name=record.path, regions=record.found.regions, picture=picture, height=height,
+    height, width = record.detection.size
+    return render("picture.html", name=record.path, regions=record.detection.regions, picture=picture, height=height,
                   width=width, count=count)
 
 

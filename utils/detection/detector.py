@@ -35,24 +35,22 @@ Remarks = Sequence[tuple[str, str]]  # kinds, and details of an image
 
 @dataclass(frozen=True)
 class ModelInput:
-    """An image as the model is shown it, uint8 (H, W, 3), its own height and width, and what may be wrong with its
-    file."""
+    """An image as the model is shown it."""
 
-    pixels: np.ndarray
-    size: tuple[int, int]
-    remarks: Remarks = ()
+    pixels: np.ndarray  # uint8 (H, W, 3)
+    size: tuple[int, int]  # its own height and width
+    remarks: Remarks = ()  # of what may be wrong with its file
 
 
 @dataclass(frozen=True)
 class Region:
-    """A part of an image whose anomaly map is above the pixel threshold, in the image's own pixels: its box, right and
-    bottom just outside, the map's maximum in it, and its area."""
+    """A part of an image whose anomaly map is above the pixel threshold, in the image's own pixels."""
 
     left: int
     top: int
-    right: int
+    right: int  # just outside, as the next
     bottom: int
-    score: float
+    score: float  # the map's maximum in it
     area: int
 
 
@@ -72,8 +70,7 @@ class Detection:
 
     @property
     def anomaly_map(self) -> np.ndarray:
-        """The map at the image's own size, float32 (H, W), enlarged bilinearly: made when it is asked for, since of a
-        large photograph it takes 100 MB."""
+        """The map at the image's own size, float32 (H, W), enlarged bilinearly: of a large photograph 100 MB."""
         return enlarge(self.model_map, self.size)
 
 
@@ -113,8 +110,7 @@ class Detector(Predictor):
         """The detection of one image, or those of a list of them.
 
         An image is the path of a file, a Pillow image, or an array uint8 or uint16 of (H, W), (H, W, 3) RGB or
-        (H, W, 4). Raises DataError for one that cannot be used, PredictionError for one of which the model makes no
-        finite numbers.
+        (H, W, 4). Raises DataError for one that cannot be used, PredictionError if the model gives no finite numbers.
         """
         if isinstance(images, AnyImage):
             return self.predict([images])[0]

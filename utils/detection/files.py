@@ -42,26 +42,25 @@ class Record:
     wrong with a file that was scored."""
 
     path: Path
-    found: Detection | None
+    detection: Detection | None
     error: str | None = None
     remarks: Remarks = ()
 
     def to_dict(self) -> dict[str, object]:
         """Plain values by COLUMNS; None for what is not known."""
-        error = None if self.error is None else printable(self.error)
-        if self.found is None:
-            return dict.fromkeys(COLUMNS) | {"path": printable(self.path), "error": error}
-        regions = [asdict(region) for region in self.found.regions]
-        figures = (printable(self.path), self.found.score, self.found.p_value, self.found.is_anomalous, regions, error)
-        return dict(zip(COLUMNS, figures, strict=True))
+        values = dict.fromkeys(COLUMNS) | {"path": printable(self.path), "error": self.error and printable(self.error)}
+        if one := self.detection:
+            values |= {"score": one.score, "p_value": one.p_value, "anomalous": one.is_anomalous,
+                       "regions": [asdict(region) for region in one.regions]}
+        return values
 
     def line(self) -> str:
         """The record in a line for a person."""
-        if self.found is None:
+        if self.detection is None:
             return f"error      {printable(self.error)}"
-        verdict = {True: "anomalous", False: "good", None: "-"}[self.found.is_anomalous]
-        p_value = "" if self.found.p_value is None else f"  p {self.found.p_value:.4f}"
-        return f"{verdict:<9}  {self.found.score:.6f}{p_value}  {printable(self.path)}"
+        verdict = {True: "anomalous", False: "good", None: "-"}[self.detection.is_anomalous]
+        p_value = "" if self.detection.p_value is None else f"  p {self.detection.p_value:.4f}"
+        return f"{verdict:<9}  {self.detection.score:.6f}{p_value}  {printable(self.path)}"
 
     def csv_row(self) -> str:
         """The values of COLUMNS as a line of a CSV file; regions are JSON."""
@@ -103,14 +102,14 @@ class Summary:
     def add(self, record: Record) -> None:
         if record.error is not None and len(self.first_errors) < MOST_SHOWN:
             self.first_errors.append(printable(record.error))
-        if record.found is None:
+        if record.detection is None:
             self.failed += 1
             return
         self.without_map += record.error is not None
         self.scored += 1
         self.notes.add(record.path, record.remarks)
-        if record.found.is_anomalous is not None:
-            self.anomalous = (self.anomalous or 0) + record.found.is_anomalous
+        if record.detection.is_anomalous is not None:
+            self.anomalous = (self.anomalous or 0) + record.detection.is_anomalous
 
     @property
     def errors(self) -> list[str]:
@@ -168,7 +167,7 @@ def predict_files(
     summary, started, limits, paths = Summary(), time.perf_counter(), None, files.paths
     with writer as write, tqdm(total=len(paths), desc="predicting", unit="image", disable=None) as bar:
         for records in predict_batches(detector, paths, workers):
-            if maps and any(record.found for record in records):
+            if maps and any(record.detection for record in records):
                 limits = limits or colour_limits(detector, records)
                 records = save_maps(detector, records, maps, limits, workers)
             for record in records:
@@ -187,7 +186,7 @@ def colour_limits(detector: Detector, records: Sequence[Record]) -> tuple[float,
     """Ends of the colour scale of all heat maps: by the thresholds or, without, by the first batch."""
     if detector.thresholds:
         return detector.thresholds.colour_limits
-    return map_limits(np.stack([record.found.model_map for record in records if record.found]))
+    return map_limits(np.stack([record.detection.model_map for record in records if record.detection]))
 
 
 def save_maps(
@@ -197,10 +196,10 @@ def save_maps(
     whose map could not be written with the error."""
 
     def save(record: Record) -> Record:
-        if not record.found:
+        if not record.detection:
             return record
-        anomaly_map = record.found.anomaly_map
-        outlined = anomaly_map > detector.pixel_threshold if record.found.is_anomalous else None
+        anomaly_map = record.detection.anomaly_map
+        outlined = anomaly_map > detector.pixel_threshold if record.detection.is_anomalous else None
         try:
             photograph = detector.view.load(record.path)
             save_heat_map(maps[record.path], photograph, anomaly_map, outlined, limits)

@@ -14,10 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def environment() -> dict[str, Any]:
-    """Versions and hardware that figures depend on: {"python", "torch", ..., "system", "machine", "cpu", "cores"}.
-
-    Without names of hosts, users or folders. A package that is not installed and a CPU without a name are left out.
-    """
+    """Versions and hardware: {"python", "torch", ..., "system", "machine", "cpu", "cores"}, no names of hosts, users or
+    folders. A package that is not installed and a CPU without a name are left out."""
     facts: dict[str, Any] = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -31,10 +29,8 @@ def environment() -> dict[str, Any]:
 
 
 def code_version() -> dict[str, Any]:
-    """The commit of this code, and whether files under version control were changed since: {"commit", "changed"}.
-
-    Empty where git or the history is missing, as in a downloaded archive.
-    """
+    """The commit of this code, and whether files under version control were changed since: {"commit", "changed"}; empty
+    where git or the history is missing, as in a downloaded archive."""
     commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
     return {} if commit is None or status is None else {"commit": commit, "changed": bool(status)}
 
@@ -52,8 +48,6 @@ def _git(*arguments: str) -> str | None:
 
 def _cpu_model() -> str:
     cpuinfo = Path("/proc/cpuinfo")  # Linux, where platform.processor() is mostly empty
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())

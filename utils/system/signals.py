@@ -28,9 +28,13 @@ class Interrupted(KeyboardInterrupt):
 
 def exit_on_signals() -> None:
     """Let these signals raise Interrupted, in the main thread: no other gets any."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Interrupted(number)
+
     if threading.current_thread() is threading.main_thread():
         for number in SIGNALS:
-            signal.signal(number, _raise)
+            signal.signal(number, stop)
 
 
 def ignore_signals() -> None:
@@ -67,7 +71,3 @@ def stop_between_steps() -> Iterator[Callable[[], None]]:
         for number, handler in before.items():
             signal.signal(number, handler)
     check()
-
-
-def _raise(number: int, frame: object) -> None:
-    raise Interrupted(number)
