@@ -180,27 +180,25 @@ def _check_mask(sample: Sample, known: Known) -> Iterator[Problem]:
 
 def _find_copies(parts: Splits, known: Known) -> Iterator[Problem]:
     """Images with the content of another, whatever their files are called."""
-    first: dict[str, Sample] = {}  # of the training split, then of the test split too
-    for sample in parts.get("train", []):
-        digest, path = known.images[sample.image_path].digest, sample.image_path
-        if digest and first.setdefault(digest, sample) is not sample:
-            yield warning("training image is there twice", path, first[digest].image_path)
-    trained = set(first)
-    for sample in parts.get("test", []):
-        digest, path = known.images[sample.image_path].digest, sample.image_path
-        if not digest or first.setdefault(digest, sample) is sample:
+    first: dict[str, tuple[str, Sample]] = {}
+    samples = [(split, sample) for split in SPLITS for sample in parts.get(split, [])]
+    for split, sample in samples:
+        digest = known.images[sample.image_path].digest
+        first_split, other = first.setdefault(digest, (split, sample))
+        if not digest or other is sample:
             continue
-        other = first[digest]
-        if digest in trained and sample.label:
-            paths = path, other.image_path
+        paths = sample.image_path, other.image_path
+        if split == "train":
+            yield warning("training image is there twice", *paths)
+        elif first_split == "train" and sample.label:
             yield error("anomalous test image is a training image too", *paths, skips=other.image_path)
-        elif digest in trained:
-            yield warning("good test image is a training image too", path, other.image_path)
+        elif first_split == "train":
+            yield warning("good test image is a training image too", *paths)
         elif sample.label != other.label:
-            twice = error("test image is there twice, as good and as anomalous", path, other.image_path, skips=path)
+            twice = error("test image is there twice, as good and as anomalous", *paths, skips=sample.image_path)
             yield replace(twice, split="test")
         else:
-            yield warning("test image is there twice", path, other.image_path)
+            yield warning("test image is there twice", *paths)
 
 
 def _check_levels(

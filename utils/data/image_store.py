@@ -71,7 +71,7 @@ class ImageStore:
     """Keep decoded files.
 
     cache: "ram"; "disk", memory-mapped files in `folder` that later runs and other processes share; "none". decoded:
-    where files are taken from, e.g. DecodedFiles that the check has opened.
+    where files are taken from, e.g. DecodedFiles.
     """
 
     def __init__(

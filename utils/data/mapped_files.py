@@ -5,8 +5,8 @@
     file.damage()                                           # "" if it is whole, otherwise what is wrong
     images = file.map()                                     # a tensor; what is written to it stays in this process
 
-A file that was not sealed, because its writer was killed or a disk lost what it had promised to keep, is damaged; so is
-one under another name than it was sealed for.
+A file that was not sealed, e.g. because its writer was killed, is damaged; so is one under another name than it was
+sealed for.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class MappedFile:
 
     @property
     def length(self) -> int:
-        """The bytes of header and numbers."""
+        """Bytes of header and numbers."""
         return len(self.header) + math.prod(self.shape)
 
     def create(self) -> None:

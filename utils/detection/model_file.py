@@ -221,19 +221,15 @@ def _seal_is_broken(path: Path, seal: str) -> bool:
     return start < 0 or seal != f"sha256 {sha256.hexdigest()}"
 
 
-def _load_torchscript(torch: ModuleType, path: Path, threads: int | None) -> tuple[Facts, Compute]:
+def _load_torch(torch: ModuleType, path: Path, threads: int | None) -> tuple[Facts, Compute]:
     extra = {EXTRA_FILE: ""}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.jit warns of its future
-        return _of_module(torch, torch.jit.load(path, _extra_files=extra), extra)
+    if path.suffix == ".pt":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.jit warns of its future
+            module = torch.jit.load(path, _extra_files=extra)
+    else:
+        module = torch.export.load(path, extra_files=extra).module()
 
-
-def _load_pt2(torch: ModuleType, path: Path, threads: int | None) -> tuple[Facts, Compute]:
-    extra = {EXTRA_FILE: ""}
-    return _of_module(torch, torch.export.load(path, extra_files=extra).module(), extra)
-
-
-def _of_module(torch: ModuleType, module: Callable, extra: Mapping[str, str | bytes]) -> tuple[Facts, Compute]:
     def compute(images: np.ndarray) -> list[np.ndarray]:
         with torch.no_grad():
             return [answer.numpy() for answer in module(torch.tensor(images))]
@@ -253,6 +249,6 @@ class Runtime(NamedTuple):
 RUNTIMES = {
     ".onnx": Runtime("onnxruntime", _load_onnx),
     ".xml": Runtime("openvino", _load_openvino),
-    ".pt": Runtime("torch", _load_torchscript, instead="torch.jit.load"),
-    ".pt2": Runtime("torch", _load_pt2, instead="torch.export.load"),
+    ".pt": Runtime("torch", _load_torch, instead="torch.jit.load"),
+    ".pt2": Runtime("torch", _load_torch, instead="torch.export.load"),
 }

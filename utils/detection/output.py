@@ -30,7 +30,7 @@ HASH = 12  # of a name that had to be changed, in hexadecimal digits
 
 
 def leave_out_own(paths: Sequence[Path], arguments: Iterable[str]) -> tuple[list[Path], int]:
-    """The images without heat maps, anomaly maps and masks that our programs wrote, and how many these were; what was
+    """The images without heat maps, anomaly maps and masks that our programs wrote, and how many these were; what is
     named itself stays, and is an error of its own."""
     named = {os.path.abspath(os.path.expanduser(argument)) for argument in arguments}
     kept = [path for path in paths if os.path.abspath(path) in named or mark_of(path) not in NO_PHOTOGRAPHS]
@@ -61,10 +61,8 @@ def refuse_other_targets(images: Sequence[Path], output: Path | None, maps: Coll
 
 
 def writer_for(path: Path | None) -> Writer:
-    """The writer of records: to a .csv or .jsonl file or, without a path, to the screen.
-
-    Raises UsageError for another suffix.
-    """
+    """The writer of records: to a .csv or .jsonl file or, without a path, to the screen. Raises UsageError for another
+    suffix."""
     if path is None:
         return nullcontext(lambda record: tqdm.write(record.line()))
     if path.suffix not in PREDICTIONS:
@@ -95,11 +93,8 @@ def _write_file(path: Path) -> Iterator[Write]:
 
 
 def map_paths(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Paths in a folder for files that are to be called `names` (relative paths).
-
-    A name that is too long, or that a disk may take for another's since it differs in upper and lower case alone, is
-    cut and gets a hash of the whole.
-    """
+    """Paths in a folder for files that are to be called `names` (relative paths); one that is too long, or differs from
+    another in upper and lower case alone, is cut and gets a hash of the whole."""
     paths, taken = [], set()
     for name in names:
         path, hashed = Path(name), name

@@ -71,7 +71,7 @@ class Predictor:
         """Maps of the whole images, and scores, of what is shown of them: uint8 (N, S, S, 3), or what is sliced so.
 
         Several processes share the batches, which are those of a single one, and each gets all maps. Raises
-        PredictionError where the model makes no finite numbers, with the images' names or else numbers.
+        PredictionError as `require_finite`.
         """
         starts = range(0, len(images), self.batch_size)
 
@@ -98,8 +98,7 @@ def load_predictor(
 ) -> tuple[Predictor, AAND, float]:
     """The predictor of a trained category, its model, ready for inference, and the seconds that its training took.
 
-    Raises RunError and CheckpointError for files that cannot be used, UsageError for the device, MissingPackage where
-    there is no torch.
+    Raises RunError and CheckpointError for files, UsageError for the device, MissingPackage without torch.
     """
     instead = f"{CORE}, or give an .onnx or .xml file that scripts/export.py made of it elsewhere"
     require("torch", f"{printable(files.run.folder)}, a run folder,", instead)
@@ -126,10 +125,8 @@ def check_shapes(maps: np.ndarray, scores: np.ndarray, images: int) -> None:
 
 
 def require_finite(maps: np.ndarray, scores: np.ndarray, names: Sequence[str | Path] = ()) -> None:
-    """Raise PredictionError for maps (N, S, S) and scores (N,) among which are NaN or infinite values.
-
-    names: of the images, in their order; without, they are numbered.
-    """
+    """Raise PredictionError for maps (N, S, S) and scores (N,) among which are NaN or infinite values, with the images'
+    names or else numbers."""
     wrong = [index for index, of in enumerate(zip(maps, scores, strict=True)) if not is_finite(*of)]
     if wrong:
         named = [printable(names[index]) if index < len(names) else f"number {index + 1}" for index in wrong]

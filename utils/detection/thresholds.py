@@ -84,8 +84,8 @@ class LargestPixels:
             self.kept = [self._largest()]
 
     def ladder(self, exact: int) -> tuple[tuple[int, float], ...]:
-        """(rank, value) pairs, at most `rank` values being above `value`, which is the smallest such: for rank `exact`
-        and others in growing steps, as far as values were kept."""
+        """(rank, value) pairs, `value` being the smallest above which at most `rank` values are: for rank `exact` and
+        others in growing steps, as far as values were kept."""
         values = np.sort(self._largest())[::-1]
         ranks, rank = {min(exact, len(values) - 1)}, 0
         while rank < len(values):
@@ -100,7 +100,7 @@ class LargestPixels:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """The scores of good images, and what follows from them for the rate of false alarms that is wanted.
+    """The scores of good images, and what follows from them for a wanted rate of false alarms.
 
     scores: sorted; pixel_tail: as of `LargestPixels.ladder`; pixels: of one map; source: HELD_OUT or GIVEN; model:
     which one gave the scores (`model_word`), if known. Raises ValueError for anything else.
@@ -237,7 +237,7 @@ def write_thresholds(run: Path, category: str, thresholds: Thresholds) -> None:
 
 
 def _pixels_allowed(images: int, pixels: int, far: float) -> int:
-    """The number of pixels of all maps together that may be above the pixel threshold."""
+    """Pixels of all maps together that may be above the pixel threshold."""
     return math.floor(pixels * max(0, (images + 1) * _exact(far) - 1))
 
 

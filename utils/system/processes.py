@@ -48,7 +48,7 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """True in rank 0, the process that writes."""
+        """Tell whether this is rank 0, the process that writes."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:
@@ -159,11 +159,8 @@ ALONE = World()
 
 @contextmanager
 def join() -> Iterator[World]:
-    """Join the processes that torchrun started; the first alone is heard.
-
-    Another process's end, and what all know of, ends the others silently, after the first. What happens to one alone
-    passes through.
-    """
+    """Join the processes that torchrun started; the first alone is heard. What all know of ends the others silently,
+    after the first; what happens to one alone passes through."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield ALONE
         return
@@ -189,10 +186,8 @@ def join() -> Iterator[World]:
 
 
 def own_device(name: str, world: World) -> str:
-    """The device that a name means in this process: of a machine's CUDA devices each process has its own.
-
-    Raises UsageError for one that several processes cannot share.
-    """
+    """The device that a name means in this process: of a machine's CUDA devices each process has its own. Raises
+    UsageError for one that several processes cannot share."""
     if world.size == 1:
         return name
     if name not in ("auto", "cpu", "cuda"):
