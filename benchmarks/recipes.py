@@ -29,9 +29,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.unseen_anomalies import make_unseen_anomalies
 from datasets import open_dataset
 from datasets.anomalies.textures import find_aux_path, list_textures
-from datasets.anomalies.unseen import make_unseen_anomalies
 from datasets.base import DataError, Sample
 from datasets.batches import hold_out
 from datasets.files import Files, paths_of, texture_files, training_files

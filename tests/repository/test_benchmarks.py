@@ -283,7 +283,7 @@ def test_the_synthetic_test_set_is_of_good_images_and_anomalies():
 
 
 def test_an_error_where_no_anomaly_can_be_seen(monkeypatch):
-    monkeypatch.setattr("datasets.anomalies.unseen.VISIBLE", 255)
+    monkeypatch.setattr("benchmarks.unseen_anomalies.VISIBLE", 255)
     content = torch.full((1, 64, 64, 4), 100, dtype=torch.uint8)
     with pytest.raises(DataError, match="no synthetic anomaly can be seen on the images held out"):
         recipes.synthetic_test_set(content, torch.zeros(1, 3, 64, 64, dtype=torch.uint8))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from datasets.anomalies.unseen import (
+from benchmarks.unseen_anomalies import (
     KINDS,
     LARGEST_AREA,
     MIN_PIXELS,
