@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
-from datasets import folder, mvtec, mvtec3d, visa
 from datasets.base import DataError, Sample
+from datasets.folder import FolderReader
 from datasets.folders import list_folders
+from datasets.mvtec import MVTec
+from datasets.mvtec3d import MVTec3D
 from datasets.names import misfit_of, printable
 from datasets.problems import Problem, raise_errors
 from datasets.unused import find_outside
+from datasets.visa import VisA
 
-DATASETS: dict[str, ModuleType] = {"mvtec": mvtec, "visa": visa, "mvtec3d": mvtec3d, "folder": folder}
+DATASETS = {"mvtec": MVTec(), "visa": VisA(), "mvtec3d": MVTec3D(), "folder": FolderReader()}
 AUTO_ORDER = ("visa", "mvtec3d", "mvtec", "folder")  # the most particular layout first
 
 
@@ -125,7 +127,7 @@ def _decide(root: Path) -> tuple[str, str]:
     if fitting[0] != "visa" or len(fitting) == 1:
         return fitting[0], _doubt(root, fitting[0])
     other = fitting[1]
-    by_list, reason = visa.compare_with(root, other)
+    by_list, reason = DATASETS["visa"].compare_with(root, other)
     if by_list is None:
         raise DataError(f"{root} fits two layouts: {reason}; give `dataset` visa or `dataset` {other}")
     if by_list:
@@ -140,11 +142,9 @@ def _fitting(root: Path) -> list[str]:
 
 
 def _doubt(root: Path, name: str) -> str:
-    if name in ("visa", "mvtec", "mvtec3d"):
-        return DATASETS[name].explain_doubt(root)
-    if name == "folder" and mvtec.is_named_so(root):
+    if name == "folder" and DATASETS["mvtec"].is_named_so(root):
         return "not taken for MVTec AD, whose folders and defects are others; --dataset mvtec does"
-    return ""
+    return DATASETS[name].explain_doubt(root)
 
 
 def _looked_for(name: str) -> str:

@@ -11,45 +11,52 @@ from pathlib import Path
 
 from datasets.base import Sample
 from datasets.folders import find_place, list_folders
-from datasets.pairing import Layout, check_request, is_folder_of, read_test, read_train, train_folders
+from datasets.pairing import Layout, check_request, order_categories, read_test, read_train, train_folders
 from datasets.problems import Problem
 from datasets.unused import find_outside
 
-CATEGORIES: tuple[str, ...] = ()  # whatever is there
-LAYOUT = "<category>/train/good/*.png|jpg|..."
-PLACES = Layout()
 
+class FolderReader:
+    """Reader of a data set in folders; those of other layouts are subclasses."""
 
-def is_category(folder: Path) -> bool:
-    """Tell whether `folder` has train/good with the images directly in it (MVTec 3D-AD has them in train/good/rgb)."""
-    return any(not find_place(good, "rgb").is_dir() for good in train_folders(folder))
+    CATEGORIES: tuple[str, ...] = ()  # whatever is there
+    LAYOUT = "<category>/train/good/*.png|jpg|..."
+    PLACES = Layout()
 
+    def matches(self, root: Path) -> bool:
+        """Tell whether `root` has this layout: here, whether any folder in it is a category."""
+        return any(map(self.is_category, list_folders(root)))
 
-def matches(root: Path) -> bool:
-    """Tell whether any folder in `root` is a category."""
-    return any(is_category(folder) for folder in list_folders(root))
+    def explain_doubt(self, root: Path) -> str:
+        """Why `root` may be something else though it matches, and the flag for that; "" if there is no doubt."""
+        return ""
 
+    def is_category(self, folder: Path) -> bool:
+        """Tell whether `folder` has train/good with the images directly in it (MVTec 3D-AD has them in good/rgb)."""
+        return any(not find_place(good, "rgb").is_dir() for good in train_folders(folder))
 
-def find_categories(root: Path) -> list[str]:
-    """The categories in `root`, sorted."""
-    return [folder.name for folder in list_folders(root) if is_category(folder)]
+    def find_categories(self, root: Path) -> list[str]:
+        """The categories in `root`, the data set's own in its order, then the others sorted."""
+        names = [folder.name for folder in list_folders(root) if self.is_category(folder)]
+        return order_categories(names, self.CATEGORIES)
 
+    def list_samples(self, root: Path, category: str, split: str) -> tuple[list[Sample], list[Problem]]:
+        """The samples of one split ("train": good images only), sorted by defect and name, and problems with its files.
 
-def list_samples(root: Path, category: str, split: str) -> tuple[list[Sample], list[Problem]]:
-    """The samples of one split ("train": good images only), sorted by defect and name, and problems with its files.
+        Raises DataError for an unknown category or split, and a split without images.
+        """
+        named = [folder for folder in list_folders(root) if folder.name == category]  # the others may be many
+        check_request(root, category, split, any(map(self.is_category, named)), self.find_categories)
+        if split == "train":
+            return read_train(root / category, self.PLACES)
+        return self.read_test(root / category)
 
-    Without a test folder the test split is empty. Raises DataError for an unknown category or split, no training
-    images, and a test folder without images.
-    """
-    check_request(root, category, split, is_folder_of(root, category, is_category), find_categories)
-    folder = root / category
-    if split == "train":
-        return read_train(folder, PLACES)
-    if not any(find_place(folder, name).is_dir() for name in ("test", "ground_truth")):
-        return [], []
-    return read_test(folder, PLACES, masks_optional=True)
+    def read_test(self, category: Path) -> tuple[list[Sample], list[Problem]]:
+        """The test images of a category; none where there is no test folder."""
+        if not any(find_place(category, name).is_dir() for name in ("test", "ground_truth")):
+            return [], []
+        return read_test(category, self.PLACES, masks_optional=True)
 
-
-def list_unused(root: Path) -> list[Problem]:
-    """Warnings for images outside the categories."""
-    return find_outside(root, find_categories(root), LAYOUT)
+    def list_unused(self, root: Path) -> list[Problem]:
+        """Warnings for images outside the categories."""
+        return find_outside(root, self.find_categories(root), self.LAYOUT)

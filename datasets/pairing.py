@@ -52,11 +52,6 @@ def check_request(root: Path, category: str, split: str, known: bool, find: Call
         raise DataError(f"no category {category!r} in {root}; there are: {there}")
 
 
-def is_folder_of(root: Path, name: str, is_category: Callable[[Path], bool]) -> bool:
-    """Tell whether `name` is a category in `root`; the others, of which there may be many, are not looked into."""
-    return any(folder.name == name and is_category(folder) for folder in list_folders(root))
-
-
 def order_categories(names: Sequence[str], known: Sequence[str]) -> list[str]:
     """`names` in the order of `known`, then the others sorted."""
     return [name for name in known if name in names] + sorted(set(names) - set(known))

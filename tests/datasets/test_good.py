@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from datasets import mvtec, mvtec3d
+from datasets import DATASETS
 from datasets.good import DEFECT, GOOD, UNCLEAR, kind_of
 
 
@@ -45,6 +45,7 @@ def test_defects(name):
 
 
 def test_no_published_defect_is_asked_about():
-    names = [[name for defects in source.DEFECTS.values() for name in defects.split()] for source in (mvtec, mvtec3d)]
+    readers = (DATASETS["mvtec"], DATASETS["mvtec3d"])
+    names = [[name for defects in source.DEFECTS.values() for name in defects.split()] for source in readers]
     assert len(names[0]) == 73  # as the paper of MVTec AD says
     assert {kind_of(name) for name in names[0] + names[1]} == {DEFECT}

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import DataSource, open_dataset, visa, visa_list
+from datasets import DATASETS, DataSource, open_dataset, visa_list
 from datasets.base import DataError, Sample, load_mask
 from tests.support.commands import run_visa_meta
 from tests.support.trees import make_visa, write_image, write_visa_csv, write_visa_meta
@@ -244,7 +244,7 @@ def test_visa_without_a_list(tmp_path):
 def test_official_csv(tmp_path):
     entries = visa_list.read_csv(SHARED_VISA / visa_list.CSV)
     assert len(entries) == 10_821
-    assert tuple(dict.fromkeys(entry.category for entry in entries)) == visa.CATEGORIES
+    assert tuple(dict.fromkeys(entry.category for entry in entries)) == DATASETS["visa"].CATEGORIES
     counts = Counter((entry.split, entry.label) for entry in entries)
     assert counts == {("train", 0): 8_659, ("test", 0): 962, ("test", 1): 1_200}
     names = Counter((e.category, e.split, e.label, Path(e.image).stem) for e in entries)
