@@ -1,7 +1,4 @@
-"""Common parts of all data sets: samples, and the one way an image or a mask is read.
-
-A reader (one file per layout) turns a folder into `Sample`s; `load_image` and `load_mask` turn a sample into arrays.
-"""
+"""Common parts of all data sets: samples, and the one way an image or a mask is read."""
 
 from __future__ import annotations
 
@@ -64,9 +61,8 @@ class Picture(NamedTuple):
 class Sample:
     """One image of a category.
 
-    `mask_path` is None for good images, and for anomalous images of a data set that has no masks for them. A good image
-    may have a `blank_mask`, in which nothing must be anomalous.
-    `name` is unique within its split, e.g. "good/000" or "broken_large/013".
+    `mask_path` is None for good images, and for anomalous ones without a mask. In a `blank_mask`, which good images may
+    have, nothing must be anomalous. `name` is unique within its split, e.g. "good/000" or "broken_large/013".
     """
 
     image_path: Path
@@ -84,12 +80,10 @@ def load_image(
     path: Path, size: int | None = None, most_pixels: int = MAX_PIXELS, levels: Levels | None = None,
     tell: Tell | None = None,
 ) -> np.ndarray:
-    """Read an image as RGB.
+    """Read an image as RGB, upright, with `size` resized (bicubic) to a square; alpha is dropped.
 
-    Grey, palette, RGBA (alpha dropped), 16-bit, 32-bit and float images are converted, EXIF orientation is applied;
-    with `size` the image is resized (bicubic) to a square. levels: which values are black and white where the file does
-    not say, as the training images decided; without, this image alone decides, as far as it can. tell: called for
-    what may be wrong with an image that is used.
+    levels: which values are black and white where the file does not say, as the training images decided; without, this
+    image alone decides, as far as it can. tell: called for what may be wrong with an image that is used.
 
     Returns uint8 (H, W, 3). Memory: at most 24 bytes a pixel of the file, whatever its shape. Raises DataError naming
     the file if it cannot be read, has more than `most_pixels`, values that do not fit the levels, or is a map or mask
@@ -150,18 +144,13 @@ def as_rgb(image: Image.Image | np.ndarray, levels: Levels | None = None) -> np.
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image after its EXIF orientation.
-
-    Raises DataError naming the file if it cannot be read.
-    """
+    """Height and width of an upright image. Raises DataError naming the file if it cannot be read."""
     with decoded(path, photograph=False) as image:  # the header is not enough: PNGs may turn at their end
         return image.size
 
 
 def load_mask(path: Path, size: int | None = None) -> np.ndarray:
-    """Read a ground-truth mask as `datasets.masks.anomalous_pixels` understands it.
-
-    With `size` it is resized to a square with nearest neighbour, so that it stays 0/1.
+    """Read a ground-truth mask, as `anomalous_pixels` understands it, with `size` as `shrink_mask` resizes it.
 
     Returns uint8 (H, W) of 0 and 1. Raises DataError naming the file if it cannot be read.
     """
@@ -192,13 +181,41 @@ def describe(error: BaseException) -> str:
 def decoded(path: Path, most_pixels: int = MAX_PIXELS, photograph: bool = True) -> Iterator[ImageFile]:
     """Open and decode an image or, with photograph=False, a mask, which may also be one that a program of ours wrote.
 
-    Whatever goes wrong while it is open is that image's error: decoders raise many unrelated types. Raises DataError
-    naming the file.
+    Whatever goes wrong while it is open becomes a DataError naming the file: decoders raise many unrelated types.
     """
     with _reading(path), open_image(path, most_pixels) as image:
         if photograph and image.mark in NO_PHOTOGRAPHS:
             raise ValueError(f"it is no photograph but an {image.mark}, written by this program")
         yield image
+
+
+class Reader:
+    """Decode files each time they are asked for; what keeps them is a subclass. DataErrors name the file."""
+
+    size = 0  # bytes that are kept
+
+    def picture(self, path: Path) -> Picture:
+        """Decode an image."""
+        return read_picture(path)
+
+    def mask(self, path: Path) -> np.ndarray:
+        """Decode a mask uint8 (H, W) of 0 and 1."""
+        return load_mask(path)
+
+    def image(self, path: Path, levels: Levels | None = None) -> np.ndarray:
+        """Decode an image uint8 (H, W, 3)."""
+        return self.picture(path).rgb(levels)
+
+    def drop(self, *roles: str) -> None:
+        """Give back the memory of what is kept: here nothing."""
+
+    @property
+    def last(self) -> Reader:
+        """The same for images that are not asked for again."""
+        return self
+
+
+FROM_DISK = Reader()
 
 
 @contextmanager
@@ -211,9 +228,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _content(image: ImageFile, path: Path = Path()) -> Picture:
     values = image.pixels()
-    return Picture(
-        path, values, image.range_of(values), image.white_is_zero, bool(image.has_more), image.orientation
-    )
+    return Picture(path, values, image.range_of(values), image.white_is_zero, bool(image.has_more), image.orientation)
 
 
 def _convert(picture: Picture, levels: Levels | None, tell: Tell | None = None) -> np.ndarray:

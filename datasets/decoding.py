@@ -11,7 +11,6 @@ comes out as it is: datasets/base.py makes DataErrors of it.
 from __future__ import annotations
 
 import os
-import stat
 import struct
 import sys
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from datasets.formats import UNREAD, why_unread
+from datasets.formats import UNREAD, open_regular, why_unread
 from datasets.levels import Range, Scale, depth_of_white
 from datasets.marks import HEAD, mark_in
 
@@ -36,19 +35,6 @@ UPPER = 1 if sys.byteorder == "little" else 0  # byte of 16 bits
 MOST_CHUNKS = 1000  # of a PNG before its pixels
 BLOCK = 2**20  # values that are converted at once
 MOST_SCANS = 100  # of a JPEG, each of which goes over all its pixels; programs write about ten
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """Open a file to be read. Raises OSError for what is none: a folder, pipe, device or socket would be waited for."""
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    descriptor = os.open(path, flags)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("it is not a regular file")
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
 
 
 @contextmanager

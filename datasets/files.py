@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.base import Sample, shrink_mask
-from datasets.foreground import foreground_of, mask_folder, mask_name, rule_for
-from datasets.readers import FROM_DISK, Reader
+from datasets.base import FROM_DISK, Reader, Sample, shrink_mask
+from datasets.foreground import foreground_of, rule_for, stored_foregrounds
 from datasets.view import WHOLE, View
 
 Load = Callable[[Path, int, Reader], np.ndarray]  # of a file's path and the size in pixels
@@ -94,14 +92,6 @@ def training_files(
     stored = stored_foregrounds(paths, dataset, category, fg_root)
     depends_on = f"{rule_for(dataset, category)} {view}"
     return Files("training", tuple(paths), load, (4,), other_paths=tuple(stored), depends_on=depends_on)
-
-
-def stored_foregrounds(paths: Sequence[Path], dataset: str, category: str, fg_root: Path | None) -> list[Path]:
-    """The foreground masks of training images that are stored in `fg_root`."""
-    if not fg_root:
-        return []
-    folder = mask_folder(fg_root, dataset, category)
-    return [place for path in paths if os.path.lexists(place := folder / mask_name(path))]
 
 
 def evaluation_files(samples: Sequence[Sample], view: View = WHOLE) -> list[Files]:

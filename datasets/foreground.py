@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -51,12 +51,11 @@ NAMES = {
     "visa": ("visa", "visa20220922"),
 }
 
-EVERYTHING = Rule("above", 0)
 AUTOMATIC = Rule("automatic")
 
 RULES: dict[str, dict[str, Rule]] = {
     "mvtec": {
-        **dict.fromkeys(("carpet", "grid", "leather", "tile", "wood", "transistor"), EVERYTHING),
+        **dict.fromkeys(("carpet", "grid", "leather", "tile", "wood", "transistor"), Rule("above", 0)),
         **dict.fromkeys(("capsule", "screw", "zipper"), Rule("at_most", 150)),
         **dict.fromkeys(("hazelnut", "metal_nut", "pill", "toothbrush"), Rule("above", 50)),
         **dict.fromkeys(("cable", "bottle"), Rule("disc", 0.45)),
@@ -88,12 +87,12 @@ def foreground_mask(image: np.ndarray, rule: Rule) -> np.ndarray:
 
     image: uint8 (H, W, 3) RGB at full size. Returns uint8 (H, W) of 0 and 1. Raises ValueError for an unknown rule.
     """
+    height, width = image.shape[:2]
+    rows = np.arange(height)[:, None] - (height - 1) / 2  # of the pixels' centres from the image's, (H, 1) and (1, W)
+    columns = np.arange(width)[None] - (width - 1) / 2
     if rule.kind == "disc":
-        rows, columns = _offsets_from_centre(*image.shape[:2])
-        return (rows**2 + columns**2 <= (rule.value * image.shape[0]) ** 2).astype(np.uint8)
+        return (rows**2 + columns**2 <= (rule.value * height) ** 2).astype(np.uint8)
     if rule.kind == "box":
-        height, width = image.shape[:2]
-        rows, columns = _offsets_from_centre(height, width)
         return ((np.abs(rows) <= rule.value * height) & (np.abs(columns) <= rule.value * width)).astype(np.uint8)
     grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 0), SIGMA)  # (H, W)
     if rule.kind == "above":
@@ -107,11 +106,7 @@ def foreground_mask(image: np.ndarray, rule: Rule) -> np.ndarray:
 
 def fg_mask_path(fg_root: Path, dataset: str, category: str, image_path: Path) -> Path:
     """Path at which the mask of a training image is stored: `<fg_root>/<dataset>/<category>/train/<stem>.png`."""
-    return Path(fg_root) / dataset / category / "train" / mask_name(image_path)
-
-
-def mask_name(image_path: Path) -> str:
-    return f"{Path(image_path).stem}.png"
+    return Path(fg_root) / dataset / category / "train" / f"{image_path.stem}.png"
 
 
 def mask_folder(fg_root: Path, dataset: str, category: str) -> Path:
@@ -123,7 +118,8 @@ def mask_folder(fg_root: Path, dataset: str, category: str) -> Path:
     own = fg_mask_path(fg_root, dataset, category, Path()).parent
     if own.is_dir():
         return own
-    named = [path for path in list_folders(fg_root) if _plain(path.name) in NAMES.get(dataset, (dataset,))]
+    names = NAMES.get(dataset, (dataset,))
+    named = [path for path in list_folders(fg_root) if re.sub(r"[\W_]", "", path.name).lower() in names]
     folders = [folder for path in named if (folder := path / category / "train").is_dir()]
     if len(folders) > 1:
         listed = ", ".join(map(printable, folders))
@@ -131,9 +127,13 @@ def mask_folder(fg_root: Path, dataset: str, category: str) -> Path:
     return folders[0] if folders else own
 
 
-def _plain(name: str) -> str:
-    """A data set's name without case and marks: that of "MVTec 3D-AD" is "mvtec3dad"."""
-    return re.sub(r"[\W_]", "", name).lower()
+def stored_foregrounds(paths: Sequence[Path], dataset: str, category: str, fg_root: Path | None) -> list[Path]:
+    """The foreground masks of training images that are stored in `fg_root`."""
+    if fg_root is None:
+        return []
+    folder = mask_folder(fg_root, dataset, category)
+    places = [folder / f"{path.stem}.png" for path in paths]
+    return [place for place in places if os.path.lexists(place)]  # a pipe is there, and an error
 
 
 def foreground_of(
@@ -145,13 +145,13 @@ def foreground_of(
     image: the decoded file, uint8 (H, W, 3). Returns the mask, uint8 (H, W) of 0 and 1. Raises DataError
     for a stored mask that cannot be read or whose size is not the image's.
     """
-    stored = None if fg_root is None else mask_folder(fg_root, dataset, category) / mask_name(image_path)
-    if stored is None or not os.path.lexists(stored):  # a pipe is there, and an error
+    stored = stored_foregrounds([image_path], dataset, category, fg_root)
+    if not stored:
         return foreground_mask(image, rule_for(dataset, category))
-    mask = read_mask(stored)
+    mask = read_mask(stored[0])
     if mask.shape != image.shape[:2]:
         raise DataError(
-            f"foreground mask {stored} has {mask.shape[1]}x{mask.shape[0]} pixels, its image {image_path} "
+            f"foreground mask {stored[0]} has {mask.shape[1]}x{mask.shape[0]} pixels, its image {image_path} "
             f"{image.shape[1]}x{image.shape[0]}; make the masks again with scripts/fore_extractor.py"
         )
     return mask
@@ -190,9 +190,3 @@ def _otsu_quality(grey: np.ndarray, threshold: int) -> tuple[float, float]:
     dark_mean = levels[: threshold + 1] @ share[: threshold + 1] / dark
     contrast = (mean - dark_mean) / (1 - dark)  # bright mean - dark mean
     return dark * (1 - dark) * contrast**2 / variance, contrast
-
-
-def _offsets_from_centre(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row offsets (H, 1) and column offsets (1, W) of the pixel centres from the image's centre, in pixels."""
-    rows, columns = np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2
-    return rows[:, None], columns[None, :]

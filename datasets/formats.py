@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 # Formats that are not read, by suffix, and the Python package that opens them
 HEIC, AVIF, JPEG_2000 = ("HEIC", "pillow-heif"), ("AVIF", "pillow-avif-plugin"), ("JPEG 2000", "glymur")
@@ -66,19 +67,28 @@ def holds_image(path: Path) -> bool:
     return head.startswith(READ_HEADS) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
-def read_head(path: Path) -> bytes:
-    """The first bytes of a regular file; none of anything else, which might wait for ever, and where it fails."""
+def read_head(path: Path, most: int = LONGEST_HEAD) -> bytes:
+    """The first bytes of a regular file; none of anything else, and where it fails."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return b""
-        with open(path, "rb", opener=_open_at_once) as file:
-            return file.read(LONGEST_HEAD)
+        if path.is_file():
+            with open_regular(path) as file:
+                return file.read(most)
     except OSError:
-        return b""
+        pass
+    return b""
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # if it has become a pipe since
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to be read. Raises OSError for what is none: a folder, pipe, device or socket would be waited for."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(path, flags)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("it is not a regular file")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def _format_of(head: bytes) -> tuple[str, str] | None:

@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from datasets.formats import read_head
+
 HEAT_MAP, ANOMALY_MAP, FOREGROUND, DEMO = "AAND heat map", "AAND anomaly map", "AAND foreground mask", "AAND demo image"
 NO_PHOTOGRAPHS = (HEAT_MAP, ANOMALY_MAP, FOREGROUND)
 MOST_SIDE = 1_000_000  # pixels that a PNG file may be high or wide for libpng
@@ -52,13 +54,7 @@ def tiff_bytes(pixels: np.ndarray, mark: str) -> bytes:
 
 def mark_of(path: Path) -> str | None:
     """The mark of a picture file; None for any other file, or none that can be read."""
-    try:
-        if not path.is_file():  # a pipe would be waited for
-            return None
-        with path.open("rb") as file:
-            return mark_in(file.read(HEAD))
-    except OSError:
-        return None
+    return mark_in(read_head(path, HEAD))
 
 
 def mark_in(head: bytes) -> str | None:

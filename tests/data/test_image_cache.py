@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.base import DataError, load_image
+from datasets.base import DataError, Reader, load_image
 from datasets.files import (
     image_files,
     mask_files,
@@ -24,7 +24,6 @@ from datasets.files import (
     training_files,
 )
 from datasets.foreground import RULES, Rule, fg_mask_path
-from datasets.readers import Reader
 from tests.support.commands import ROOT
 from tests.support.stores import CACHES, SIZE, cache_files, counted, expected, store, write_noise
 from tests.support.trees import write_image

@@ -9,15 +9,8 @@ from PIL import Image
 
 from datasets import open_dataset
 from datasets.base import DataError, Sample, load_image, load_mask
-from datasets.files import (
-    evaluation_files,
-    image_files,
-    spread_masks,
-    stored_foregrounds,
-    texture_files,
-    training_files,
-)
-from datasets.foreground import fg_mask_path, foreground_mask, rule_for
+from datasets.files import evaluation_files, image_files, spread_masks, texture_files, training_files
+from datasets.foreground import fg_mask_path, foreground_mask, rule_for, stored_foregrounds
 from tests.support.trees import make_mvtec, write_image
 
 SIZE = 32

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from datasets.base import DataError
-from datasets.files import stored_foregrounds
-from datasets.foreground import fg_mask_path, foreground_of, mask_folder
+from datasets.foreground import fg_mask_path, foreground_of, mask_folder, stored_foregrounds
 from tests.support.trees import write_image
 
 PUBLIC_NAMES = [

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.base import load_image
+from datasets.base import Reader, load_image
 from datasets.files import Files
-from datasets.readers import Reader
 from tests.support.trees import write_image
 from utils.data.image_store import ImageStore
 

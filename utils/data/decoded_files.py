@@ -19,8 +19,7 @@ from threading import Lock
 import numpy as np
 from tqdm import tqdm
 
-from datasets.base import Picture, load_mask, read_picture
-from datasets.readers import Reader
+from datasets.base import Picture, Reader, load_mask, read_picture
 from utils.system.memory import LARGEST_SHARE, available_memory, release_freed_memory
 
 Key = tuple[str, Path, int, int]  # "image" or "mask", path, bytes and time of change (ns) of the file

@@ -23,11 +23,10 @@ from typing import NamedTuple, get_type_hints
 import numpy as np
 from PIL import __version__ as pillow_version
 
-from datasets.base import DataError, Picture, decoded
+from datasets.base import FROM_DISK, DataError, Picture, decoded
 from datasets.levels import Range
 from datasets.masks import anomalous_pixels, count_grey_regions
 from datasets.names import printable
-from datasets.readers import FROM_DISK
 from utils.data.decoded_files import DecodedFiles, key_of
 from utils.system.files import write_text
 from utils.system.own_files import CHECKS, begins_as, may_be_replaced

@@ -28,10 +28,9 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from datasets.base import DataError
+from datasets.base import FROM_DISK, DataError, Reader
 from datasets.files import Files
 from datasets.problems import MOST_SHOWN
-from datasets.readers import FROM_DISK, Reader
 from utils.data.mapped_files import MappedFile
 from utils.system.files import atomic_write, in_parallel
 from utils.system.memory import LARGEST_SHARE, available_memory

@@ -11,15 +11,8 @@ from typing import NamedTuple
 from datasets import DataSource
 from datasets.base import DataError, Sample
 from datasets.batches import CALIBRATION_SEED, hold_out
-from datasets.files import (
-    Files,
-    evaluation_files,
-    image_files,
-    paths_of,
-    stored_foregrounds,
-    texture_files,
-    training_files,
-)
+from datasets.files import Files, evaluation_files, image_files, paths_of, texture_files, training_files
+from datasets.foreground import stored_foregrounds
 from datasets.names import printable
 from datasets.problems import count
 from datasets.view import WHOLE, View
