@@ -30,7 +30,7 @@ class DataSource:
     """A data set on disk: its layout, where it is, and which categories are used.
 
     `missing` holds categories that were asked for (or belong to the data set) and are not on disk. `note` says what is
-    not certain about the layout, where it was decided by looking, and the flag that decides.
+    not certain about a layout decided by looking, and the flag that decides.
     """
 
     name: str
@@ -42,7 +42,7 @@ class DataSource:
     def samples(self, category: str, split: str) -> list[Sample]:
         """The samples of a category's "train" (good images only) or "test" split.
 
-        Raises DataError as `list_samples`, and for errors in the list of files, e.g. a mask without its image.
+        Raises DataError as `list_samples`, and for errors among the files, e.g. a mask without its image.
         """
         samples, problems = self.list_samples(category, split)
         raise_errors(f"the {split} images of {category} in {self.root}", problems)
@@ -61,10 +61,10 @@ class DataSource:
 
 
 def open_dataset(root: str | Path, name: str = "auto", categories: Sequence[str] | None = None) -> DataSource:
-    """Look at `root` and decide its layout (unless `name` gives it) and its categories (all, unless given).
+    """Decide the layout of `root` by what is there (unless `name` gives it) and its categories (all, unless given).
 
     Categories come in the data set's own order. Raises DataError if there is no usable data set in `root`, or two that
-    differ, for an unknown layout name, for an unknown category, and if none of the categories asked for is on disk.
+    differ, for an unknown layout or category, and if none of the categories asked for is on disk.
     """
     root = Path(root).expanduser()
     if name != "auto" and name not in DATASETS:
@@ -76,7 +76,7 @@ def open_dataset(root: str | Path, name: str = "auto", categories: Sequence[str]
     except DataError as error:
         raise DataError(f"{error}{_other_layouts(root, name)}") from error
     if not there:
-        looked_for = _looked_for(name)
+        looked_for = DATASETS[name].LAYOUT
         raise DataError(f"no category of the layout {name!r} in {root} (looked for {looked_for}){_hint(root, name)}")
     known = DATASETS[name].CATEGORIES
     if categories is None:
@@ -85,7 +85,9 @@ def open_dataset(root: str | Path, name: str = "auto", categories: Sequence[str]
     listed = f"{root} ({name}) has: {', '.join(map(printable, there))}"
     unknown = [c for c in categories if c not in there and c not in known]
     if unknown:
-        hint = _other_layout_of(root, name, unknown[0])
+        others = [other for other in _fitting(root) if other != name]
+        having = [other for other in others if unknown[0] in DATASETS[other].find_categories(root)]
+        hint = f"; {unknown[0]!r} is of the layout {having[0]!r}: give `dataset` {having[0]}" if having else ""
         raise DataError(f"unknown category {', '.join(map(repr, unknown))}; {listed}{hint}")
     chosen = tuple(c for c in there if c in categories)
     if not chosen:
@@ -95,10 +97,7 @@ def open_dataset(root: str | Path, name: str = "auto", categories: Sequence[str]
 
 
 def detect_layout(root: Path) -> str:
-    """The name of the layout in `root`, decided by what is there, never by the path's name.
-
-    Raises DataError if `root` is not a folder or has no known layout, with what was looked for, and if it fits two.
-    """
+    """The name of the layout in `root`. Raises DataError if it is no folder, has no known layout, or fits two."""
     check_root(root)
     return _decide(root)[0]
 
@@ -122,7 +121,7 @@ def _decide(root: Path) -> tuple[str, str]:
     """The layout, and a note about what is not certain."""
     fitting = _fitting(root)
     if not fitting:
-        looked_for = "; ".join(f"{name}: {_looked_for(name)}" for name in AUTO_ORDER)
+        looked_for = "; ".join(f"{name}: {DATASETS[name].LAYOUT}" for name in AUTO_ORDER)
         raise DataError(f"no known data set layout in {root} (looked for {looked_for}){_hint(root)}")
     if fitting[0] != "visa" or len(fitting) == 1:
         return fitting[0], _doubt(root, fitting[0])
@@ -147,13 +146,8 @@ def _doubt(root: Path, name: str) -> str:
     return DATASETS[name].explain_doubt(root)
 
 
-def _looked_for(name: str) -> str:
-    return DATASETS[name].LAYOUT
-
-
 def _hint(root: Path, name: str | None = None) -> str:
-    """The end of an error message: what other layout than `name` is in `root`, or which data set is near it, or where
-    there are images."""
+    """The end of an error message: which other layout is in `root`, which data set near it, or where images are."""
     if others := _other_layouts(root, name):
         return others
     inside = [str(path) for path in list_folders(root) if _is_dataset(path)]
@@ -172,13 +166,6 @@ def _other_layouts(root: Path, name: str | None) -> str:
     except DataError:
         return ""
     return f"; it looks like the layout {others[0]!r}: give `dataset` {' or '.join(others)}" if others else ""
-
-
-def _other_layout_of(root: Path, name: str, category: str) -> str:
-    """The end of an error message: the layout that has a category which the layout `name` has not."""
-    others = [other for other in _fitting(root) if other != name]
-    having = [other for other in others if category in DATASETS[other].find_categories(root)]
-    return f"; {category!r} is of the layout {having[0]!r}: give `dataset` {having[0]}" if having else ""
 
 
 def _is_dataset(path: Path, category: str | None = None) -> bool:

@@ -37,10 +37,8 @@ def hold_out(
         raise DataError(f"{len(groups)} training images are too few to hold {share:.0%} of them out")
     chosen = [groups[place] for place in np.random.default_rng(seed).permutation(len(groups))[:count]]
     used, left_out = {group[0] for group in chosen}, {index for group in chosen for index in group}
-    return (
-        [sample for index, sample in enumerate(samples) if index not in left_out],
-        [sample for index, sample in enumerate(samples) if index in used],
-    )
+    kept = [sample for index, sample in enumerate(samples) if index not in left_out]
+    return kept, [sample for index, sample in enumerate(samples) if index in used]
 
 
 def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:

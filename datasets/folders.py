@@ -32,10 +32,7 @@ class Contents(NamedTuple):
 
 
 def look_into(folder: Path) -> Contents:
-    """The contents of a folder; nothing if there is no such folder.
-
-    Raises DataError if it cannot be looked into, e.g. without permission.
-    """
+    """The contents of a folder, nothing if there is none. Raises DataError if it cannot be looked into."""
     contents = Contents([], [], [])
     try:
         with os.scandir(folder) as scanned:
@@ -48,10 +45,9 @@ def look_into(folder: Path) -> Contents:
         if is_passed_over(entry.name):
             continue
         path, is_folder = folder / entry.name, _is_folder(entry)
-        is_image = path.suffix.lower() in IMAGE_SUFFIXES
         if is_folder:
             contents.folders.append(path)
-        if is_image:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
             contents.images.append(path)
         elif not is_folder:
             contents.others.append(path)
@@ -83,10 +79,8 @@ def list_folders(folder: Path) -> list[Path]:
 
 
 def find_place(folder: Path, *names: str) -> Path:
-    """The folder below `folder` that the names, one in the other, lead to; where one is spelt otherwise on disk (Train,
-    Ground-Truth), so. As they are given from the first on that is not there.
-
-    Raises DataError where one name could mean two folders.
+    """The folder that the names, one in the other, lead to from `folder`, each as it is spelt on disk (Train) or, where
+    it is not there, as it is given. Raises DataError where one name could mean two folders.
     """
     for name in names:
         if os.path.isdir(folder / name):

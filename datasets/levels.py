@@ -3,15 +3,15 @@
     levels = Levels.of(ranges)                   # of the training images' ranges of values, once
     black, white = levels.scale_of(one_range)    # of any image; ValueError for one that does not fit
 
-8-bit images have one meaning. A 16-bit file may hold 10, 12 or 16 bits, a float file 0..1, 0..255 or degrees. What a
-file declares counts; otherwise the training images decide together, once, and every later image is read the same way.
+A 16-bit file may hold 10, 12 or 16 bits, a float file 0..1, 0..255 or degrees. What a file declares counts; otherwise
+the training images decide together, once, and every later image is read the same way.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 DEPTHS = (8, 10, 12, 14, 16)  # bits that cameras give
@@ -63,6 +63,7 @@ class Range:
 
 
 Scale = tuple[float, float]  # the values that are black and white
+KINDS = ("uint16", "int32", "float32")  # whose files need not say which these are
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Levels:
     float32: Scale | None = None
 
     def __post_init__(self):
-        for name, scale in self._scales().items():
+        for name, scale in vars(self).items():
             if scale is None:
                 continue
             numbers = isinstance(scale, tuple) and len(scale) == 2 and all(map(_is_number, scale))
@@ -94,13 +95,13 @@ class Levels:
     @classmethod
     def up_to(cls, white: float) -> Levels:
         """The same levels 0..white for every kind."""
-        return cls(**dict.fromkeys(cls._names(), (0.0, float(white))))
+        return cls(**dict.fromkeys(KINDS, (0.0, float(white))))
 
     @classmethod
     def from_dict(cls, content: Any) -> Levels:
         """The inverse of dataclasses.asdict, tuples being lists. Raises ValueError for anything else."""
-        if not isinstance(content, dict) or sorted(content) != sorted(cls._names()):
-            raise ValueError(f"levels have {', '.join(cls._names())}")
+        if not isinstance(content, dict) or sorted(content) != sorted(KINDS):
+            raise ValueError(f"levels have {', '.join(KINDS)}")
         return cls(**{name: tuple(scale) if isinstance(scale, list) else scale for name, scale in content.items()})
 
     def scale_of(self, values: Range) -> Scale:
@@ -109,14 +110,12 @@ class Levels:
             return 0.0, 255.0
         if values.white:
             return 0.0, values.white
-        scale = self._scales()[values.kind]
+        scale = getattr(self, values.kind)
         if scale is None:
             if values.kind == "uint16" and values.high > _end(14):
                 return 0.0, _end(16)
-            raise ValueError(
-                f"it has {values}, and neither it nor the training images tell which value is white; convert it to 8 "
-                "bits"
-            )
+            raise ValueError(f"it has {values}, and neither it nor the training images tell which value is white; "
+                             "convert it to 8 bits")
         black, white = scale
         slack = 0 if values.kind == "uint16" else OVERSHOOT * (white - black)
         if values.low < black - slack or values.high > white + slack:
@@ -125,19 +124,11 @@ class Levels:
         return scale
 
     def doubt(self, values: Range) -> str:
-        """Why the values of an image that fits may mean something else than the training images' do; "" if nothing
-        speaks for it."""
+        """Why the values of an image that fits may mean something else than the training images' do, or ""."""
         _, white = self.scale_of(values)
         if values.kind == "uint8" or values.white or values.high > FAR_BELOW * white:
             return ""
         return f"{values}; white is {white:g}"
-
-    def _scales(self) -> dict[str, Scale | None]:
-        return {name: getattr(self, name) for name in self._names()}
-
-    @classmethod
-    def _names(cls) -> list[str]:
-        return [field.name for field in fields(cls)]
 
 
 def _common_scale(ranges: list[Range]) -> Scale:

@@ -1,8 +1,7 @@
 """Names that come from files and folders, as text that can be printed.
 
-A file's name may hold line breaks, escape codes, marks that turn the direction of writing, or bytes that are no text:
-printed as they are they forge lines of output or move a terminal's cursor. Every name that reaches a screen, a log, a
-table, CSV, JSON or HTML goes through `printable`; errors whose messages name files do it themselves.
+A file's name may hold line breaks, escape codes, or bytes that are no text, which forge lines of output or move a
+terminal's cursor. Every name that is shown or written goes through `printable`; PrintableErrors do it themselves.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ class PrintableError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(map(printable, self.args))
+
 
 def printable(name: str | PathLike) -> str:
     r"""A name with each character that cannot be seen (other than the space) as an escape, e.g. a line break as \n."""

@@ -24,9 +24,8 @@ ASK = "is this good or a defect? Rename it to good, or to what the defect is"
 
 
 class Layout(NamedTuple):
-    """Places of the images and masks of a category: folders of this name within train/good and test/<defect>, or else
-    directly there and in ground_truth/<defect>. Folders of `ignored` names belong to the data set and are not used.
-    `own` says what helps where masks are missed that parts of one's own need not have."""
+    """Places of a category's images and masks: folders of this name in train/good and test/<defect>, or else directly
+    there and in ground_truth/<defect>. Folders of `ignored` names are not used. `own` helps where masks are missed."""
 
     images: str = ""
     masks: str = ""
@@ -67,8 +66,7 @@ def train_folders(category: Path) -> list[Path]:
 def read_train(category: Path, layout: Layout) -> tuple[list[Sample], list[Problem]]:
     """The training images of the folder `category` as good samples, sorted by folder and name, and problems.
 
-    Problems are images anywhere but in the test set that are not used, and folders of which it is not clear whether
-    they hold good images. Raises DataError if there are no training images.
+    Raises DataError if there are no training images.
     """
     train = find_place(category, "train")
     kinds = {folder: kind_of(folder.name) for folder in list_folders(train)}
@@ -91,12 +89,12 @@ def read_test(category: Path, layout: Layout, masks_optional: bool = False) -> t
     """All test images of the folder `category`, sorted by defect and name, anomalous ones with their masks; problems.
 
     With `masks_optional`, a defect whose mask folder does not exist has no masks at all (mask_path None), a warning.
-    Problems are an anomalous image without its mask, which is left out, a mask without its image, images that are not
-    used, and folders of which it is not clear whether they hold good images. Raises DataError if there are no images.
+    Raises DataError if there are no images.
     """
     test, truth = find_place(category, "test"), find_place(category, "ground_truth")
     kinds = {folder: kind_of(folder.name) for folder in list_folders(test)}
-    kinds |= {test / path.name: kind_of(path.name) for path in list_folders(truth) if not _has_images(test, path.name)}
+    masked = [path.name for path in list_folders(truth)]
+    kinds |= {test / name: kind_of(name) for name in masked if not find_place(test, name).is_dir()}
     unclear = [folder for folder, kind in kinds.items() if kind == UNCLEAR]
     images = {folder: layout.images_in(folder) for folder in kinds}
     masks = {folder: layout.masks_of(category, folder.name) for folder in kinds}
@@ -125,26 +123,6 @@ def ask_about(folders: Sequence[Path], layout: Layout) -> list[Problem]:
     return [error(ASK, *asked)] if asked else []
 
 
-def pair_masks(images: Sequence[Path], mask_folder: Path, hint: str) -> tuple[dict[Path, Path], list[Problem]]:
-    """Pair each image with the mask named `<stem>_mask` or `<stem>` (any image suffix) in `mask_folder`.
-
-    Returns image -> mask, in the order of `images`, and an error for each image or mask that has no partner; `hint`
-    says what helps where there is no such folder.
-    """
-    masks = {path.stem: path for path in list_images(mask_folder)}
-    hint = "" if mask_folder.is_dir() else f"; {hint}"
-    pairs, problems = {}, []
-    for image in images:
-        stem = _mask_stem(image, masks)
-        if stem is None:
-            expected = f"no {image.stem}_mask.png or {image.stem}.png in {mask_folder}{hint}"
-            problems.append(error("image has no mask", image, skips=image, details=expected))
-        else:
-            pairs[image] = masks.pop(stem)
-    problems += [error("mask has no image", mask, skips=mask) for mask in masks.values()]
-    return pairs, problems
-
-
 def check_unique(samples: list[Sample]) -> list[Sample]:
     """The samples as they are. Raises DataError if two of them share a name: maps and masks are stored by it."""
     counts = Counter(sample.name for sample in samples)
@@ -159,10 +137,6 @@ def check_unique(samples: list[Sample]) -> list[Sample]:
     return samples
 
 
-def _has_images(test: Path, kind: str) -> bool:
-    return find_place(test, kind).is_dir()
-
-
 def _good_samples(images: Sequence[Path], mask_folders: Sequence[Path]) -> list[Sample]:
     """Good samples; a mask of one, which most data sets do not have, must be blank."""
     masks = {path.stem: path for folder in mask_folders for path in list_images(folder)}
@@ -172,15 +146,27 @@ def _good_samples(images: Sequence[Path], mask_folders: Sequence[Path]) -> list[
 def _defect_samples(
     defect: str, image_folder: Path, mask_folder: Path, hint: str | None
 ) -> tuple[list[Sample], list[Problem]]:
-    """hint: what helps where there is no folder of masks; None if there need be none."""
+    """Pair each image with the mask named `<stem>_mask` or `<stem>` (any image suffix); errors for what has no partner.
+
+    hint: what helps where there is no folder of masks; None if there need be none.
+    """
     images = list_images(image_folder)
     if hint is None and not mask_folder.is_dir():
         message = "defect without a folder of masks: its category gets an image AUROC only"
         details = f"{count(len(images), 'image')}; if they are good, call it good"
         problems = [warning(message, image_folder, details=details)] if images else []
         return [Sample(path, label=1, defect=defect) for path in images], problems
-    pairs, unpaired = pair_masks(images, mask_folder, hint or "")
-    return [Sample(path, label=1, defect=defect, mask_path=mask) for path, mask in pairs.items()], unpaired
+    masks = {path.stem: path for path in list_images(mask_folder)}
+    hint = "" if mask_folder.is_dir() else f"; {hint}"
+    samples, problems = [], []
+    for image in images:
+        stem = _mask_stem(image, masks)
+        if stem is None:
+            expected = f"no {image.stem}_mask.png or {image.stem}.png in {mask_folder}{hint}"
+            problems.append(error("image has no mask", image, skips=image, details=expected))
+        else:
+            samples.append(Sample(image, label=1, defect=defect, mask_path=masks.pop(stem)))
+    return samples, problems + [error("mask has no image", mask, skips=mask) for mask in masks.values()]
 
 
 def _mask_stem(image: Path, masks: dict[str, Path]) -> str | None:

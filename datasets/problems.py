@@ -17,9 +17,8 @@ MOST_SHOWN = 20  # problems that are spelt out
 class Problem:
     """One thing that is wrong: an "error", or a "warning" about what can be used all the same.
 
-    `message` is the kind of problem, by which problems are counted; `details` are those of this one. `skips` is the
-    file without which --skip_bad goes on; None where leaving a file out does not help. `split` is that of the files, if
-    they are of one.
+    `message` is the kind of problem, by which problems are counted. `skips` is the file without which --skip_bad goes
+    on; None where leaving a file out does not help. `split` is that of the files, if they are of one.
     """
 
     severity: str
@@ -52,9 +51,7 @@ def raise_errors(where: str, problems: Sequence[Problem], help_text: str = "") -
     errors = errors_among(problems)
     if not errors:
         return
-    lines = first_of([str(problem) for problem in errors])
-    if help_text:
-        lines.append(help_text)
+    lines = [*first_of([str(problem) for problem in errors]), *filter(None, [help_text])]
     raise DataError(f"{count(len(errors), 'error')} in {where}:", *lines)
 
 

@@ -34,9 +34,11 @@ def find_unused(
     """
     needed = {folder for place in used for folder in (place, *place.parents)}
 
+    def is_known(folder: Path) -> bool:
+        return folder.name not in ignored and folder not in skip
+
     def enter(folder: Path) -> bool:
-        known = folder.name not in ignored and folder not in skip
-        return known and (folder in needed or not folder.is_symlink())
+        return is_known(folder) and (folder in needed or not folder.is_symlink())
 
     problems = []
     for folder, contents in walk(top, enter):
@@ -49,8 +51,7 @@ def find_unused(
             problems += _warn_of_broken(contents)
             above = next((place for place in folder.parents if place in used), None)
             problems += _warn_of_images(folder, contents, NESTED if above else message, above)
-        strays = [path for path in contents.folders if path.is_symlink() and not enter(path)]
-        strays = [path for path in strays if path.name not in ignored and path not in skip]
+        strays = [path for path in contents.folders if is_known(path) and not enter(path)]
         problems += [warning(LINKED, path, details=f"it leads to {printable(path.resolve())}") for path in strays]
     return problems
 
@@ -65,8 +66,7 @@ def find_outside(root: Path, categories: Collection[str], layout: str) -> list[P
         seen = islice(walk(folder, lambda path: not path.is_symlink()), MOST_FOLDERS)
         images = sum(len(_images_of(contents)) for _, contents in seen if not isinstance(contents, DataError))
         if images:
-            details = f"{count(images, 'image')}; looked for {layout}"
-            problems.append(warning(OUTSIDE, folder, details=details))
+            problems.append(warning(OUTSIDE, folder, details=f"{count(images, 'image')}; looked for {layout}"))
     return problems
 
 
@@ -129,7 +129,12 @@ def _warn_of_others(folder: Path, files: Sequence[Path]) -> list[Problem]:
     reasons: dict[str, list[Path]] = {}
     for path in files:
         reasons.setdefault(_why_not_used(path), []).append(path)
-    return [warning(reason, folder, details=_named(found)) for reason, found in reasons.items()]
+    warnings = []
+    for reason, found in reasons.items():
+        names = ", ".join(printable(path.name) for path in found[:EXAMPLES])
+        details = f"{count(len(found), 'file')}: {names}{', ...' if len(found) > EXAMPLES else ''}"
+        warnings.append(warning(reason, folder, details=details))
+    return warnings
 
 
 def _why_not_used(path: Path) -> str:
@@ -140,8 +145,3 @@ def _why_not_used(path: Path) -> str:
     if holds_image(path):
         return "images whose names do not end as those of images are never used; rename them (.png, .jpg, ...)"
     return "files of unknown kind are never used"
-
-
-def _named(files: Sequence[Path]) -> str:
-    names = ", ".join(printable(path.name) for path in files[:EXAMPLES])
-    return f"{count(len(files), 'file')}: {names}{', ...' if len(files) > EXAMPLES else ''}"

@@ -4,9 +4,7 @@
     shown = view.show(view.load(path), 256)        # any image of the category
     maps = view.place(maps_of_shown_images)        # anomaly maps of the whole image again
 
-Objects of half the frame's height and width are shown at almost twice the size for the same computing, and photographs
-that use few grey levels get all of them. `WHOLE` shows all as it is. `levels` tell which stored values are
-black and white where files do not say.
+Small objects are shown larger for the same computing, and photographs that use few grey levels get all of them.
 """
 
 from __future__ import annotations
@@ -80,8 +78,7 @@ class View:
 
     @classmethod
     def from_dict(cls, content: Any) -> View:
-        """The inverse of dataclasses.asdict; views from before there were levels get EARLIER_LEVELS. Raises ValueError
-        for anything else."""
+        """The inverse of dataclasses.asdict; without levels, EARLIER_LEVELS. Raises ValueError for anything else."""
         names = [field.name for field in fields(cls)]
         if not isinstance(content, dict) or sorted({*content, "levels"}) != sorted(names):
             raise ValueError(f"a view has {', '.join(names)}")
@@ -90,21 +87,22 @@ class View:
 
     @property
     def word(self) -> str:
-        """The view as one word: of the fields that are not as they are by default, so that it stays the same when
-        there are others one day."""
+        """The view as one word, which further fields at their defaults would not change."""
         changed = {name: float(getattr(self, name)) for name in NUMBERS if getattr(self, name) != getattr(WHOLE, name)}
         levels = {name: scale for name, scale in asdict(self.levels).items() if scale} if self.levels else None
         return hashlib.sha256(json.dumps([changed, levels], sort_keys=True).encode()).hexdigest()
 
     def load(self, path: Path, most_pixels: int = MAX_PIXELS, tell: Tell | None = None) -> np.ndarray:
-        """Read an image file of the category: uint8 (H, W, 3). tell: as `load_image` does. Raises DataError if it
-        cannot be read."""
+        """Read an image file of the category, as `load_image` does: uint8 (H, W, 3)."""
         return load_image(path, most_pixels=most_pixels, levels=self.levels, tell=tell)
 
     def show(self, image: np.ndarray, size: int) -> np.ndarray:
         """An image uint8 (H, W, 3) as the model sees it: uint8 (size, size, 3)."""
         resized = np.asarray(resize(Image.fromarray(image), size, self._box_in(image)))
-        return resized if (self.black, self.white) == (0, 255) else self._table()[resized]
+        if (self.black, self.white) == (0, 255):
+            return resized
+        stretched = (np.arange(256) - self.black) * 255 / (self.white - self.black)
+        return np.clip(np.rint(stretched), 0, 255).astype(np.uint8)[resized]
 
     def show_mask(self, mask: np.ndarray, size: int) -> np.ndarray:
         """A mask uint8 (H, W) of the image, resized with nearest neighbour: uint8 (size, size)."""
@@ -112,8 +110,7 @@ class View:
         return np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST, box=box))
 
     def place(self, maps: np.ndarray) -> np.ndarray:
-        """Maps float32 (N, S, S) of what is shown, as maps (N, S, S) of the whole images; beside the box each has its
-        own lowest value."""
+        """Maps float32 (N, S, S) of what is shown as maps of the whole images; each is at its lowest beside the box."""
         if self.is_whole:
             return maps
         top, bottom, left, right = self.box(maps.shape[-1])
@@ -138,11 +135,6 @@ class View:
         """Left, top, right and bottom in pixels of an image or mask."""
         height, width = array.shape[:2]
         return self.left * width, self.top * height, self.right * width, self.bottom * height
-
-    def _table(self) -> np.ndarray:
-        """Grey level that each grey level becomes."""
-        stretched = (np.arange(256) - self.black) * 255 / (self.white - self.black)
-        return np.clip(np.rint(stretched), 0, 255).astype(np.uint8)
 
 
 WHOLE = View()

@@ -5,8 +5,8 @@ meta.json is what many repositories of the field write from it (scripts/visa_met
 
     {"train"|"test": {category: [{"img_path", "mask_path", "cls_name", "specie_name", "anomaly"}]}}
 
-img_path and mask_path are relative to the root, mask_path "" where there is none, anomaly 0 or 1. specie_name names
-the kind of the defect; VisA has only one, so the usual file leaves it "". It is written so, and ignored on reading.
+img_path and mask_path are relative to the root, mask_path "" where there is none, anomaly 0 or 1. specie_name, the kind
+of the defect, is written "" and ignored on reading.
 """
 
 from __future__ import annotations

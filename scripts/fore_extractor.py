@@ -50,12 +50,6 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def write_mask(path: Path, mask: np.ndarray) -> None:
-    """Write a mask (H, W) of 0 and 1 as a PNG of 0 and 255, completely or not at all."""
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(png_bytes(mask * np.uint8(255), FOREGROUND))
-
-
 def refuse_others(jobs: list[Job]) -> None:
     """UsageError if a mask to be written is there and not ours. Those that earlier versions wrote have no mark: where
     the same mask comes out again, nothing is lost."""
@@ -81,7 +75,9 @@ def extract(jobs: list[Job], workers: int) -> None:
 
     def run(job: Job) -> None:
         image_path, mask_path, rule, levels = job
-        write_mask(mask_path, foreground_mask(load_image(image_path, levels=levels), rule))
+        mask = foreground_mask(load_image(image_path, levels=levels), rule)
+        with atomic_write(mask_path) as temporary:
+            temporary.write_bytes(png_bytes(mask * np.uint8(255), FOREGROUND))
 
     cv2.setNumThreads(1)  # the pool has the cores
     with ThreadPoolExecutor(workers) as pool:

@@ -22,8 +22,6 @@ import cv2
 import numpy as np
 import skimage.data
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from datasets.marks import DEMO, mark_of, png_bytes
 from datasets.names import printable
 from utils.cli import CommandParser, at_least, run_command, user_path
@@ -170,6 +168,7 @@ def main() -> None:
     others = [path for path in visible if path.is_file() and path not in images]
     if others:
         raise FileExistsError(f"{options.output} holds other files, such as {others[0]}; choose another --output")
+
     def is_ours(path: Path) -> bool:
         return mark_of(path) == DEMO or holds(path, images[path])
 

@@ -44,8 +44,8 @@ def synthesise_anomalies(
     (T, 3, S, S), anything that gives such a tensor when indexed with a tensor of positions. draws: `draw_anomalies(N)`.
     An image whose mask keeps no more than 4 pixels after 10 redraws stays clean as well.
 
-    Returns the images uint8 (N, 3, S, S) and the masks uint8 (N, 1, S, S) of 0 and 1, on the images' device. The inputs
-    are not changed. Raises ValueError for shapes that do not fit and images that are not uint8.
+    Returns new images uint8 (N, 3, S, S) and masks uint8 (N, 1, S, S) of 0 and 1, on the images' device. Raises
+    ValueError for shapes that do not fit and images that are not uint8.
     """
     _check_inputs(images, foregrounds, textures, draws)
     device = images.device
@@ -83,8 +83,7 @@ def _paint_pixels(
 
 
 def selects_pixels(device: torch.device) -> bool:
-    """Tell whether only the pixels inside a mask are changed and blended: elsewhere than on a CPU, asking which those
-    are would wait for the device, so whole images are."""
+    """Tell whether only the pixels in a mask are changed: elsewhere than on a CPU, asking for them would wait."""
     return device.type == "cpu"
 
 
@@ -94,10 +93,9 @@ def blend(images: Tensor, textures: Tensor, image_weights: Tensor) -> Tensor:
 
 
 def draw_masks(foregrounds: Tensor, draws: Tensor) -> Tensor:
-    """Perlin masks inside the foregrounds, each the first of its candidates that has more than 4 pixels there.
+    """Perlin masks uint8 (N, S, S) inside the foregrounds, each the first candidate with more than 4 pixels, or empty.
 
-    foregrounds: uint8 (N, S, S) of 0 and 1; draws: (N, candidates, MASK_DRAWS) on the CPU. Returns uint8 (N, S, S) of 0
-    and 1, empty where no candidate has enough.
+    foregrounds: uint8 (N, S, S) of 0 and 1; draws: (N, candidates, MASK_DRAWS) on the CPU.
     """
     masks = torch.zeros_like(foregrounds)
     pending = torch.arange(len(foregrounds))  # rows without a mask so far
@@ -128,7 +126,7 @@ def perlin_masks(size: int, draws: Tensor) -> Tensor:
 
 
 def perlin_noise(size: int, exponents: Tensor, angles: Tensor) -> Tensor:
-    """Gradient noise, times sqrt(2), roughly in -1..1 (Perlin, SIGGRAPH 2002).
+    """Gradient noise float32 (N, size, size), times sqrt(2), roughly in -1..1 (Perlin, SIGGRAPH 2002).
 
     exponents: (N, 2), the grid of noise n has 2^exponents[n, 0] rows and 2^exponents[n, 1] columns of cells. angles:
     (N, CORNERS, CORNERS) in radians, the direction of the gradient at each corner, measured from the row axis
@@ -136,8 +134,6 @@ def perlin_noise(size: int, exponents: Tensor, angles: Tensor) -> Tensor:
 
     A pixel sums over its four corners (fade weight) * (gradient . offset). Weight and offset are products of a row and
     a column term, so the sum over corners is a matrix product.
-
-    Returns float32 (N, size, size).
     """
     weights, moments = (table.to(angles.device) for table in _corner_tables(size))  # (exponents, S, CORNERS) each
     row_weight, row_moment = weights[exponents[:, 0]], moments[exponents[:, 0]]  # (N, S, CORNERS)
@@ -172,10 +168,8 @@ def select_rows(stack: Tensor, positions: Tensor) -> Tensor:
 def _check_inputs(images: Tensor, foregrounds: Tensor, textures: Tensor, draws: Tensor) -> None:
     count, size = len(images), images.shape[-1]
     if images.shape != (count, 3, size, size) or foregrounds.shape != (count, size, size):
-        raise ValueError(
-            "expected images (N, 3, S, S) and foregrounds (N, S, S), "
-            f"got {tuple(images.shape)} and {tuple(foregrounds.shape)}"
-        )
+        raise ValueError("expected images (N, 3, S, S) and foregrounds (N, S, S), "
+                         f"got {tuple(images.shape)} and {tuple(foregrounds.shape)}")
     if tuple(textures.shape[1:]) != (3, size, size) or len(textures) == 0:
         raise ValueError(f"expected textures (T, 3, {size}, {size}), got {tuple(textures.shape)}")
     if images.dtype != torch.uint8 or textures.dtype != torch.uint8:

@@ -27,7 +27,13 @@ def list_textures(aux_path: Path | str) -> list[Path]:
     Raises DataError if the folder is missing, one cannot be looked into, or there is no image.
     """
     if str(aux_path) == "builtin":
-        return _builtin_textures()
+        import skimage.data
+
+        folder = Path(skimage.data.__file__).parent
+        paths = [folder / name for name in BUILTIN_TEXTURES if (folder / name).is_file()]
+        if not paths:
+            raise DataError(f"scikit-image ships no photographs in {folder}: give `aux_path` DTD_IMAGES")
+        return paths
     folder = Path(aux_path)
     if not folder.is_dir():
         raise DataError(f"no texture folder {folder}; `aux_path` takes the images folder of DTD, or builtin")
@@ -36,10 +42,9 @@ def list_textures(aux_path: Path | str) -> list[Path]:
         if isinstance(contents, DataError):
             raise contents
         paths += contents.images
-    paths.sort()
     if not paths:
         raise DataError(f"no texture image below {folder}; `aux_path` takes the images folder of DTD, or builtin")
-    return paths
+    return sorted(paths)
 
 
 def find_aux_path(data_root: Path) -> Path:
@@ -54,13 +59,3 @@ def find_aux_path(data_root: Path) -> Path:
             return place
     looked_at = ", ".join(str(place) for place in places)
     raise DataError(f"no texture images in {looked_at}; give `aux_path` DTD_IMAGES or `aux_path` builtin")
-
-
-def _builtin_textures() -> list[Path]:
-    import skimage.data
-
-    folder = Path(skimage.data.__file__).parent
-    paths = [folder / name for name in BUILTIN_TEXTURES if (folder / name).is_file()]
-    if not paths:
-        raise DataError(f"scikit-image ships no photographs in {folder}: give `aux_path` DTD_IMAGES")
-    return paths
