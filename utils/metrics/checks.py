@@ -41,6 +41,11 @@ def check_masks(masks: Images, anomaly_maps: Images) -> Images:
     return [_to_bool("masks", mask, first=index) for index, mask in enumerate(masks)]
 
 
+def check_pixels(masks: Images, anomaly_maps: Images) -> tuple[Images, Images]:
+    anomaly_maps = check_maps(anomaly_maps)
+    return check_masks(masks, anomaly_maps), anomaly_maps
+
+
 def _to_arrays(name: str, images: Images) -> Images:
     """An array (N, H, W) as it is; any other sequence as a list of arrays (H_i, W_i)."""
     if isinstance(images, np.ndarray):

@@ -31,10 +31,10 @@ class Ranking:
     def num_positives(self) -> int:
         return len(self.order)
 
-    def pieces(self) -> Iterator[slice]:
-        """The groups, a piece at a time."""
-        for start in range(0, len(self.group_ends), PIECE):
-            yield slice(start, start + PIECE)
+    def pieces(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The three counts, a piece at a time."""
+        for piece in _pieces(len(self.group_ends)):
+            yield self.group_ends[piece].astype(np.int64), self.negatives_above[piece], self.negatives_from[piece]
 
 
 def rank(labels: np.ndarray, scores: np.ndarray) -> Ranking:
@@ -47,11 +47,15 @@ def rank(labels: np.ndarray, scores: np.ndarray) -> Ranking:
     positives = positives[order]
     group_ends = np.append(np.flatnonzero(positives[1:] != positives[:-1]) + 1, positives.size).astype(count)
     thresholds = positives[group_ends - 1]
-    ranking = Ranking(order, group_ends, np.empty_like(group_ends), np.empty_like(group_ends), negatives.size)
-    for piece in ranking.pieces():
-        for counts, side in ((ranking.negatives_above, "right"), (ranking.negatives_from, "left")):
-            counts[piece] = negatives.size - np.searchsorted(negatives, thresholds[piece], side)
-    return ranking
+    above, from_there = np.empty_like(group_ends), np.empty_like(group_ends)
+    for piece in _pieces(len(group_ends)):
+        above[piece] = negatives.size - np.searchsorted(negatives, thresholds[piece], "right")
+        from_there[piece] = negatives.size - np.searchsorted(negatives, thresholds[piece], "left")
+    return Ranking(order, group_ends, above, from_there, negatives.size)
+
+
+def _pieces(count: int) -> Iterator[slice]:
+    return (slice(start, start + PIECE) for start in range(0, count, PIECE))
 
 
 def corners(ranking: Ranking, weights: np.ndarray | None = None) -> Iterator[Corners]:
@@ -63,8 +67,7 @@ def corners(ranking: Ranking, weights: np.ndarray | None = None) -> Iterator[Cor
     total = ranking.num_positives if weights is None else weights.sum()
     num_found = found_weight = 0
     end = (0.0, 0.0)
-    for piece in ranking.pieces():
-        ends = ranking.group_ends[piece].astype(np.int64)
+    for ends, above, from_there in ranking.pieces():
         if weights is None:
             shares = ends / total
         else:
@@ -75,8 +78,8 @@ def corners(ranking: Ranking, weights: np.ndarray | None = None) -> Iterator[Cor
             shares[-1] = 1.0  # in spite of rounding
         fpr, recall = np.empty(2 * len(ends) + 1), np.empty(2 * len(ends) + 1)
         fpr[0], recall[0] = end
-        fpr[1::2], recall[1::2] = ranking.negatives_above[piece] / ranking.num_negatives, np.append(end[1], shares[:-1])
-        fpr[2::2], recall[2::2] = ranking.negatives_from[piece] / ranking.num_negatives, shares
+        fpr[1::2], recall[1::2] = above / ranking.num_negatives, np.append(end[1], shares[:-1])
+        fpr[2::2], recall[2::2] = from_there / ranking.num_negatives, shares
         end = fpr[-1], recall[-1]
         yield fpr, recall
     yield np.array([end[0], 1.0]), np.array([1.0, 1.0])
@@ -113,9 +116,8 @@ def _leave_cells(x: np.ndarray, y: np.ndarray, steps: int) -> Corners:
 def average_precision(ranking: Ranking) -> float:
     """Sum over thresholds of precision times the recall gained there (no interpolation)."""
     total, before = 0.0, 0
-    for piece in ranking.pieces():
-        hits = ranking.group_ends[piece].astype(np.int64)
-        precision = hits / (hits + ranking.negatives_from[piece])
+    for hits, _, false in ranking.pieces():
+        precision = hits / (hits + false)
         total += float(np.sum(np.diff(hits, prepend=before) * precision))
         before = hits[-1]
     return total / ranking.num_positives
@@ -124,7 +126,5 @@ def average_precision(ranking: Ranking) -> float:
 def f1_max(ranking: Ranking) -> float:
     """The highest harmonic mean of precision and recall that any threshold gives."""
     return max(
-        float(np.max(2 * (hits := ranking.group_ends[piece].astype(np.int64))
-                     / (hits + ranking.negatives_from[piece] + ranking.num_positives)))
-        for piece in ranking.pieces()
+        float(np.max(2 * hits / (hits + false + ranking.num_positives))) for hits, _, false in ranking.pieces()
     )

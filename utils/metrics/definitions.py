@@ -3,24 +3,25 @@
     from utils.metrics import evaluate
     evaluate(labels, scores, masks, anomaly_maps)  # {"image_auroc": 0.99, ..., "pixel_auroc": 0.98, ..., "aupro": 0.94}
 
-Every metric but `aupro_per_image` is exact: all thresholds count, and pixels with the same score enter together. A
-metric that cannot be computed raises `UndefinedMetric`, and `evaluate` leaves it out; it is never 0.0. Values are
-fractions in 0..1, float64. docs/metrics.md says which definition each follows, and how others differ.
+Every metric but `aupro_per_image` is exact: all thresholds count, and pixels with the same score enter together. Values
+are fractions in 0..1, float64. docs/metrics.md says which definition each follows, and how others differ.
 
 masks and anomaly_maps are arrays (N, H, W), or sequences of N arrays (H_i, W_i) where images differ in size. masks
 hold 0 and 1, 1 = anomalous, and are all 0 for good images; labels (N,) likewise, 1 = anomalous. Scores and maps are of
 any scale, larger = more anomalous.
+
+All raise ValueError for wrong shapes, labels and masks other than 0/1, and NaN or infinite scores. A metric that cannot
+be computed raises `UndefinedMetric`, and `evaluate` leaves it out; it is never 0.0.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from utils.metrics.checks import Images, check_images, check_maps, check_masks, name_images
+from utils.metrics.checks import Images, check_images, check_maps, check_masks, check_pixels, name_images
 from utils.metrics.curves import Corners, Ranking, area, average_precision, corners, f1_max, rank, thin
 
 METRICS = (
@@ -36,44 +37,33 @@ class UndefinedMetric(ValueError):
 
 
 def image_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve over images; ties count one half.
-
-    labels (N,), scores (N,). Raises UndefinedMetric (a ValueError) if only one class is present, and ValueError for
-    wrong shapes, labels other than 0/1, and NaN or infinite scores.
-    """
+    """Area under the ROC curve over images; ties count one half."""
     return area(corners(_rank_images(labels, scores)))
 
 
 def image_ap(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Average precision over images, scikit-learn's definition: the sum of precision times recall gained.
-
-    Arguments and errors as for `image_auroc`.
-    """
+    """Average precision over images, scikit-learn's definition: the sum of precision times recall gained."""
     return average_precision(_rank_images(labels, scores))
 
 
 def image_f1_max(labels: np.ndarray, scores: np.ndarray) -> float:
-    """The highest F1 score over images that a threshold gives. Arguments and errors as for `image_auroc`."""
+    """The highest F1 score over images that a threshold gives."""
     return f1_max(_rank_images(labels, scores))
 
 
 def pixel_auroc(masks: Images, anomaly_maps: Images) -> float:
-    """Area under the ROC curve over all pixels of all images; ties count one half.
-
-    Raises UndefinedMetric (a ValueError) if there is no anomalous or no defect-free pixel, and ValueError for wrong
-    shapes, masks other than 0/1, and NaN or infinite values.
-    """
-    return area(corners(_Pixels.check(masks, anomaly_maps).rank()))
+    """Area under the ROC curve over all pixels of all images; ties count one half."""
+    return area(corners(_rank_pixels(*check_pixels(masks, anomaly_maps))))
 
 
 def pixel_ap(masks: Images, anomaly_maps: Images) -> float:
-    """Average precision over all pixels, scikit-learn's definition. Arguments and errors as for `pixel_auroc`."""
-    return average_precision(_Pixels.check(masks, anomaly_maps).rank())
+    """Average precision over all pixels, scikit-learn's definition."""
+    return average_precision(_rank_pixels(*check_pixels(masks, anomaly_maps)))
 
 
 def pixel_f1_max(masks: Images, anomaly_maps: Images) -> float:
-    """The highest F1 score over all pixels that a threshold gives. Arguments and errors as for `pixel_auroc`."""
-    return f1_max(_Pixels.check(masks, anomaly_maps).rank())
+    """The highest F1 score over all pixels that a threshold gives."""
+    return f1_max(_rank_pixels(*check_pixels(masks, anomaly_maps)))
 
 
 def aupro(masks: Images, anomaly_maps: Images, fpr_limit: float = FPR_LIMIT) -> float:
@@ -84,13 +74,12 @@ def aupro(masks: Images, anomaly_maps: Images, fpr_limit: float = FPR_LIMIT) -> 
     of the share of the region that is found; the FPR is the share of all defect-free pixels, those of good images
     included, that is flagged. The curve is linear between thresholds and is cut exactly at the limit.
 
-    0 < fpr_limit <= 1. Maps without any information (all equal) give fpr_limit / 2. Raises as `pixel_auroc` does, and
-    ValueError for a limit out of range.
+    0 < fpr_limit <= 1, ValueError for any other. Maps without any information (all equal) give fpr_limit / 2.
     """
     if not 0 < fpr_limit <= 1:
         raise ValueError(f"fpr_limit must be above 0 and at most 1, got {fpr_limit}")
-    pixels = _Pixels.check(masks, anomaly_maps)
-    return area(corners(pixels.rank(), _region_weights(pixels.masks)), fpr_limit)
+    masks, anomaly_maps = check_pixels(masks, anomaly_maps)
+    return area(corners(_rank_pixels(masks, anomaly_maps), _region_weights(masks)), fpr_limit)
 
 
 def aupro_per_image(masks: Images, anomaly_maps: Images) -> float:
@@ -100,10 +89,15 @@ def aupro_per_image(masks: Images, anomaly_maps: Images) -> float:
     a pixel is flagged if above; thresholds whose FPR within the image is not below 0.3 are dropped, the remaining FPRs
     are divided by the largest of them, and the area under the mean overlap of the regions is averaged over images. The
     curve is not extended to FPR 0. An image without two different FPRs left has no area and does not count.
-
-    Arguments and errors as for `pixel_auroc`; UndefinedMetric also if no image counts.
     """
-    return _aupro_per_image(_Pixels.check(masks, anomaly_maps))
+    areas = [
+        value
+        for mask, anomaly_map in zip(*check_pixels(masks, anomaly_maps), strict=True)
+        if mask.any() and (value := _area_of_image(mask, anomaly_map)) is not None
+    ]
+    if not areas:
+        raise UndefinedMetric("no anomalous image has two false-positive rates below the limit")
+    return float(np.mean(areas))
 
 
 def evaluate(
@@ -112,9 +106,7 @@ def evaluate(
     """All of METRICS that can be computed, by name; PRO at FPR 0.3. Each image and each pixel is ranked once.
 
     `masks` must be None if an anomalous image comes without its mask: as an empty one it would count as free of
-    defects.
-
-    Raises ValueError for wrong shapes or values, and for a good image whose mask is not empty.
+    defects. Raises ValueError also for a good image whose mask is not empty.
     """
     labels, scores = check_images(labels, scores)
     anomaly_maps = check_maps(anomaly_maps)
@@ -122,34 +114,32 @@ def evaluate(
         raise ValueError(f"anomaly_maps: expected {len(labels)}, one map per label, got {len(anomaly_maps)}")
     metrics = {}
     with suppress(UndefinedMetric):
-        ranking = _rank(labels, scores, "images")
-        metrics |= _ranking_metrics("image", ranking)
+        metrics |= _ranking_metrics("image", _rank(labels, scores, "images"))
     if masks is None:
         return metrics
-    pixels = _Pixels(check_masks(masks, anomaly_maps), anomaly_maps)
-    marked = [i for i, mask in enumerate(pixels.masks) if not labels[i] and mask.any()]
+    masks = check_masks(masks, anomaly_maps)
+    marked = [i for i, mask in enumerate(masks) if not labels[i] and mask.any()]
     if marked:
         raise ValueError(f"masks: anomalous pixels although the label is 0 (good), in {name_images(marked)}")
     with suppress(UndefinedMetric):
-        ranking = pixels.rank()
+        ranking = _rank_pixels(masks, anomaly_maps)
         metrics |= _ranking_metrics("pixel", ranking)
-        metrics["aupro"] = area(corners(ranking, _region_weights(pixels.masks)), FPR_LIMIT)
+        metrics["aupro"] = area(corners(ranking, _region_weights(masks)), FPR_LIMIT)
         del ranking  # its memory
-        metrics["aupro_per_image"] = _aupro_per_image(pixels)
+        metrics["aupro_per_image"] = aupro_per_image(masks, anomaly_maps)
     return metrics
 
 
 def image_roc_curve(labels: np.ndarray, scores: np.ndarray) -> Corners:
-    """The ROC curve over images, to draw: FPR and recall from (0, 0) to (1, 1). Errors as for `image_auroc`."""
+    """The ROC curve over images, to draw: FPR and recall from (0, 0) to (1, 1)."""
     return thin(corners(_rank_images(labels, scores)))
 
 
 def pixel_curves(masks: Images, anomaly_maps: Images) -> dict[str, Corners]:
-    """The curves over pixels, to draw: {"roc": (FPR, recall), "pro": (FPR, mean overlap)}. Errors as for
-    `pixel_auroc`."""
-    pixels = _Pixels.check(masks, anomaly_maps)
-    ranking = pixels.rank()
-    return {"roc": thin(corners(ranking)), "pro": thin(corners(ranking, _region_weights(pixels.masks)))}
+    """The curves over pixels, to draw: {"roc": (FPR, recall), "pro": (FPR, mean overlap)}."""
+    masks, anomaly_maps = check_pixels(masks, anomaly_maps)
+    ranking = _rank_pixels(masks, anomaly_maps)
+    return {"roc": thin(corners(ranking)), "pro": thin(corners(ranking, _region_weights(masks)))}
 
 
 def _ranking_metrics(what: str, ranking: Ranking) -> dict[str, float]:
@@ -173,20 +163,9 @@ def _rank_images(labels: np.ndarray, scores: np.ndarray) -> Ranking:
     return _rank(*check_images(labels, scores), "images")
 
 
-@dataclass(frozen=True)
-class _Pixels:
-    """Checked masks (bool) and anomaly maps, N arrays (H_i, W_i) each."""
-
-    masks: Images
-    anomaly_maps: Images
-
-    @classmethod
-    def check(cls, masks: Images, anomaly_maps: Images) -> _Pixels:
-        anomaly_maps = check_maps(anomaly_maps)
-        return cls(check_masks(masks, anomaly_maps), anomaly_maps)
-
-    def rank(self) -> Ranking:
-        return _rank(_flatten(self.masks), _flatten(self.anomaly_maps), "pixels")
+def _rank_pixels(masks: Images, anomaly_maps: Images) -> Ranking:
+    """masks bool, checked."""
+    return _rank(_flatten(masks), _flatten(anomaly_maps), "pixels")
 
 
 def _flatten(images: Images) -> np.ndarray:
@@ -212,17 +191,6 @@ def _region_weights(masks: Images) -> np.ndarray:
             start, end = end, end + regions.size
             weights[start:end] = 1.0 / np.bincount(regions)[regions]
     return weights
-
-
-def _aupro_per_image(pixels: _Pixels) -> float:
-    areas = [
-        value
-        for mask, anomaly_map in zip(pixels.masks, pixels.anomaly_maps, strict=True)
-        if mask.any() and (value := _area_of_image(mask, anomaly_map)) is not None
-    ]
-    if not areas:
-        raise UndefinedMetric("no anomalous image has two false-positive rates below the limit")
-    return float(np.mean(areas))
 
 
 def _area_of_image(mask: np.ndarray, anomaly_map: np.ndarray) -> float | None:

@@ -2,7 +2,8 @@
 
 `rows` is {category: {metric: value}} throughout: metrics named as in definitions.py, values as fractions in 0..1.
 A metric that could not be computed is not in its row; it becomes a dash in the table, an empty field in the CSV file
-and stays away from the JSON file. `runs` is a sequence of rows of the same categories, one for each seed.
+and stays away from the JSON file. `runs` is a sequence of rows of the same categories, one for each seed. Functions of
+rows raise ValueError for an unknown metric, and for a value that is not a fraction in 0..1.
 """
 
 from __future__ import annotations
@@ -47,35 +48,25 @@ Row = dict[str, Statistic]
 
 
 def mean_row(rows: Rows) -> dict[str, float]:
-    """Mean of each metric over the categories that have it; without a metric that none has.
-
-    A mean over some of the categories only is still given; `format_table` says below the table how many they are.
-
-    Raises ValueError for an unknown metric and for a value that is not a fraction in 0..1.
-    """
-    _check(rows)
-    means = {}
-    for metric in METRICS:
-        values = [row[metric] for row in rows.values() if metric in row]
-        if values:
-            means[metric] = fmean(values)
-    return means
+    """Mean of each metric over the categories that have it, which may be some; without a metric that none has."""
+    for name, row in rows.items():
+        for metric, value in row.items():
+            if metric not in METRICS:
+                raise ValueError(f"{name}: unknown metric {metric!r}, expected one of {', '.join(METRICS)}")
+            if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:  # NaN fails too
+                raise ValueError(f"{name}: {metric} must be a fraction in 0..1, got {value}")
+    values = {metric: [row[metric] for row in rows.values() if metric in row] for metric in METRICS}
+    return {metric: fmean(of_categories) for metric, of_categories in values.items() if of_categories}
 
 
 def summarise(runs: Sequence[Rows]) -> tuple[dict[str, Row], Row]:
-    """Each category's metrics over the seeds, and those of the mean over categories; of what every seed has.
-
-    Raises as `mean_row` does.
-    """
+    """Each category's metrics over the seeds, and those of the mean over categories; of what every seed has."""
     means = _over_seeds([mean_row(rows) for rows in runs])
     return {category: _over_seeds([rows[category] for rows in runs]) for category in runs[0]}, means
 
 
 def format_table(runs: Sequence[Rows]) -> str:
-    """A row per category and a Mean row; percent with two decimals, a dash for what could not be computed.
-
-    Raises as `mean_row` does.
-    """
+    """A row per category and a Mean row, in percent; below, which means are over some of the categories only."""
     categories, means = summarise(runs)
     cells = [["Category", *COLUMNS.values()]]
     for name, row in [*categories.items(), ("Mean", means)]:
@@ -120,40 +111,34 @@ def align_columns(cells: Sequence[Sequence[str]]) -> list[str]:
 
 
 def write_csv(path: str | Path, runs: Sequence[Rows]) -> None:
-    """A line per category and one named Mean, as fractions in full precision (the header says so); in one piece.
+    """A line per category and one named Mean, as fractions in full precision (the header says so).
 
-    Every metric; with several seeds a column of means and one of standard deviations for each. Raises as `mean_row`
-    does, and OSError if the file cannot be written.
+    Every metric; with several seeds a column of means and one of standard deviations for each.
     """
     categories, means = summarise(runs)
-    header, several = ["category"], len(runs) > 1
-    for metric in METRICS:
-        header += [f"{metric} [0..1]", f"{metric} std"] if several else [f"{metric} [0..1]"]
-    lines = [csv_line(header)]
+    columns = 2 if len(runs) > 1 else 1  # of a metric
+    lines = [["category", *(name for m in METRICS for name in (f"{m} [0..1]", f"{m} std")[:columns])]]
     for name, row in [*categories.items(), ("Mean", means)]:
-        fields = [row.get(metric, Statistic("", "")) for metric in METRICS]
-        lines.append(csv_line([name, *(value for field in fields for value in (field if several else field[:1]))]))
-    write_text(path, "".join(lines))
+        lines.append([name, *(value for m in METRICS for value in row.get(m, ("", ""))[:columns])])
+    write_text(path, "".join(map(csv_line, lines)))
 
 
 def write_json(path: str | Path, runs: Sequence[Rows], info: Mapping[str, Any]) -> None:
-    """{"categories": rows, "mean": their mean, **info}, as fractions in full precision; written in one piece.
+    """Write what `to_json` gives, and `info`: what the figures are of, in plain built-ins.
 
-    With several seeds rows and mean are means over these, and "std" holds their standard deviations in the same form.
-    `info` says what the figures are of: command, seed, environment, duration; plain built-ins only.
-
-    Raises as `mean_row` does; ValueError if `info` has a key of the result's own, or NaN; TypeError if it holds
-    something JSON has no word for; OSError if the file cannot be written.
+    Raises ValueError also if `info` has a key of the figures, or NaN, TypeError for what JSON has no word for.
     """
     results = to_json(runs)
-    taken = results.keys() & info.keys()
-    if taken:
+    if taken := results.keys() & info.keys():
         raise ValueError(f"info must not have the keys {sorted(taken)}: they are the results' own")
     write_text(path, json_text({**results, **info}, indent=2) + "\n")
 
 
 def to_json(runs: Sequence[Rows]) -> dict[str, Any]:
-    """The figures as `write_json` has them: {"categories", "mean"}, and "std" with several seeds."""
+    """{"categories": rows, "mean": their mean}, as fractions in full precision.
+
+    With several seeds rows and mean are means over these, and "std" holds their standard deviations in the same form.
+    """
     categories, means = summarise(runs)
 
     def part(index: int) -> dict[str, Any]:
@@ -169,12 +154,3 @@ def _over_seeds(rows: Sequence[Mapping[str, float]]) -> Row:
         for metric in METRICS
         if all(metric in row for row in rows)
     }
-
-
-def _check(rows: Rows) -> None:
-    for name, row in rows.items():
-        for metric, value in row.items():
-            if metric not in METRICS:
-                raise ValueError(f"{name}: unknown metric {metric!r}, expected one of {', '.join(METRICS)}")
-            if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:  # NaN fails too
-                raise ValueError(f"{name}: {metric} must be a fraction in 0..1, got {value}")
