@@ -35,7 +35,7 @@ from scipy.stats import spearmanr
 from utils.cli import run_command, user_path
 from utils.metrics.tables import ABSENT, COLUMNS, HEADINGS, Statistic
 from utils.results.comparison import Run, Values, read_runs
-from utils.results.stored import result_folders
+from utils.results.record import result_folders
 from utils.runs.history import SYNTHETIC, read_metrics
 from utils.system.errors import RunError
 

@@ -24,9 +24,9 @@ def test_means_deviations_and_differences():
     tile = entry_of(comparison, "tile", "image_auroc")
     assert tile.statistics == [(pytest.approx(0.55), pytest.approx(0.1 / 2**0.5)), (0.75, pytest.approx(0.1 / 2**0.5))]
     [difference] = tile.differences
-    assert difference.value == pytest.approx(0.2)
+    assert difference.difference == pytest.approx(0.2)
     assert difference.spread == pytest.approx(0.1)
-    assert difference.beyond is True
+    assert difference.beyond_spread is True
     assert difference.p == pytest.approx(1 - 8**0.5 / 10**0.5)  # 0.1056
 
 
@@ -35,7 +35,7 @@ def test_mean_row_is_over_categories_seed_by_seed():
     comparison = compare(two_runs(), HEADLINE)
     mean = entry_of(comparison, "Mean", "image_auroc")
     assert [list(values) for values in mean.values] == [pytest.approx([0.7, 0.8]), pytest.approx([0.825, 0.865])]
-    assert mean.differences[0].value == pytest.approx(0.095)
+    assert mean.differences[0].difference == pytest.approx(0.095)
     assert mean.differences[0].spread == pytest.approx((0.1**2 / 2 + 0.04**2 / 2) ** 0.5)
     assert [entry.metric for entry in comparison.means] == ["image_auroc", "pixel_auroc"]
 
@@ -63,22 +63,22 @@ def test_p_is_that_of_welch(first, other):
 @pytest.mark.parametrize(("first", "other"), [([0.5], [0.6]), ([0.5], [0.6, 0.7]), ([0.5, 0.6], [0.7])])
 def test_single_seeds_have_no_spread(first, other):
     difference = Difference.between(first, other)
-    assert difference.value == pytest.approx(sum(other) / len(other) - sum(first) / len(first))
-    assert (difference.spread, difference.beyond, difference.p) == (None, None, None)
+    assert difference.difference == pytest.approx(sum(other) / len(other) - sum(first) / len(first))
+    assert (difference.spread, difference.beyond_spread, difference.p) == (None, None, None)
 
 
 def test_seeds_that_agree_have_no_p():
-    assert Difference.between([0.5] * 3, [0.75] * 2) == Difference(0.25, 0.0, None)
-    assert Difference.between([0.5] * 3, [0.75] * 2).beyond is True
-    assert Difference.between([0.5] * 2, [0.5] * 2).beyond is False
-    assert Difference.between([0.5, 0.7], [0.5, 0.7]).beyond is False
-    assert Difference.between([0.8, 0.9], [0.3, 0.4]).beyond is True  # less is a difference too
+    assert Difference.between([0.5] * 3, [0.75] * 2) == Difference(0.25, 0.0, True, None)
+    assert Difference.between([0.5] * 3, [0.75] * 2).beyond_spread is True
+    assert Difference.between([0.5] * 2, [0.5] * 2).beyond_spread is False
+    assert Difference.between([0.5, 0.7], [0.5, 0.7]).beyond_spread is False
+    assert Difference.between([0.8, 0.9], [0.3, 0.4]).beyond_spread is True  # less is a difference too
 
 
 def test_differences_are_to_the_first_run():
     runs = [Run(name, seeds_of("aupro", value)) for name, value in zip("abc", (0.5, 0.75, 0.25), strict=True)]
-    assert [d.value for d in compare(runs, ["aupro"]).entries[0].differences] == [0.25, -0.25]
-    assert [d.value for d in compare(runs[::-1], ["aupro"]).entries[0].differences] == [0.5, 0.25]
+    assert [d.difference for d in compare(runs, ["aupro"]).entries[0].differences] == [0.25, -0.25]
+    assert [d.difference for d in compare(runs[::-1], ["aupro"]).entries[0].differences] == [0.5, 0.25]
 
 
 def test_gains_of_the_published_protocol():

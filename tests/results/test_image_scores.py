@@ -15,7 +15,7 @@ from datasets.base import Sample
 from tests.support.commands import run_predict, run_test, scores_of
 from tests.support.trees import good_image, make_folder, write_image
 from utils.detection.thresholds import HELD_OUT, LargestPixels, Thresholds
-from utils.results.image_scores import ImageScore, image_scores, merge_scores, write_scores
+from utils.results.record import ImageScore, image_scores, merge_scores, write_scores
 
 COLUMNS = ["path", "category", "defect", "label", "score", "p_value", "anomalous"]
 

@@ -3,7 +3,7 @@
     comparison = compare(read_runs(["runs/rd4ad", "runs/aand"]), ["image_auroc", "aupro"])
     print(format_text(comparison))                                        # utils/results/comparison_report.py
 
-Only results.json is read, of the run or of each seedN/ in it: no model, no data, and no torch. Values are fractions.
+Only results.json is read, of the run or of each seedN/ in it, and no torch. Values are fractions.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from utils.metrics.tables import HEADINGS, Statistic
-from utils.results.stored import read_results, result_folders
+from utils.results.record import read_results, result_folders
 from utils.runs.settings import FREE_SETTINGS
 from utils.system.errors import RunError
 
@@ -48,26 +48,25 @@ class Run:
         return [c for c in self.seeds[0]["categories"] if all(c in seed["categories"] for seed in self.seeds)]
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A run's mean minus that of the first run."""
+class Difference(NamedTuple):
+    """A run's mean minus that of the first run; the fields are named as in files."""
 
-    value: float
+    difference: float
     spread: float | None  # standard deviation of the difference of two single runs; None unless both have two seeds
+    beyond_spread: bool | None
     p: float | None  # two-sided, of Welch's t-test; None where it is not defined
 
     @classmethod
     def between(cls, first: Sequence[float], other: Sequence[float]) -> Difference:
         a, b = Statistic.over(first), Statistic.over(other)
+        difference, p = b.mean - a.mean, None
         if a.std is None or b.std is None:
-            return cls(b.mean - a.mean, None, None)
-        spread = math.hypot(a.std, b.std)
-        return cls(b.mean - a.mean, spread, _welch_p(a, len(first), b, len(other)) if spread else None)
+            return cls(difference, None, None, None)
+        if spread := math.hypot(a.std, b.std):
+            from scipy.stats import ttest_ind_from_stats  # slow to import
 
-    @property
-    def beyond(self) -> bool | None:
-        """Tell whether the difference is larger than the spread; None where that is not known."""
-        return None if self.spread is None else abs(self.value) > self.spread
+            p = float(ttest_ind_from_stats(*a, len(first), *b, len(other), equal_var=False).pvalue)
+        return cls(difference, spread, abs(difference) > spread, p)
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The content of a comparison. `gains` are those of the published protocol: no results."""
+    """The figures of runs. `gains` are those of the published protocol: no results."""
 
     names: Sequence[str]
     num_seeds: Sequence[int]
@@ -125,9 +124,9 @@ def short_names(folders: Sequence[Path]) -> list[str]:
         raise RunError(f"each run only once: {' and '.join(sorted(twice))}")
     names = []
     for path in paths:
-        tails = ([other.parts[-length:] for other in paths] for length in range(1, len(path.parts) + 1))
-        length = next(n for n, found in enumerate(tails, 1) if found.count(path.parts[-n:]) == 1)
-        names.append(Path(*path.parts[-length:]).as_posix())
+        tails = (path.parts[-length:] for length in range(1, len(path.parts) + 1))
+        shortest = next(tail for tail in tails if sum(other.parts[-len(tail) :] == tail for other in paths) == 1)
+        names.append(Path(*shortest).as_posix())
     return names
 
 
@@ -179,7 +178,7 @@ def describe_differences(runs: Sequence[Run], categories: Sequence[str]) -> list
 
 
 def _tell_apart(what: str, runs: Sequence[Run], value: Callable[[Mapping[str, Any]], str]) -> list[str]:
-    """A sentence with the values, each with the runs that have it, unless all runs have the same; of all seeds."""
+    """A sentence with the values, each with the runs whose seeds have it, unless all runs have the same."""
     names: dict[tuple[str, ...], list[str]] = {}
     for run in runs:
         names.setdefault(tuple(dict.fromkeys(map(value, run.seeds))), []).append(run.name)
@@ -200,9 +199,3 @@ def _mean(complete: Sequence[Entry]) -> list[Entry]:
         return []
     runs = zip(*(entry.values for entry in complete), strict=True)
     return [Entry(MEAN, complete[0].metric, [[fmean(v) for v in zip(*values, strict=True)] for values in runs])]
-
-
-def _welch_p(a: Statistic, num_a: int, b: Statistic, num_b: int) -> float:
-    from scipy.stats import ttest_ind_from_stats  # slow to import
-
-    return float(ttest_ind_from_stats(a.mean, a.std, num_a, b.mean, b.std, num_b, equal_var=False).pvalue)

@@ -52,17 +52,16 @@ def write_markdown(path: Path, comparison: Comparison) -> None:
 
 def write_csv(path: Path, comparison: Comparison) -> None:
     """A line per category (then Mean), metric and run; fractions in full precision, empty where not known."""
-    lines = []
-    for entries, gains in ((comparison.entries, comparison.gains), (comparison.means, comparison.mean_gain)):
-        gains_of = {gain.category: _figures(comparison, gain) for gain in gains}
-        for entry in entries:
-            figures, differences = _figures(comparison, entry), _differences(comparison, entry)
-            for name, seeds in zip(comparison.names, comparison.num_seeds, strict=True):
-                gain = gains_of.get(entry.category, {}).get(name, {}) if entry.metric == CHOSEN_BY else {}
-                line = {"category": entry.category, "metric": entry.metric, "run": name, "seeds": seeds}
-                line |= figures.get(name, {}) | differences.get(name, {})
-                lines.append(line | {"gain": gain.get("mean"), "gain_std": gain.get("std")})
-    rows = [CSV_FIELDS.values(), *([line.get(field, "") for field in CSV_FIELDS] for line in lines)]
+    rows = [CSV_FIELDS.values()]
+    gains = {gain.category: _figures(comparison, gain) for gain in [*comparison.gains, *comparison.mean_gain]}
+    for entry in [*comparison.entries, *comparison.means]:
+        figures, differences = _figures(comparison, entry), _differences(comparison, entry)
+        for name, seeds in zip(comparison.names, comparison.num_seeds, strict=True):
+            gain = gains.get(entry.category, {}).get(name, {}) if entry.metric == CHOSEN_BY else {}
+            line = {"category": entry.category, "metric": entry.metric, "run": name, "seeds": seeds}
+            line |= figures.get(name, {}) | differences.get(name, {})
+            line |= {"gain": gain.get("mean"), "gain_std": gain.get("std")}
+            rows.append([line.get(field) for field in CSV_FIELDS])
     write_text(path, "".join(map(csv_line, rows)))
 
 
@@ -105,11 +104,8 @@ def _figures(comparison: Comparison, entry: Entry) -> dict[str, dict[str, Any]]:
 
 def _differences(comparison: Comparison, entry: Entry) -> dict[str, dict[str, Any]]:
     """{run: {"difference", "spread", "beyond_spread", "p"}} of the further runs where both have this figure."""
-    return {
-        name: {"difference": d.value, "spread": d.spread, "beyond_spread": d.beyond, "p": d.p}
-        for name, d in zip(comparison.names[1:], entry.differences, strict=True)
-        if d
-    }
+    columns = zip(comparison.names[1:], entry.differences, strict=True)
+    return {name: difference._asdict() for name, difference in columns if difference}
 
 
 def _figure_cells(comparison: Comparison) -> list[list[str]]:
@@ -127,11 +123,12 @@ def _figure_cells(comparison: Comparison) -> list[list[str]]:
 def _difference_cells(difference: Difference | None) -> list[str]:
     if difference is None:
         return [ABSENT] * 4
-    value = f"{round(100 * difference.value, 2) + 0.0:+.2f}"  # + 0.0: no "-0.00"
-    if difference.spread is None:
-        return [value, *[ABSENT] * 3]
-    p = ABSENT if difference.p is None else f"{difference.p:.3f}" if difference.p >= 0.001 else "<0.001"
-    return [value, f"{100 * difference.spread:.2f}", "yes" if difference.beyond else "no", p]
+    value, spread, beyond, p = difference
+    points = f"{round(100 * value, 2) + 0.0:+.2f}"  # + 0.0: no "-0.00"
+    if spread is None:
+        return [points, *[ABSENT] * 3]
+    p_value = ABSENT if p is None else f"{p:.3f}" if p >= 0.001 else "<0.001"
+    return [points, f"{100 * spread:.2f}", "yes" if beyond else "no", p_value]
 
 
 def _gain_cells(comparison: Comparison) -> list[list[str]]:
@@ -141,8 +138,7 @@ def _gain_cells(comparison: Comparison) -> list[list[str]]:
 
 def _definitions(comparison: Comparison) -> list[str]:
     return [
-        "Percent: mean ± sample standard deviation over seeds; differences to "
-        f"{comparison.names[0]} in points.",
+        f"Percent: mean ± sample standard deviation over seeds; differences to {comparison.names[0]} in points.",
         "Spread: the standard deviation of the difference of two single runs, √(std² of one + std² of the other).",
         f"p: Welch's t-test on the seeds' figures, two-sided. {ABSENT}: not known, as with a single seed.",
     ]

@@ -1,5 +1,5 @@
-"""Score a run on the test set: tables, results.csv, results.json and scores.csv, heat maps, maps for MVTec's
-evaluation.
+"""Score a run on the test set: tables, results.csv, results.json and scores.csv, heat maps in the run folder, and float
+TIFFs for MVTec's evaluation scripts.
 
 A run of several seeds holds one run folder a seed; each gets its own results, and the run their mean and standard
 deviation.
@@ -17,30 +17,34 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from datasets.base import Sample
-from datasets.marks import ANOMALY_MAP
+from datasets.base import DataError, Sample, read_size
+from datasets.marks import ANOMALY_MAP, HEAT_MAP, mark_of, tiff_bytes
+from datasets.view import enlarge
 from utils.data.decoded_files import DecodedFiles
 from utils.data.image_store import ImageStore
 from utils.data.preflight import Skipped
+from utils.detection.output import map_paths
 from utils.detection.prediction import Prediction, Predictor, load_predictor
 from utils.detection.test_set import TestSet, find_lost_regions, fingerprint, warn_of_lost_regions
 from utils.detection.thresholds import read_thresholds
+from utils.drawing.heat_maps import map_limits, save_heat_map
 from utils.results import record
-from utils.results.image_scores import SCORES, image_scores, write_scores
-from utils.results.maps import (
-    heat_map_paths,
-    is_heat_map,
-    refuse_other_maps,
-    save_heat_maps,
-    save_tiffs,
-    tiff_paths,
-)
-from utils.results.record import PROTOCOL, Scores, format_results, seed_record, which_epoch, write_results
+from utils.results.record import SCORES, Scores
 from utils.results.test_data import Samples, read_test_sets
 from utils.runs.folder import RESULTS, Run, RunCategory, open_runs
 from utils.runs.settings import OFFICIAL
-from utils.system.errors import PredictionError, RunError
-from utils.system.own_files import RESULTS_CSV, RESULTS_JSON, SCORES_CSV, bears, begins_as, refuse_foreign
+from utils.system.errors import PredictionError, RunError, UsageError
+from utils.system.files import atomic_write
+from utils.system.own_files import (
+    RESULTS_CSV,
+    RESULTS_JSON,
+    SCORES_CSV,
+    IsOurs,
+    bears,
+    begins_as,
+    has_form,
+    refuse_foreign,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,19 +97,22 @@ def score_run(run: Path, samples: Samples, root: Path, options: Scoring) -> Scor
             unwritten += save_maps(files, tests, test_set, prediction, run, options)
     options.decoded.drop()
     warn_of_lost_regions(lost, size)
-    tested = {
+    tested = {  # the same of all seeds
         "test_files": {category: fingerprint(tests, root) for category, tests in samples.items()},
         "skipped": options.skipped,
     }
     for scores in seeds:
-        write_scores(scores.run.folder / SCORES, scores.images)
-        of_seed = seed_record(scores, tested | {"lost_regions": lost}, options.command, str(options.device))
-        write_results(scores.run.folder, [scores], of_seed)
+        record.write_scores(scores.run.folder / SCORES, scores.images)
+        of_seed = record.seed_record(scores, tested | {"lost_regions": lost}, options.command, str(options.device))
+        record.write_results(scores.run.folder, [scores], of_seed)
     if runs != [Run(run)]:
-        of_run = {"seeds": [one.settings.seed for one in runs]}
-        of_run |= {"protocol": {"epoch": which_epoch(runs[0]), **PROTOCOL}} | tested  # the same of all seeds
-        write_results(run, seeds, of_run)
-    return Scored(format_results(run, seeds), unwritten)
+        of_run = {
+            "seeds": [one.settings.seed for one in runs],
+            "protocol": {"epoch": record.which_epoch(runs[0]), **record.PROTOCOL},
+            **tested,
+        }
+        record.write_results(run, seeds, of_run)
+    return Scored(record.format_results(run, seeds), unwritten)
 
 
 def refuse_other_files(run: Path, runs: Sequence[Run], samples: Samples, root: Path, options: Scoring) -> None:
@@ -119,10 +126,31 @@ def refuse_other_files(run: Path, runs: Sequence[Run], samples: Samples, root: P
         refuse_foreign(paths, begins_as(pattern), "move it away")
     for folder, (category, tests) in product(folders, samples.items()):
         if options.heat_maps:
-            refuse_other_maps(heat_map_paths(folder, category, tests), tests, root / category, is_heat_map(size))
+            refuse_other_maps(
+                heat_map_paths(folder, category, tests), tests, root / category,  # earlier ones bear no mark
+                lambda path: mark_of(path) == HEAT_MAP or has_form(path, "RGB", (2 * size, size)),
+            )
         if options.mvtec_maps:
             paths = tiff_paths(options.mvtec_maps, run, folder, category, tests)
             refuse_other_maps(paths, tests, root / category, bears(ANOMALY_MAP))
+
+
+def refuse_other_maps(paths: Sequence[Path], samples: Sequence[Sample], category: Path, is_ours: IsOurs) -> None:
+    """Raise UsageError if maps would be written over files of others, or into the category's folder of the data set."""
+    data = {sample.image_path.parent.resolve() for sample in samples} | {category.resolve()}
+    for folder in {path.parent.resolve() for path in paths}:
+        if any(folder.is_relative_to(images) for images in data):
+            raise UsageError(f"maps in {folder} would lie among the images of the data set: choose another folder")
+    refuse_foreign(paths, is_ours, "choose another folder for the maps, or move it away")
+
+
+def heat_map_paths(folder: Path, category: str, samples: Sequence[Sample]) -> list[Path]:
+    return map_paths(folder / "maps" / category, [f"{sample.name}.png" for sample in samples])
+
+
+def tiff_paths(maps: Path, run: Path, folder: Path, category: str, samples: Sequence[Sample]) -> list[Path]:
+    """Paths as MVTec's scripts read them, given the folder that holds <object>/test/: of several seeds, one a seed."""
+    return map_paths(maps / folder.relative_to(run) / category / "test", [f"{sample.name}.tiff" for sample in samples])
 
 
 def score_category(
@@ -137,9 +165,9 @@ def score_category(
     scores.rows[category] = test_set.evaluate(prediction)
     if options.native:
         scores.native[category] = test_set.evaluate_native(prediction, samples)
-    trained = {} if which_epoch(files.run) == OFFICIAL else {"training": training_seconds}  # theirs is not known
+    trained = {} if record.which_epoch(files.run) == OFFICIAL else {"training": training_seconds}  # theirs is not known
     scores.seconds[category] = trained | {"testing": time.perf_counter() - started}
-    scores.images += image_scores(category, samples, root, prediction.scores, thresholds)
+    scores.images += record.image_scores(category, samples, root, prediction.scores, thresholds)
     return prediction
 
 
@@ -148,14 +176,25 @@ def save_maps(
     options: Scoring,
 ) -> list[str]:
     """Write the maps asked for of one category of one seed; returns a line for each that could not be written."""
-    category, folder, unwritten = files.name, files.run.folder, []
+    category, folder, maps, masks, unwritten = files.name, files.run.folder, prediction.maps, test_set.masks, []
     if options.heat_maps:
-        pictures = test_set.pictures(samples, options.workers)
+        pictures, limits = test_set.pictures(samples, options.workers), map_limits(maps)
         paths = heat_map_paths(folder, category, samples)
-        unwritten += save_heat_maps(paths, pictures, test_set.masks, prediction.maps)
+        for index, path in enumerate(tqdm(paths, desc="heat maps", unit="image", leave=False)):
+            mask = None if masks is None else masks[index]
+            try:
+                save_heat_map(path, pictures[index].numpy(), maps[index], mask, limits)
+            except OSError as error:
+                unwritten.append(str(error))
     if options.mvtec_maps:
         paths = tiff_paths(options.mvtec_maps, run, folder, category, samples)
-        unwritten += save_tiffs(paths, samples, prediction.maps)
+        for path, sample, anomaly_map in zip(paths, samples, maps, strict=True):
+            try:
+                content = tiff_bytes(enlarge(anomaly_map, read_size(sample.image_path)), ANOMALY_MAP)
+                with atomic_write(path) as temporary:
+                    temporary.write_bytes(content)
+            except (OSError, DataError) as error:
+                unwritten.append(str(error))
     return unwritten
 
 

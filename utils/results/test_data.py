@@ -42,27 +42,22 @@ def open_test_data(
     trained, first = trained_categories(run), open_runs(run)[0]
     if not trained:
         raise RunError(f"{run} has no category yet that is trained")
-    untrained = [category for category in categories or [] if category not in trained]
-    if untrained:
+    if untrained := [category for category in categories or [] if category not in trained]:
         raise RunError(f"{run} has no trained {', '.join(untrained)}; it has: {', '.join(trained)}")
     source = open_dataset(data_root, first.settings.dataset, categories or trained)
     if source.missing:
         print(printable(f"trained, but not in {data_root}: {', '.join(source.missing)}"), file=sys.stderr)
     # The training images are not checked: scoring needs none, and a copy among them was refused in training.
     levels = {category: first.category(category).view.levels for category in source.categories}
-    usable = usable_samples(
-        source, ["test"], workers=workers, cache_dir=cache_dir, skip_bad=skip_bad, levels=levels
-    )
+    usable = usable_samples(source, ["test"], workers=workers, cache_dir=cache_dir, skip_bad=skip_bad, levels=levels)
     samples = {category: parts["test"] for category, parts in usable.samples.items()}
-    empty = [category for category, tests in samples.items() if not tests]
-    if empty:
+    if empty := [category for category, tests in samples.items() if not tests]:
         raise DataError(f"no test images of {', '.join(empty)} in {source.root}; there is nothing to score")
     return TestData(source, samples, usable.skipped, usable.decoded)
 
 
 def read_test_sets(runs: Sequence[Run], samples: Samples, store: ImageStore) -> Callable[[str], TestSet]:
-    """Read the files of all categories as the models of `runs` are shown them; returns the function that gives a
-    category's test set.
+    """Read the files of all categories as the models of `runs` are shown them; the function gives a category's test set.
 
     Raises RunError if the seeds are not shown the same, DataError listing the files that cannot be read.
     """

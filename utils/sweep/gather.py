@@ -20,8 +20,7 @@ from models.recipes import METHODS
 from utils.metrics.tables import COLUMNS, Rows, format_table, write_csv, write_json
 from utils.results.comparison import Run, compare, read_runs
 from utils.results.comparison_report import format_text, write_markdown
-from utils.results.image_scores import SCORES, merge_scores
-from utils.results.stored import read_results
+from utils.results.record import RESULTS_CSV, SCORES, merge_scores, read_results
 from utils.runs.folder import CHECKPOINTS, RESULTS
 from utils.runs.history import read_metrics
 from utils.runs.settings import CONFIG, TEACHER, read_config
@@ -147,7 +146,7 @@ def merge_runs(parts: Sequence[Path], run: Path) -> None:
     if configs:
         write_text(run / CONFIG, json.dumps(_merge_settings(configs), indent=2) + "\n")
     rows, info = merge_results([read_json(part / RESULTS) for part in parts])
-    write_csv(run / "results.csv", [rows])
+    write_csv(run / RESULTS_CSV, [rows])
     write_json(run / RESULTS, [rows], info)
     merge_scores([part / SCORES for part in parts], run / SCORES)
 
@@ -175,7 +174,7 @@ def write_common_results(run: Path) -> None:
     if rows[0]:
         about = {"seeds": [seed["seed"] for seed in scored.seeds]}
         about |= {name: scored.seeds[0][name] for name in ("protocol", "test_files", "skipped")}
-        write_csv(run / "results.csv", rows)
+        write_csv(run / RESULTS_CSV, rows)
         write_json(run / RESULTS, rows, about)
 
 
