@@ -27,6 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.dataset_sizes import TRAINING_IMAGES
+from benchmarks.list_scheduling import Job, Schedule, list_schedule, lower_bound
 from utils.cli import (
     at_least,
     number,
@@ -36,7 +37,6 @@ from utils.cli import (
     user_path,
 )
 from utils.runs.history import LOG
-from utils.sweep.schedule import Job, Schedule, list_schedule, lower_bound
 from utils.system.errors import UsageError
 
 EPOCH_LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (.+) stage ([12]) epoch (\d+)/\d+ ")

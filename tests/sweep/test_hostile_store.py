@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import run_process
-from utils.sweep.attempts import Attempt, attempts, check_complete, completed, fetch_files
+from utils.sweep.attempts import Attempt, attempts, check_content, completed, fetch_files
 from utils.sweep.gather import gather
 from utils.sweep.store import Store
 from utils.system.errors import StoreError
@@ -241,5 +241,5 @@ def test_what_is_not_checked_is_not_fetched(root, tmp_path):
     for content in ({"files": {"x": DIGEST}}, {"files": {"x": DIGEST}, "attempt": "../x"}):
         with pytest.raises(StoreError, match="a snapshot in the store"):
             fetch_files(store, GOOD, content, tmp_path / "run")
-    assert check_complete({"attempt": ATTEMPT, "files": {"x/y": DIGEST}})["files"] == {"x/y": DIGEST}
+    assert check_content({"attempt": ATTEMPT, "files": {"x/y": DIGEST}})["files"] == {"x/y": DIGEST}
     assert not (tmp_path / "run").exists()

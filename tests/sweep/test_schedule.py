@@ -9,6 +9,7 @@ from itertools import product
 import pytest
 
 from benchmarks import dataset_sizes, sweep_simulation
+from benchmarks.list_scheduling import Job, list_schedule, lower_bound
 from benchmarks.sweep_simulation import (
     Costs,
     Work,
@@ -20,7 +21,7 @@ from benchmarks.sweep_simulation import (
     split_schedule,
 )
 from datasets import DATASETS
-from utils.sweep.schedule import Job, duration, list_schedule, lower_bound
+from utils.sweep.plan import duration, makespan
 from utils.system.errors import UsageError
 
 
@@ -41,7 +42,7 @@ def test_a_schedule_by_hand():
     schedule = list_schedule(longest_first(jobs(3, 5, 4, 3, 5, 4, 3)), 3)
     assert [job.seconds for job in schedule.jobs] == [5, 5, 4, 4, 3, 3, 3]
     assert schedule.starts == [0, 0, 0, 4, 5, 5, 8]
-    assert schedule.makespan == 11
+    assert schedule.makespan == makespan([5, 5, 4, 4, 3, 3, 3], 3) == 11
     assert idle_share(schedule) == pytest.approx(1 - 27 / 33)
     assert best_makespan([5, 5, 4, 4, 3, 3, 3], 3) == 9
     assert schedule.makespan == pytest.approx((4 / 3 - 1 / 9) * 9)  # the bound, reached
@@ -62,7 +63,8 @@ def test_never_worse_than_the_bound_of_the_best_schedule(slots):
     rng, worst = random.Random(slots), 1.0
     for _ in range(60):
         seconds = [rng.randint(1, 12) for _ in range(rng.randint(1, 7))]
-        found, best = list_schedule(longest_first(jobs(*seconds)), slots).makespan, best_makespan(seconds, slots)
+        found, best = makespan(sorted(seconds, reverse=True), slots), best_makespan(seconds, slots)
+        assert found == list_schedule(longest_first(jobs(*seconds)), slots).makespan
         assert best <= found <= (4 / 3 - 1 / (3 * slots)) * best + 1e-9, seconds
         assert lower_bound(jobs(*seconds), slots) <= best
         worst = max(worst, found / best)
@@ -85,7 +87,7 @@ def test_bounds_and_nothing_to_do():
     assert lower_bound(jobs(5, 1, 1), 2) == 5
     assert lower_bound(jobs(3, 3, 3), 2) == 4.5
     assert lower_bound([Job(2, 3)], 4) == 2
-    assert (list_schedule([], 4).makespan, idle_share(list_schedule([], 4))) == (0, 0)
+    assert (makespan([], 4), list_schedule([], 4).makespan, idle_share(list_schedule([], 4))) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s"),

@@ -138,10 +138,8 @@ def write_scores(path: Path, rows: Iterable[ImageScore]) -> None:
 
 def merge_scores(paths: Sequence[Path], target: Path) -> None:
     """The lines of several such files, of which any may be missing, in one; nothing where all are."""
-    texts = [read_text(path) for path in paths if path.is_file()]
-    if texts:
-        header = texts[0].partition("\n")[0] + "\n"
-        write_text(target, header + "".join(text.partition("\n")[2] for text in texts))
+    if parts := [read_text(path).partition("\n") for path in paths if path.is_file()]:
+        write_text(target, f"{parts[0][0]}\n" + "".join(lines for _, _, lines in parts))
 
 
 class Gain(Struct):

@@ -57,7 +57,7 @@ def open_test_data(
 
 
 def read_test_sets(runs: Sequence[Run], samples: Samples, store: ImageStore) -> Callable[[str], TestSet]:
-    """Read the files of all categories as the models of `runs` are shown them; the function gives a category's test set.
+    """Read the files of all categories as the models of `runs` are shown them; the result gives a category's test set.
 
     Raises RunError if the seeds are not shown the same, DataError listing the files that cannot be read.
     """

@@ -1,14 +1,7 @@
-"""The run folder of a task in a store, handed from one attempt to finish it to the next, on whatever machine.
-
-    tasks/<key>/0002-1f3a9c/about.json       an attempt that began: where and when
-    tasks/<key>/0002-1f3a9c/files/<sha256>   files of its run folder, named after their content
-    tasks/<key>/0002-1f3a9c/snapshot.json    which of them make up the run folder, written after them
-    tasks/<key>/0002-1f3a9c/output.txt       what the programs have printed
-    tasks/<key>/complete.json                the files of the finished run, written after all of them
+"""The run folder of a task in a store (docs/sweeps.md), handed from one attempt to finish it to the next.
 
 An attempt writes below its own name alone, and complete.json. So half a push leaves the snapshot before it whole, and
-one that was taken for dead harms none that came later (docs/sweeps.md). Of other attempts' files only the progress of
-stages is deleted.
+one that was taken for dead harms none that came later. Of other attempts' files only the progress of stages is deleted.
 """
 
 from __future__ import annotations
@@ -18,7 +11,7 @@ import platform
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -38,7 +31,7 @@ TASKS, COMPLETE, SNAPSHOT, OUTPUT = "tasks", "complete.json", "snapshot.json", "
 
 
 class Attempt:
-    """One attempt at a task; the latest one alone goes on."""
+    """An attempt at a task; the latest one alone goes on."""
 
     def __init__(self, store: Store, key: str, name: str):
         self.store, self.key, self.name = store, key, name
@@ -69,7 +62,7 @@ class Attempt:
     def push(self, run: Path, staging: Path) -> dict[str, str]:
         """Bring a run folder, in which a process may be writing, to the store; returns its files with their digests.
 
-        staging: a folder to make on the same disk. Raises Superseded, StoreError.
+        staging: a folder to make on the same disk. Raises Superseded.
         """
         self.check()
         files = {}
@@ -90,12 +83,11 @@ class Attempt:
         """Push the finished run; from now on it is the task's result. Returns complete.json; raises as `push`."""
         content = {"attempt": self.name, "files": self.push(run, staging), **facts}
         self.store.write_json(f"{TASKS}/{self.key}/{COMPLETE}", content)
-        for other in attempts(self.store, self.key):
-            snapshot = self.store.read_json(f"{TASKS}/{self.key}/{other}/{SNAPSHOT}") or {"files": {}}
+        for snapshot in snapshots(self.store, self.key):
             with suppress(ValueError):
-                _, files = check_content({**snapshot, "attempt": other})
+                files = check_content(snapshot)["files"]
                 unused = [digest for name, digest in files.items() if name.endswith(PROGRESS)]
-                self.store.remove(f"{TASKS}/{self.key}/{other}/files/{digest}" for digest in unused)
+                self.store.remove(f"{TASKS}/{self.key}/{snapshot['attempt']}/files/{digest}" for digest in unused)
         return content
 
 
@@ -109,22 +101,8 @@ def attempts(store: Store, key: str) -> list[str]:
 def completed(store: Store, key: str) -> Content | None:
     """The content of a finished task's complete.json: {"attempt", "files", ...}; None where it cannot be used."""
     with suppress(ValueError):
-        return check_complete(store.read_json(f"{TASKS}/{key}/{COMPLETE}"))
+        return check_content(store.read_json(f"{TASKS}/{key}/{COMPLETE}"))
     return None
-
-
-def check_complete(content: Content | None) -> Content:
-    """The content of a complete.json; ValueError if it is not what `Attempt.finish` writes."""
-    if content is None:
-        raise ValueError(f"its {COMPLETE} cannot be read")
-    seconds = content.get("seconds", 0.0)
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
-        raise ValueError(f"its {COMPLETE} has seconds that are no duration")
-    try:
-        check_content(content)
-    except ValueError as error:
-        raise ValueError(f"its {COMPLETE} {error}") from None
-    return content
 
 
 def completed_keys(store: Store) -> list[str]:
@@ -133,41 +111,42 @@ def completed_keys(store: Store) -> list[str]:
     return [str(path.parent.relative_to(TASKS)) for path in paths if path.name == COMPLETE]
 
 
+def snapshots(store: Store, key: str) -> Iterator[Content]:
+    """Each attempt's snapshot, the latest first: {"attempt", "files"}, as far as it is one."""
+    for name in reversed(attempts(store, key)):
+        if snapshot := store.read_json(f"{TASKS}/{key}/{name}/{SNAPSHOT}"):
+            yield {**snapshot, "attempt": name}
+
+
 def pull(store: Store, key: str, run: Path) -> str | None:
     """Make the run folder as the latest attempt with a whole snapshot left it; returns that attempt's name, or None."""
-    for name in reversed(attempts(store, key)):
-        snapshot = store.read_json(f"{TASKS}/{key}/{name}/{SNAPSHOT}")
-        if snapshot is None:
-            continue
+    for snapshot in snapshots(store, key):
         with suppress(StoreError):  # a file that is missing, because the attempt lives on or a push was cut: one before
-            fetch_files(store, key, {**snapshot, "attempt": name}, run)
-            return name
+            fetch_files(store, key, snapshot, run)
+            return snapshot["attempt"]
         shutil.rmtree(run, ignore_errors=True)
     return None
 
 
 def fetch_files(store: Store, key: str, content: Content, run: Path, only: Iterable[str] | None = None) -> None:
-    """Bring the files that a snapshot or complete.json names to a folder.
+    """Bring the files that a snapshot or complete.json names to a folder, or `only` some of them.
 
-    only: names of some. Raises StoreError for a file that is missing, or has another content than it should, and for
-    names that no `Attempt.push` gives.
+    Raises StoreError for a file that is missing or damaged, and for names that no `Attempt.push` gives.
     """
     try:
-        attempt, files = check_content(content)
+        check_content(content, "a snapshot in the store")
     except ValueError as error:
-        raise StoreError(f"a snapshot in the store {error}") from error
-    for name, digest in files.items():
-        if only is not None and name not in only:
-            continue
-        stored = f"{TASKS}/{key}/{attempt}/files/{digest}"
-        store.get(stored, run / name)
-        if sha256_of(run / name) != digest:
-            raise StoreError(f"{store.url_of(stored)} is damaged: its content is not that of its name")
+        raise StoreError(str(error)) from error
+    for name, digest in content["files"].items():
+        if only is None or name in only:
+            stored = f"{TASKS}/{key}/{content['attempt']}/files/{digest}"
+            store.get(stored, run / name)
+            if sha256_of(run / name) != digest:
+                raise StoreError(f"{store.url_of(stored)} is damaged: its content is not that of its name")
 
 
 def copy_run(run: Path, target: Path) -> list[str]:
-    """Copy a run folder from which a process may be training, so that training can go on from the copy; the files'
-    names.
+    """Copy a run folder in which a process may be training, so that it can go on from the copy; returns its files.
 
     What grows is copied last: the curves may be ahead of the progress, which cuts them back, and never behind it.
     """
@@ -193,22 +172,26 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def check_content(content: Content) -> tuple[str, dict[str, str]]:
-    """The attempt that a snapshot is of, and the checksums that its files are stored under, by their names in the run.
+def check_content(content: Content | None, what: str = f"its {COMPLETE}") -> Content:
+    """The content of a complete.json or a snapshot; ValueError about `what` if it is not what an attempt writes.
 
-    ValueError unless attempt and checksums look like such, and the names are plain ones of files in the run.
+    Attempt and checksums must look like such, and the names be plain ones of files in the run.
     """
-    attempt, files = content.get("attempt"), content.get("files")
+    if content is None:
+        raise ValueError(f"{what} cannot be read")
+    attempt, files, seconds = content.get("attempt"), content.get("files"), content.get("seconds", 0.0)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
+        raise ValueError(f"{what} has seconds that are no duration")
     if not isinstance(attempt, str) or not ATTEMPT.fullmatch(attempt):
-        raise ValueError("names no attempt")
+        raise ValueError(f"{what} names no attempt")
     if not isinstance(files, dict):
-        raise ValueError("names no files")
+        raise ValueError(f"{what} names no files")
     for name, digest in files.items():
-        parts = name.split("/")
+        parts, shown = name.split("/"), printable(name)[:200]
         if not name.isprintable() or "\\" in name or any(not part or part.startswith(".") for part in parts):
-            raise ValueError(f"names a file outside of its run: {printable(name)[:200]}")
+            raise ValueError(f"{what} names a file outside of its run: {shown}")
         if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
-            raise ValueError(f"names a file that is stored under no checksum: {printable(name)[:200]}")
+            raise ValueError(f"{what} names a file that is stored under no checksum: {shown}")
         if any("/".join(parts[:end]) in files for end in range(1, len(parts))):
-            raise ValueError(f"names a file that is a folder too: {printable(name)[:200]}")
-    return attempt, files
+            raise ValueError(f"{what} names a file that is a folder too: {shown}")
+    return content

@@ -11,8 +11,7 @@ from typing import Any, Protocol, TextIO
 
 from datasets.names import printable
 from utils.sweep.attempts import Content
-from utils.sweep.plan import Estimate, Task
-from utils.sweep.schedule import Job, duration, list_schedule
+from utils.sweep.plan import Estimate, Task, duration, makespan
 
 REFRESH = 10.0  # seconds between looks at the cluster
 MOST_ROWS = 20  # running tasks in the table
@@ -109,15 +108,13 @@ class Sweep:
         return f"{counts}, {retried} retried" + ("" if left is None else f"; about {duration(left)} left")
 
     def seconds_left(self, slots: int) -> float | None:
-        """The makespan of a list schedule of running and waiting tasks; None if nothing is known of their times."""
-        open_tasks = [entry for entry in self.entries.values() if entry.state in (RUNNING, WAITING)]
-        expected = {entry.task: self.estimate.of(entry.task) for entry in open_tasks}
-        if not open_tasks or not slots or None in expected.values():
+        """The makespan of running and waiting tasks; None if nothing is known of their times."""
+        open_tasks = [e for state in (RUNNING, WAITING) for e in self.entries.values() if e.state == state]
+        expected = [self.estimate.of(entry.task) for entry in open_tasks]
+        if not expected or not slots or None in expected:
             return None
-        open_tasks.sort(key=lambda entry: entry.state)  # running before waiting
-        past = {e.task: time.monotonic() - e.started if e.state == RUNNING else 0.0 for e in open_tasks}
-        jobs = [Job(max(expected[task] - past[task], 0.0)) for task in past]
-        return list_schedule(jobs, slots).makespan
+        past = [time.monotonic() - e.started if e.state == RUNNING else 0.0 for e in open_tasks]
+        return makespan((max(whole - done, 0.0) for whole, done in zip(expected, past, strict=True)), slots)
 
     def tell(self, entry: Entry, news: str) -> None:
         """Print a line that stays."""

@@ -1,9 +1,5 @@
 """Gather finished tasks of a store as the run folders that one train.py and test.py would have left: one for each data
-set and method, in it one for each seed, with all categories.
-
-    gather(store, Path("runs"))                        # whole runs: test.py, predict.py and report.py take them
-    gather(store, Path("tables"), only=[RESULTS])      # for compare.py
-"""
+set and method, in it one for each seed, with all categories."""
 
 from __future__ import annotations
 
@@ -24,7 +20,7 @@ from utils.results.record import RESULTS_CSV, SCORES, merge_scores, read_results
 from utils.runs.folder import CHECKPOINTS, RESULTS
 from utils.runs.history import read_metrics
 from utils.runs.settings import CONFIG, TEACHER, read_config
-from utils.sweep.attempts import APPENDED, COMPLETE, TASKS, check_complete, completed_keys, fetch_files
+from utils.sweep.attempts import APPENDED, COMPLETE, TASKS, check_content, completed_keys, fetch_files
 from utils.sweep.plan import Plan
 from utils.sweep.store import Content, Store
 from utils.system.errors import RunError, StoreError
@@ -34,8 +30,7 @@ OPTIONAL = ("models", "lost_regions")  # in results.json: earlier ones do not ha
 BY_CATEGORY = ("seconds", "test_files", "published_protocol", *OPTIONAL)
 SEED = re.compile(r"seed(0|[1-9]\d{0,18})")
 MADE = ("training", "testing")  # how a result came about
-FIGURES = ("categories", "mean")
-GONE = ("selected_epochs",)  # in results.json of earlier versions, by category
+NOT_MERGED = ("categories", "mean", "selected_epochs")  # figures, and by category in results.json of earlier versions
 
 
 class Gathered(NamedTuple):
@@ -49,7 +44,7 @@ def gather(store: Store, folder: Path, only: Collection[str] | None = None, keys
     """Bring finished tasks to `folder`; one that cannot be used does not stop the others.
 
     only: the names of the files that are wanted; None for all. keys: of the tasks wanted, all without any. Raises
-    RunError where a run folder is there already or nothing is finished, StoreError where nothing can be listed.
+    RunError where a run folder is there already or nothing is finished.
     """
     finished = sorted(key for key in completed_keys(store) if not keys or key in keys)
     if not finished:
@@ -59,8 +54,7 @@ def gather(store: Store, folder: Path, only: Collection[str] | None = None, keys
     for key in (key for key in finished if key not in skipped):
         dataset, method, seed, _ = key.split("/")
         members.setdefault(folder / f"{dataset}-{method}" / seed, []).append(key)
-    taken = sorted(str(run.parent) for run in members if run.parent.exists())
-    if taken:
+    if taken := sorted(str(run.parent) for run in members if run.parent.exists()):
         raise RunError(f"{taken[0]} is there already; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     made = set()
@@ -69,7 +63,8 @@ def gather(store: Store, folder: Path, only: Collection[str] | None = None, keys
             parts = []
             for key in keys_of_run:
                 try:
-                    parts.append(fetch_task(store, key, Path(place, key), only))
+                    fetch_task(store, key, Path(place, key), only)
+                    parts.append(Path(place, key))
                 except (StoreError, RunError, ValueError) as error:
                     skipped[key] = str(error)
             if parts:
@@ -81,17 +76,17 @@ def gather(store: Store, folder: Path, only: Collection[str] | None = None, keys
 
 
 def misfit_of_key(key: str) -> str:
-    """The reason why a key is not one of a task, "" if it is."""
+    """The reason why a key is no task's, "" if it is."""
     parts = key.split("/")
     if len(parts) != 4 or parts[1] not in METHODS or not SEED.fullmatch(parts[2]):
         return "its name is not DATASET/METHOD/seedN/CATEGORY"
     return misfit_of(parts[0]) or misfit_of(parts[3])
 
 
-def fetch_task(store: Store, key: str, part: Path, only: Collection[str] | None) -> Path:
-    """Bring a finished task to the folder `part`, which is returned. Raises StoreError, RunError or ValueError for what
-    no sweep leaves: whoever can write to the store may have made it."""
-    content = check_complete(store.read_json(f"{TASKS}/{key}/{COMPLETE}"))
+def fetch_task(store: Store, key: str, part: Path, only: Collection[str] | None) -> None:
+    """Bring a finished task to the folder `part`. Raises StoreError, RunError or ValueError for what no sweep leaves:
+    whoever can write to the store may have made it."""
+    content = check_content(store.read_json(f"{TASKS}/{key}/{COMPLETE}"))
     _, _, seed, category = key.split("/")
     allowed = f"checkpoints/{category}/", f"maps/{category}/"
     for name in content["files"]:
@@ -110,7 +105,6 @@ def fetch_task(store: Store, key: str, part: Path, only: Collection[str] | None)
                 read_text(part / name)
     except (RunError, OSError, ValueError) as error:
         raise RunError(str(error).replace(str(part), printable(key))) from error
-    return part
 
 
 def check_results(results: Content, category: str, seed: int) -> None:
@@ -133,17 +127,19 @@ def _check_lists(settings: Mapping[str, Any], category: str) -> None:
 
 def merge_runs(parts: Sequence[Path], run: Path) -> None:
     """Make the run folder of one seed of several that have a category each, whose files it takes."""
+
+    def existing(name: str) -> list[Path]:
+        return [part / name for part in parts if (part / name).is_file()]
+
     for part in parts:
         for path in sorted(part.glob("checkpoints/**/*.*")):
             target = run / path.relative_to(part)
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)  # teacher.pt is the same in all
     for name in APPENDED:
-        texts = [read_text(path) for path in (part / name for part in parts) if path.is_file()]
-        if texts:
-            write_text(run / name, "".join(texts))
-    configs = [read_json(path) for path in (part / CONFIG for part in parts) if path.is_file()]
-    if configs:
+        if paths := existing(name):
+            write_text(run / name, "".join(map(read_text, paths)))
+    if configs := [read_json(path) for path in existing(CONFIG)]:
         write_text(run / CONFIG, json.dumps(_merge_settings(configs), indent=2) + "\n")
     rows, info = merge_results([read_json(part / RESULTS) for part in parts])
     write_csv(run / RESULTS_CSV, [rows])
@@ -154,7 +150,7 @@ def merge_runs(parts: Sequence[Path], run: Path) -> None:
 def merge_results(results: Sequence[Content]) -> tuple[Rows, Content]:
     """The figures of all categories, and what else results.json says; how each came about is in "tasks"."""
     rows = {category: row for one in results for category, row in one["categories"].items()}
-    info = {name: value for name, value in results[0].items() if name not in (*FIGURES, *GONE)}
+    info = {name: value for name, value in results[0].items() if name not in NOT_MERGED}
     info |= {name: {c: value for one in results for c, value in one.get(name, {}).items()} for name in BY_CATEGORY}
     info["settings"] = _merge_settings([one["settings"] for one in results])
     info["skipped"] = info["settings"]["skipped"]
@@ -179,16 +175,13 @@ def write_common_results(run: Path) -> None:
 
 
 def common_rows(run: Run) -> list[Rows]:
-    """The figures of each seed, of the categories that all have."""
+    """Figures of each seed, of the categories that all have."""
     return [{category: seed["categories"][category] for category in run.categories()} for seed in run.seeds]
 
 
 def tabulate(store: Store, plan: Plan) -> str:
     """Bring the results of the plan's finished tasks together in results/ of the store; returns the tables to print:
-    a comparison of the methods for each data set, the first method being what the others are measured against.
-
-    Raises as `gather`.
-    """
+    a comparison of the methods for each data set, the first method being what the others are measured against."""
     tables = []
     with tempfile.TemporaryDirectory() as place:
         there, skipped = gather(store, Path(place), [RESULTS], {task.key for task in plan.tasks})

@@ -1,8 +1,8 @@
-"""List scheduling: tasks of known length on equal slots, each as soon as there is room, the longest first.
+"""List scheduling: jobs of known length on equal slots, each as soon as there is room, the longest first.
 
-    list_schedule([Job(7), Job(5), Job(4)], slots=2).makespan      # seconds
+    list_schedule([Job(7), Job(5), Job(4, width=2)], slots=2).makespan      # seconds
 
-With jobs of one slot each the makespan is at most 4/3 - 1/(3 * slots) times the best possible one (Graham, 1969).
+With jobs of one slot each it is what a sweep does, and expects: `makespan` of utils/sweep/plan.py.
 """
 
 from __future__ import annotations
@@ -55,12 +55,3 @@ def lower_bound(jobs: Sequence[Job], slots: int) -> float:
     """Seconds that no schedule is below: the longest job, and all work spread evenly."""
     longest = max((job.seconds for job in jobs), default=0.0)
     return max(longest, sum(job.seconds * job.width for job in jobs) / slots)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words, to two places: "3 h 20 min", "45 s"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
