@@ -27,7 +27,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from benchmarks.pro_definitions import THRESHOLDS, equidistant, interpolated_area, rescaled_area
 from utils.cli import at_least
-from utils.metrics import aupro, aupro_per_image, evaluate, pixel_ap, pixel_auroc, pixel_f1_max
+from utils.metrics import aupro, aupro_per_image, evaluate
+from utils.metrics.curves import Ranking, area, average_precision, corners, f1_max, rank
 
 PACKAGES = ("numpy", "scikit-learn", "scikit-image", "opencv-python-headless")
 Images = tuple[np.ndarray, np.ndarray]  # masks bool and maps float32, (N, S, S)
@@ -83,10 +84,14 @@ def flat(metric: Callable) -> Callable[[np.ndarray, np.ndarray], float]:
     return lambda masks, maps: metric(masks.reshape(-1), maps.reshape(-1))
 
 
+def ranked(metric: Callable[[Ranking], float]) -> Callable[[np.ndarray, np.ndarray], float]:
+    return flat(lambda labels, scores: metric(rank(labels, scores)))
+
+
 RIVALS = {
-    "pixel AUROC": (pixel_auroc, "scikit-learn", flat(roc_auc_score)),
-    "pixel AP": (pixel_ap, "scikit-learn", flat(average_precision_score)),
-    "pixel F1-max": (pixel_f1_max, "scikit-learn", flat(sklearn_f1_max)),
+    "pixel AUROC": (ranked(lambda ranking: area(corners(ranking))), "scikit-learn", flat(roc_auc_score)),
+    "pixel AP": (ranked(average_precision), "scikit-learn", flat(average_precision_score)),
+    "pixel F1-max": (ranked(f1_max), "scikit-learn", flat(sklearn_f1_max)),
     "PRO": (aupro, "brute force, 200 thresholds", lambda *images: interpolated_area(*overlaps(*images))),
     "PRO per image": (aupro_per_image, "brute force, 200 thresholds", brute_aupro_per_image),
 }

@@ -6,23 +6,10 @@ import numpy as np
 import pytest
 
 from tests.support.metric_references import random_case, random_sizes
-from utils.metrics import (
-    UndefinedMetric,
-    aupro,
-    aupro_per_image,
-    evaluate,
-    image_ap,
-    image_auroc,
-    image_f1_max,
-    image_roc_curve,
-    pixel_ap,
-    pixel_auroc,
-    pixel_curves,
-    pixel_f1_max,
-)
+from tests.support.single_metrics import image_auroc, pixel_ap, pixel_auroc
+from utils.metrics import UndefinedMetric, aupro, aupro_per_image, evaluate, image_roc_curve, pixel_curves
 
-IMAGE_METRICS = (image_auroc, image_ap, image_f1_max, image_roc_curve)
-RANKED_PIXEL_METRICS = (pixel_auroc, pixel_ap, pixel_f1_max, aupro, pixel_curves)
+RANKED_PIXEL_METRICS = (aupro, pixel_curves)
 PIXEL_METRICS = (*RANKED_PIXEL_METRICS, aupro_per_image)
 IMAGE_NAMES = {"image_auroc", "image_ap", "image_f1_max"}
 RANKED_PIXEL_NAMES = {"pixel_auroc", "pixel_ap", "pixel_f1_max", "aupro"}
@@ -38,19 +25,21 @@ def two_images() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 # ---- What cannot be computed -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("metric", IMAGE_METRICS)
-def test_image_metrics_of_one_class_are_undefined(metric):
+def test_image_metrics_of_one_class_are_undefined():
     for labels in ([0, 0, 0], [1, 1, 1], []):
         message = f"anomalous and normal images, got {sum(labels)} anomalous and {labels.count(0)} normal"
         with pytest.raises(UndefinedMetric, match=message):
-            metric(np.array(labels), np.zeros(len(labels)))
+            image_roc_curve(np.array(labels), np.zeros(len(labels)))
+        assert evaluate(np.array(labels), np.zeros(len(labels)), None, np.zeros((len(labels), 3, 3))) == {}
 
 
 @pytest.mark.parametrize("metric", RANKED_PIXEL_METRICS)
 def test_pixel_metrics_of_one_class_are_undefined(metric):
     for value, message in ((0, "0 anomalous and 18 normal"), (1, "18 anomalous and 0 normal")):
+        masks = np.full((2, 3, 3), value)
         with pytest.raises(UndefinedMetric, match=f"anomalous and normal pixels, got {message}"):
-            metric(np.full((2, 3, 3), value), np.zeros((2, 3, 3)))
+            metric(masks, np.zeros((2, 3, 3)))
+        assert evaluate(np.full(2, value), np.zeros(2), masks, np.zeros((2, 3, 3))) == {}
     for nothing in (np.zeros((0, 3, 3)), []):
         with pytest.raises(UndefinedMetric, match="0 anomalous and 0 normal"):
             metric(nothing, nothing)
@@ -120,7 +109,7 @@ def test_nan_and_infinity_in_scores_are_named():
         return evaluate(labels, scores, None, np.zeros((3, 4, 4)))
 
     for value, message in ((np.nan, "1 NaN and 0 infinite"), (-np.inf, "0 NaN and 1 infinite")):
-        for metric in (*IMAGE_METRICS, evaluate_images):
+        for metric in (image_roc_curve, evaluate_images):
             with pytest.raises(ValueError, match=f"scores: {message} values, in image 2 "):
                 metric(np.array([0, 1, 0]), np.array([0.0, 1.0, value]))
 

@@ -7,12 +7,6 @@ from utils.metrics.definitions import (  # noqa: F401
     aupro,
     aupro_per_image,
     evaluate,
-    image_ap,
-    image_auroc,
-    image_f1_max,
     image_roc_curve,
-    pixel_ap,
-    pixel_auroc,
     pixel_curves,
-    pixel_f1_max,
 )

@@ -36,36 +36,6 @@ class UndefinedMetric(ValueError):
     """The data are sound, but this metric has no value for them: one class only, or no anomalous pixel."""
 
 
-def image_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve over images; ties count one half."""
-    return area(corners(_rank_images(labels, scores)))
-
-
-def image_ap(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Average precision over images, scikit-learn's definition: the sum of precision times recall gained."""
-    return average_precision(_rank_images(labels, scores))
-
-
-def image_f1_max(labels: np.ndarray, scores: np.ndarray) -> float:
-    """The highest F1 score over images that a threshold gives."""
-    return f1_max(_rank_images(labels, scores))
-
-
-def pixel_auroc(masks: Images, anomaly_maps: Images) -> float:
-    """Area under the ROC curve over all pixels of all images; ties count one half."""
-    return area(corners(_rank_pixels(*check_pixels(masks, anomaly_maps))))
-
-
-def pixel_ap(masks: Images, anomaly_maps: Images) -> float:
-    """Average precision over all pixels, scikit-learn's definition."""
-    return average_precision(_rank_pixels(*check_pixels(masks, anomaly_maps)))
-
-
-def pixel_f1_max(masks: Images, anomaly_maps: Images) -> float:
-    """The highest F1 score over all pixels that a threshold gives."""
-    return f1_max(_rank_pixels(*check_pixels(masks, anomaly_maps)))
-
-
 def aupro(masks: Images, anomaly_maps: Images, fpr_limit: float = FPR_LIMIT) -> float:
     """Area under the per-region-overlap (PRO) curve up to a false-positive rate, divided by that rate.
 
@@ -105,6 +75,8 @@ def evaluate(
 ) -> dict[str, float]:
     """All of METRICS that can be computed, by name; PRO at FPR 0.3. Each image and each pixel is ranked once.
 
+    Of AUROC ties count one half; AP is scikit-learn's, F1-max the highest F1 score that a threshold gives.
+
     `masks` must be None if an anomalous image comes without its mask: as an empty one it would count as free of
     defects. Raises ValueError also for a good image whose mask is not empty.
     """
@@ -132,7 +104,7 @@ def evaluate(
 
 def image_roc_curve(labels: np.ndarray, scores: np.ndarray) -> Corners:
     """The ROC curve over images, to draw: FPR and recall from (0, 0) to (1, 1)."""
-    return thin(corners(_rank_images(labels, scores)))
+    return thin(corners(_rank(*check_images(labels, scores), "images")))
 
 
 def pixel_curves(masks: Images, anomaly_maps: Images) -> dict[str, Corners]:
@@ -157,10 +129,6 @@ def _rank(labels: np.ndarray, scores: np.ndarray, what: str) -> Ranking:
     if not anomalous or not normal:
         raise UndefinedMetric(f"needs both anomalous and normal {what}, got {anomalous} anomalous and {normal} normal")
     return rank(labels, scores)
-
-
-def _rank_images(labels: np.ndarray, scores: np.ndarray) -> Ranking:
-    return _rank(*check_images(labels, scores), "images")
 
 
 def _rank_pixels(masks: Images, anomaly_maps: Images) -> Ranking:
