@@ -30,10 +30,9 @@ from models.recipes import METHODS
 from train import make_parser as train_parser
 from utils.cli import MAX_SEED, CommandParser, at_least, number, positive, run_command, user_path
 from utils.sweep.attempts import completed, completed_keys
-from utils.sweep.driver import Sweep
+from utils.sweep.driver import RayCluster, Sweep
 from utils.sweep.gather import tabulate
 from utils.sweep.plan import OF_A_TASK, Estimate, Plan, check_settings, format_plan, make_plan
-from utils.sweep.ray_cluster import RayCluster
 from utils.sweep.store import Store
 from utils.sweep.work import Workplace, work
 from utils.system.errors import Superseded, TaskFailed, TaskLost, UsageError
