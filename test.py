@@ -56,8 +56,7 @@ def main(args: argparse.Namespace) -> None:
 
     check_root(args.data_root)  # torch takes seconds to import, a wrong path is told at once
     run, args.categories = run_to_score(args.run, args.data_root, args.categories, args.image_size)
-    from utils.results.scoring import Scoring, score_run
-    from utils.results.test_data import open_test_data
+    from utils.results.scoring import Scoring, open_test_data, score_run
     from utils.system.device import pick_device
 
     keep_freed_memory()

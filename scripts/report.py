@@ -36,8 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     from utils.report.build import write_report
-    from utils.results.scoring import Scoring
-    from utils.results.test_data import open_test_data
+    from utils.results.scoring import Scoring, open_test_data
     from utils.runs.folder import open_runs
     from utils.system.device import pick_device
     from utils.system.memory import keep_freed_memory

@@ -30,10 +30,9 @@ def check_maps(anomaly_maps: Images) -> Images:
 def check_masks(masks: Images, anomaly_maps: Images) -> Images:
     """Masks as bool, of the shapes of the anomaly maps."""
     masks = _to_arrays("masks", masks)
-    shapes, expected = ([image.shape for image in images] for images in (masks, anomaly_maps))
-    if len(shapes) != len(expected):
-        raise ValueError(f"masks: expected {len(expected)}, one mask per anomaly map, got {len(shapes)}")
-    for index, (shape, of_map) in enumerate(zip(shapes, expected, strict=True)):
+    if len(masks) != len(anomaly_maps):
+        raise ValueError(f"masks: expected {len(anomaly_maps)}, one mask per anomaly map, got {len(masks)}")
+    for index, (shape, of_map) in enumerate(zip(map(np.shape, masks), map(np.shape, anomaly_maps), strict=True)):
         if shape != of_map:
             raise ValueError(f"masks: expected shape {of_map} (that of the anomaly map), got {shape} in image {index}")
     if isinstance(masks, np.ndarray):

@@ -22,8 +22,7 @@ from utils.metrics.tables import Statistic
 from utils.report.page import CategoryReport, build_page, build_section
 from utils.report.stage1 import Stage1Picture, picture_stage1
 from utils.results.record import EPOCHS, read_results, which_epoch
-from utils.results.scoring import Scoring, predict_category, score_run
-from utils.results.test_data import read_test_sets
+from utils.results.scoring import Scoring, predict_category, read_test_sets, score_run
 from utils.runs.checkpoint import model_word
 from utils.runs.folder import RESULTS, Run, RunCategory, open_runs
 from utils.runs.history import published_protocol, read_metrics

@@ -115,10 +115,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """Each folder's name, with as many of the folders above it as tell it from the others.
-
-    Raises RunError if a folder is given twice.
-    """
+    """Each folder's name, with as many of the folders above it as tell it from the others; RunError for one twice."""
     paths = [folder.resolve() for folder in folders]
     if twice := {str(folder) for folder, path in zip(folders, paths, strict=True) if paths.count(path) > 1}:
         raise RunError(f"each run only once: {' and '.join(sorted(twice))}")
@@ -157,10 +154,8 @@ def compare(runs: Sequence[Run], metrics: Sequence[str]) -> Comparison:
 
 def describe_differences(runs: Sequence[Run], categories: Sequence[str]) -> list[str]:
     """Differences of the runs besides their figures, as sentences; `categories` are those compared."""
-    notes = []
-    every = [seed for run in runs for seed in run.seeds]
-    others = [c for c in categories if len({seed["test_files"][c]["sha256"] for seed in every}) > 1]
-    if others:
+    notes, every = [], [seed for run in runs for seed in run.seeds]
+    if others := [c for c in categories if len({seed["test_files"][c]["sha256"] for seed in every}) > 1]:
         notes.append(f"WARNING: not the same test images: {', '.join(others)}.")
     left_out = {run.name: sorted({c for s in run.seeds for c in s["categories"]} - set(categories)) for run in runs}
     if any(left_out.values()):

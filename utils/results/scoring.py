@@ -1,14 +1,12 @@
 """Score a run on the test set: tables, results.csv, results.json and scores.csv, heat maps in the run folder, and float
-TIFFs for MVTec's evaluation scripts.
-
-A run of several seeds holds one run folder a seed; each gets its own results, and the run their mean and standard
-deviation.
+TIFFs for MVTec's evaluation scripts. Each of several seeds gets its own results, the run mean and standard deviation.
 """
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -17,12 +15,15 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
+from datasets import DataSource, open_dataset
 from datasets.base import DataError, Sample, read_size
+from datasets.files import evaluation_files
 from datasets.marks import ANOMALY_MAP, HEAT_MAP, mark_of, tiff_bytes
+from datasets.names import printable
 from datasets.view import enlarge
 from utils.data.decoded_files import DecodedFiles
 from utils.data.image_store import ImageStore
-from utils.data.preflight import Skipped
+from utils.data.preflight import Skipped, usable_samples
 from utils.detection.output import map_paths
 from utils.detection.prediction import Prediction, Predictor, load_predictor
 from utils.detection.test_set import TestSet, find_lost_regions, fingerprint, warn_of_lost_regions
@@ -30,21 +31,64 @@ from utils.detection.thresholds import read_thresholds
 from utils.drawing.heat_maps import map_limits, save_heat_map
 from utils.results import record
 from utils.results.record import SCORES, Scores
-from utils.results.test_data import Samples, read_test_sets
-from utils.runs.folder import RESULTS, Run, RunCategory, open_runs
+from utils.runs.folder import RESULTS, Run, RunCategory, open_runs, trained_categories
 from utils.runs.settings import OFFICIAL
+from utils.system import own_files
 from utils.system.errors import PredictionError, RunError, UsageError
 from utils.system.files import atomic_write
-from utils.system.own_files import (
-    RESULTS_CSV,
-    RESULTS_JSON,
-    SCORES_CSV,
-    IsOurs,
-    bears,
-    begins_as,
-    has_form,
-    refuse_foreign,
-)
+from utils.system.own_files import IsOurs, bears, begins_as, has_form, refuse_foreign
+
+Samples = Mapping[str, Sequence[Sample]]  # of each category
+
+
+class TestData(NamedTuple):
+    """A data set, the test samples of each category, and the files that were left out of them, with why."""
+
+    source: DataSource
+    samples: Samples
+    skipped: Skipped
+    decoded: DecodedFiles  # files that the check has opened
+
+
+def open_test_data(
+    run: Path, data_root: Path, *, categories: Sequence[str] | None, workers: int, cache_dir: Path, skip_bad: bool
+) -> TestData:
+    """Open the data set of a run, and check the test files of the categories asked for, or all that were trained.
+
+    A trained category that is not in `data_root` is left out with a notice on stderr. Raises RunError for categories
+    that the run has not trained, DataError for those without test images and for all errors in the test images.
+    """
+    trained, first = trained_categories(run), open_runs(run)[0]
+    if not trained:
+        raise RunError(f"{run} has no category yet that is trained")
+    if untrained := [category for category in categories or [] if category not in trained]:
+        raise RunError(f"{run} has no trained {', '.join(untrained)}; it has: {', '.join(trained)}")
+    source = open_dataset(data_root, first.settings.dataset, categories or trained)
+    if source.missing:
+        print(printable(f"trained, but not in {data_root}: {', '.join(source.missing)}"), file=sys.stderr)
+    # The training images are not checked: scoring needs none, and a copy among them was refused in training.
+    levels = {category: first.category(category).view.levels for category in source.categories}
+    usable = usable_samples(source, ["test"], workers=workers, cache_dir=cache_dir, skip_bad=skip_bad, levels=levels)
+    samples = {category: parts["test"] for category, parts in usable.samples.items()}
+    if empty := [category for category, tests in samples.items() if not tests]:
+        raise DataError(f"no test images of {', '.join(empty)} in {source.root}; there is nothing to score")
+    return TestData(source, samples, usable.skipped, usable.decoded)
+
+
+def read_test_sets(runs: Sequence[Run], samples: Samples, store: ImageStore) -> Callable[[str], TestSet]:
+    """Read the files of all categories as the models of `runs` are shown them; the result gives a category's test set.
+
+    Raises RunError if the seeds are not shown the same, DataError listing the files that cannot be read.
+    """
+    first = {category: runs[0].category(category) for category in samples}
+    views = {category: files.view for category, files in first.items()}
+    for files in (run.category(category) for run, category in product(runs[1:], samples)):
+        if files.view != views[files.name]:
+            other = first[files.name].view_file
+            raise RunError(f"{files.view_file} differs from {other}: the seeds were not trained alike")
+    stacks = store.open({category: evaluation_files(tests, views[category]) for category, tests in samples.items()})
+    store.decoded.drop("image")
+    return lambda category: TestSet.of(samples[category], stacks(category), views[category])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +163,8 @@ def refuse_other_files(run: Path, runs: Sequence[Run], samples: Samples, root: P
     """Raise UsageError if results or maps would be written over files that this program did not write."""
     folders, size = [one.folder for one in runs], runs[0].settings.image_size
     tables = {
-        RESULTS: RESULTS_JSON, record.RESULTS_CSV: RESULTS_CSV, record.NATIVE_CSV: RESULTS_CSV, SCORES: SCORES_CSV
+        RESULTS: own_files.RESULTS_JSON, record.RESULTS_CSV: own_files.RESULTS_CSV,
+        record.NATIVE_CSV: own_files.RESULTS_CSV, SCORES: own_files.SCORES_CSV,
     }
     for name, pattern in tables.items():
         paths = [folder / name for folder in dict.fromkeys([run, *folders])]
@@ -127,8 +172,8 @@ def refuse_other_files(run: Path, runs: Sequence[Run], samples: Samples, root: P
     for folder, (category, tests) in product(folders, samples.items()):
         if options.heat_maps:
             refuse_other_maps(
-                heat_map_paths(folder, category, tests), tests, root / category,  # earlier ones bear no mark
-                lambda path: mark_of(path) == HEAT_MAP or has_form(path, "RGB", (2 * size, size)),
+                heat_map_paths(folder, category, tests), tests, root / category,
+                lambda path: mark_of(path) == HEAT_MAP or has_form(path, "RGB", (2 * size, size)),  # once without marks
             )
         if options.mvtec_maps:
             paths = tiff_paths(options.mvtec_maps, run, folder, category, tests)

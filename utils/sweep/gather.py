@@ -43,8 +43,8 @@ class Gathered(NamedTuple):
 def gather(store: Store, folder: Path, only: Collection[str] | None = None, keys: Collection[str] = ()) -> Gathered:
     """Bring finished tasks to `folder`; one that cannot be used does not stop the others.
 
-    only: the names of the files that are wanted; None for all. keys: of the tasks wanted, all without any. Raises
-    RunError where a run folder is there already or nothing is finished.
+    only: names of files, None for all; keys: of tasks, all without any. Raises RunError where a run folder is there
+    already or nothing is finished.
     """
     finished = sorted(key for key in completed_keys(store) if not keys or key in keys)
     if not finished:

@@ -105,10 +105,7 @@ def count_images(source: DataSource, category: str) -> int:
 
 
 def check_settings(store: Store, plan: Plan, keep: bool = True) -> None:
-    """Refuse a store of another sweep; `keep` writes down whose it is if it is nobody's yet.
-
-    Raises UsageError listing the differences.
-    """
+    """Refuse a store of another sweep by UsageError with the differences; `keep` writes down whose it is."""
     stored = store.read_json(SETTINGS)
     before = stored or {"settings": plan.settings, "data_roots": {}}
     foreign = stored is None and store.names(SETTINGS)
@@ -126,17 +123,13 @@ def check_settings(store: Store, plan: Plan, keep: bool = True) -> None:
 
 
 class Estimate:
-    """Seconds of tasks: image-epochs times the seconds of one, which are known from finished tasks or given.
-
-    given: seconds of an image-epoch where no task of the method is finished; without it those of all finished tasks.
-    """
+    """Seconds of tasks: image-epochs times the seconds of one, which are known from finished tasks or given."""
 
     def __init__(self, given: float | None = None):
-        self.given = given
+        self.given = given  # seconds of an image-epoch where no task of a method is finished; or None: as all that are
         self.seconds, self.image_epochs = Counter(), Counter()  # of finished tasks, by method
 
     def add(self, method: str, seconds: float, image_epochs: int) -> None:
-        """Take account of a finished task."""
         self.seconds[method] += seconds
         self.image_epochs[method] += image_epochs
 
@@ -157,10 +150,11 @@ def format_plan(plan: Plan, finished: Collection[str], estimate: Estimate, slots
     """The tasks in their order, `finished` by their keys, and what is to be expected of so many slots."""
     lines, remaining = [], []  # seconds
     for number, task in enumerate(plan.tasks):
-        seconds = estimate.of(task)
-        state = "finished" if task.key in finished else duration(seconds) if seconds is not None else "unknown"
+        seconds, state = estimate.of(task), "finished"
+        if task.key not in finished:
+            state = "unknown" if seconds is None else duration(seconds)
+            remaining.append(seconds or 0.0)
         lines.append(f"{number:>4}  {task.key:<40}  {task.image_epochs:>9} image-epochs  {state}")
-        remaining += [] if task.key in finished else [seconds or 0.0]
     lines.append(f"{len(plan.tasks)} tasks, {len(plan.tasks) - len(remaining)} of them finished")
     rates = {method: estimate.rate(method) for method in dict.fromkeys(task.method for task in plan.tasks)}
     if None in rates.values():

@@ -1,11 +1,5 @@
 """Files in any storage that fsspec opens: a folder, s3://BUCKET/PREFIX, memory:// (of one process, for tests), ...
 
-    store = Store("s3://bucket/sweep")                      # credentials: of the environment or fsspec's own settings
-    store.put(Path("stage1.pt"), "tasks/a/stage1.pt")
-    store.get("tasks/a/stage1.pt", Path("stage1.pt"))
-    store.write_json("sweep.json", {"seed": 0})
-    store.read_json("sweep.json")                           # None where there is none
-
 A file is seen whole or not at all. Object stores promise that of every PUT; in a folder a file is written under another
 name, flushed, and moved. There only regular files are read, and links that lead out are refused.
 """
@@ -34,8 +28,8 @@ Content = dict[str, Any]
 class Store:
     """The files below a path or URL, each named by its path from there, with forward slashes.
 
-    Nothing is read or written before it is asked for. Raises UsageError for a URL that cannot be used, MissingPackage
-    where the driver of its protocol is not installed; every method StoreError where the storage does not do as asked.
+    Raises UsageError for a URL that cannot be used, MissingPackage where the driver of its protocol is not installed;
+    every method StoreError where the storage does not do as asked.
     """
 
     def __init__(self, url: str):
@@ -63,7 +57,7 @@ class Store:
         return "/".join(part for part in (self.url.rstrip("/"), name) if part)
 
     def put(self, local: Path, name: str) -> None:
-        """Write a file with the content of a local one, in place of any that was there."""
+        """Write a file like a local one, in place of any that was there."""
         with self._errors("write", name):
             if self.is_folder:
                 with atomic_write(self._own_path(name)) as temporary:

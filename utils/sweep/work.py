@@ -1,8 +1,5 @@
 """One attempt at a task: train.py and test.py in processes of their own, whose run folder is brought to the store again
-and again. It may be killed at any moment: the next attempt resumes from what is in the store.
-
-    work(task, Store("s3://bucket/sweep"), Workplace())
-"""
+and again. It may be killed at any moment: the next attempt resumes from what is in the store."""
 
 from __future__ import annotations
 
@@ -49,9 +46,9 @@ class Workplace:
 
 
 def work(task: Task, store: Store, place: Workplace) -> Content:
-    """Finish a task, from where an earlier attempt left it; returns what complete.json says of it.
+    """Finish a task, from where an earlier attempt left it; returns complete.json.
 
-    Raises TaskFailed, TaskLost, Superseded where another attempt is ahead, StoreError.
+    Raises TaskFailed, TaskLost, StoreError, and Superseded where another attempt is ahead.
     """
     if finished := completed(store, task.key):
         return finished
