@@ -61,9 +61,7 @@ class Attempt:
 
     def push(self, run: Path, staging: Path) -> dict[str, str]:
         """Bring a run folder, in which a process may be writing, to the store; returns its files with their digests.
-
-        staging: a folder to make on the same disk. Raises Superseded.
-        """
+        `staging` is a folder to make on the same disk. Raises Superseded."""
         self.check()
         files = {}
         try:

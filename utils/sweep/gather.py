@@ -126,7 +126,10 @@ def _check_lists(settings: Mapping[str, Any], category: str) -> None:
 
 
 def merge_runs(parts: Sequence[Path], run: Path) -> None:
-    """Make the run folder of one seed of several that have a category each, whose files it takes."""
+    """Make the run folder of one seed of several that have a category each, whose files it takes.
+
+    How each category came about is in "tasks" of results.json.
+    """
 
     def existing(name: str) -> list[Path]:
         return [part / name for part in parts if (part / name).is_file()]
@@ -141,21 +144,16 @@ def merge_runs(parts: Sequence[Path], run: Path) -> None:
             write_text(run / name, "".join(map(read_text, paths)))
     if configs := [read_json(path) for path in existing(CONFIG)]:
         write_text(run / CONFIG, json.dumps(_merge_settings(configs), indent=2) + "\n")
-    rows, info = merge_results([read_json(part / RESULTS) for part in parts])
-    write_csv(run / RESULTS_CSV, [rows])
-    write_json(run / RESULTS, [rows], info)
-    merge_scores([part / SCORES for part in parts], run / SCORES)
-
-
-def merge_results(results: Sequence[Content]) -> tuple[Rows, Content]:
-    """The figures of all categories, and what else results.json says; how each came about is in "tasks"."""
+    results = [read_json(part / RESULTS) for part in parts]
     rows = {category: row for one in results for category, row in one["categories"].items()}
     info = {name: value for name, value in results[0].items() if name not in NOT_MERGED}
     info |= {name: {c: value for one in results for c, value in one.get(name, {}).items()} for name in BY_CATEGORY}
     info["settings"] = _merge_settings([one["settings"] for one in results])
     info["skipped"] = info["settings"]["skipped"]
     info["tasks"] = {c: {name: one[name] for name in MADE} for one in results for c in one["categories"]}
-    return rows, info
+    write_csv(run / RESULTS_CSV, [rows])
+    write_json(run / RESULTS, [rows], info)
+    merge_scores([part / SCORES for part in parts], run / SCORES)
 
 
 def _merge_settings(settings: Sequence[Mapping[str, Any]]) -> Content:

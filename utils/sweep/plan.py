@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -98,10 +99,9 @@ def make_plan(
 
 def count_images(source: DataSource, category: str) -> int:
     """Count the images of training: 0 where there are none, of which train.py will say more."""
-    try:
+    with suppress(DataError):
         return len(source.list_samples(category, "train")[0])
-    except DataError:
-        return 0
+    return 0
 
 
 def check_settings(store: Store, plan: Plan, keep: bool = True) -> None:
@@ -122,12 +122,13 @@ def check_settings(store: Store, plan: Plan, keep: bool = True) -> None:
         store.write_json(SETTINGS, {"settings": plan.settings, "data_roots": roots})
 
 
+@dataclass
 class Estimate:
     """Seconds of tasks: image-epochs times the seconds of one, which are known from finished tasks or given."""
 
-    def __init__(self, given: float | None = None):
-        self.given = given  # seconds of an image-epoch where no task of a method is finished; or None: as all that are
-        self.seconds, self.image_epochs = Counter(), Counter()  # of finished tasks, by method
+    given: float | None = None  # for methods of which no task is finished; None: as of all finished tasks
+    seconds: Counter[str] = field(default_factory=Counter)  # of finished tasks, by method
+    image_epochs: Counter[str] = field(default_factory=Counter)  # the same
 
     def add(self, method: str, seconds: float, image_epochs: int) -> None:
         self.seconds[method] += seconds
