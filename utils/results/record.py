@@ -19,9 +19,8 @@ from utils.metrics.tables import format_published_protocol, format_table, mean_r
 from utils.runs.folder import RESULTS, Run, list_seeds
 from utils.runs.history import published_protocol
 from utils.runs.settings import CONFIG, EARLIER, LAST_EPOCH, OFFICIAL, RATED_EPOCH, Code, describe
-from utils.system.errors import command
 from utils.system.environment import code_version, environment
-from utils.system.errors import RunError
+from utils.system.errors import RunError, command
 from utils.system.files import write_text
 
 if TYPE_CHECKING:
