@@ -196,7 +196,8 @@ def test_the_heat_map_has_the_images_shape_and_its_name(tmp_path):
     assert "aspect-ratio: 3000 / 100" in panel
     assert 'alt="Heat map of a&#34;.png, 1 anomalous region outlined"' in panel
     assert picture_panel(Record(Path("a"), None, "bad"), None) == picture_panel(None, None) == ""
-    assert shrink(load_image(path), 3000).shape == (100, 3000, 3)
+    narrow = load_image(path)[:, :1280]
+    assert shrink(narrow) is narrow
 
 
 def test_the_score_and_the_threshold_lie_where_they_should():

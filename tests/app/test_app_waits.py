@@ -21,7 +21,7 @@ import pytest
 from tests.support.apps import Served, Visitor, brightness, pipe, serve
 from tests.support.commands import ROOT
 from tests.support.trees import write_image
-from utils.app import unread
+from utils.app import desk
 from utils.app.desk import MOST_WAITING
 
 pytest.importorskip("gradio")
@@ -140,7 +140,7 @@ def test_requests_under_another_name_are_refused_where_others_are_let_in():
 
 
 def test_what_nobody_listens_to_is_not_kept_for_ever(image, monkeypatch):
-    monkeypatch.setattr(unread, "MOST_MESSAGES", 20)
+    monkeypatch.setattr(desk, "MOST_MESSAGES", 20)
     with serve(brightness(), None) as served:
         visitor = Visitor(served.url)
         path = visitor.upload("a.png", image)

@@ -1,4 +1,4 @@
-"""Work that visitors ask for, in threads of its own: a few at a time, and each is answered in time.
+"""Work that visitors ask for, in threads of its own, and what waits for them: both are bounded.
 
     model = Desk(threads=1, seconds=600, stopping=stopping)
     results = await model.run(score, paths)             # and in `score`, now and then: model.check()
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -20,6 +21,8 @@ from utils.system.errors import UsageError
 
 MOST_WAITING = 64  # requests; each may hold 2 MB
 CHECK_EVERY = 0.2  # seconds, for the end of the server
+MOST_MESSAGES = 250  # unread, in all; work that is done has about five, one with the pictures
+MOST_PAGES = 2000  # with such messages
 
 
 class Desk:
@@ -36,7 +39,12 @@ class Desk:
         if self.open >= MOST_WAITING:
             raise UsageError("Too many requests wait; try again later.")
         deadline, context = time.monotonic() + self.seconds, copy_context()
-        future = asyncio.get_running_loop().run_in_executor(self.pool, context.run, self._do, deadline, work, *values)
+
+        def begin() -> Any:
+            self.job.deadline = deadline
+            return work(*values)
+
+        future = asyncio.get_running_loop().run_in_executor(self.pool, context.run, begin)
         self.open += 1
         try:
             while not future.done():
@@ -57,6 +65,22 @@ class Desk:
         if time.monotonic() > deadline:
             raise UsageError(f"This took longer than {self.seconds:g} seconds and was given up.")
 
-    def _do(self, deadline: float, work: Callable, *values: object) -> Any:
-        self.job.deadline = deadline
-        return work(*values)
+
+class Unread(OrderedDict):
+    """Messages by page, for Gradio's `_queue.pending_messages_per_session`, which keeps all that no page listens to.
+
+    Those of the page that has left most of them unread go first, of several the oldest.
+    """
+
+    def __getitem__(self, page: str) -> asyncio.Queue:
+        """The messages of a page, before one is added or taken."""
+        if sum(messages.qsize() for messages in self.values()) > MOST_MESSAGES:
+            longest = max(self.values(), key=asyncio.Queue.qsize)
+            while not longest.empty():
+                longest.get_nowait()
+        return super().__getitem__(page)
+
+    def __setitem__(self, page: str, messages: asyncio.Queue) -> None:
+        if page not in self and len(self) >= MOST_PAGES:
+            self.popitem(last=False)
+        super().__setitem__(page, messages)

@@ -1,7 +1,5 @@
 """An ASGI program around Gradio's that checks what comes in, and changes what goes out.
 
-    Guard(app, names={"localhost", "127.0.0.1"}, uploads=Uploads(folder, page.upload_file_set, most_bytes))
-
 In: requests by a known name, from the app's own pages, for what these need, with no file but uploaded ones; uploads do
 not reach Gradio at all. Out: pages without the addresses of other hosts, which the browser is forbidden as well.
 """
@@ -30,6 +28,7 @@ HEADERS = [
     (b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 ]
+# Scripts, styles, fonts and connections of other hosts
 FOREIGN = re.compile(rb"<script\b[^>]*\bsrc=\"https?://[^>]*>\s*</script>|<link\b[^>]*\bhref=\"https?://[^>]*>")
 UPLOADED = b'data: {"msg": "done"}\n\n'  # all that is said of an upload's progress
 DROPPED = (b"x-forwarded-host", b"x-gradio-server", b"range")  # the first two would set the addresses in a page
@@ -37,8 +36,8 @@ NOT_OWN = 403, "This address is not the app's own; --allowed_host NAME lets it b
 
 
 class Guard:
-    """names: of hosts under which the server may be asked, in the form of `plain_name`; the address at which a request
-    came in is one as well."""
+    """names: of hosts under which the server may be asked, in the form of `plain_name`, besides the address at which a
+    request came in."""
 
     def __init__(self, app: ASGIApp, names: Set[str], uploads: Uploads):
         self.app, self.names, self.uploads = app, names, uploads
@@ -63,7 +62,6 @@ class Guard:
             await answer(scope, receive, _changing(send))
 
     def _check(self, request: Request) -> None:
-        """Raise Refused for what may not be asked, or not so."""
         hosts, origins = (request.headers.getlist(name) for name in ("host", "origin"))
         names = {*self.names, plain_name(request.scope["server"][0])}
         if len(hosts) != 1 or not all(is_own(hosts[0], origin, names) for origin in origins or [None]):
@@ -90,7 +88,7 @@ class Guard:
 
 
 def _changing(send: Send) -> Send:
-    """Send with HEADERS, and pages without foreign addresses."""
+    """Send with HEADERS, and pages without FOREIGN."""
     start: Message | None = None  # of a page, kept back until its length is known
     body = b""
 
@@ -105,15 +103,10 @@ def _changing(send: Send) -> Send:
             body += message.get("body", b"")
             if message.get("more_body"):
                 return
-            body = without_foreign(body)
+            body = FOREIGN.sub(b"", body)
             MutableHeaders(raw=start["headers"])["content-length"] = str(len(body))
             await send(start)
             message = {**message, "body": body}
         await send(message)
 
     return changed
-
-
-def without_foreign(html: bytes) -> bytes:
-    """A page without the scripts, styles, fonts and connections of other hosts."""
-    return FOREIGN.sub(b"", html)

@@ -1,9 +1,8 @@
 """The names under which the app's server may be asked, and the pages from which.
 
 Any web page that is open in a browser on this machine, or in its network, can send requests here, also under a name of
-its own that it lets point here (DNS rebinding). So a request must bear a name that is known, and come from a page of
-the same name or from no page. Starlette's TrustedHostMiddleware does less: it looks at no Origin, takes the first of
-two Host headers, and cannot let through the address at which a request came in.
+its own that it lets point here (DNS rebinding). Starlette's TrustedHostMiddleware does less: it looks at no Origin,
+takes the first of two Host headers, and cannot let through the address at which a request came in.
 """
 
 from __future__ import annotations
@@ -31,10 +30,7 @@ def host_name(text: str) -> str:
 
 def own_names(host: str, address: str, allowed: Iterable[str] = ()) -> set[str]:
     """Names of a server at `host`, whose address is `address`: that host's, those that are `allowed`, and of a server
-    at all of a machine's addresses the machine's own, as it knows it without asking the network.
-
-    The address at which a request came in is `is_own` as well.
-    """
+    at all of a machine's addresses the machine's own, as it knows it without asking the network."""
     names = {host, address, *allowed}
     if ipaddress.ip_address(address).is_loopback:
         names.add("localhost")

@@ -1,8 +1,5 @@
 """The app's page, with Gradio: images come in by drop, camera or folder; a threshold moves; verdicts are shown.
 
-    page = Page(detector, Limits(), folder=None, workers=2, stopping=Event())
-    blocks = page.build()
-
 Import it in `serving.private_folder`. The detector runs once an image; a moved threshold judges its map and score anew.
 """
 
@@ -19,9 +16,9 @@ from markupsafe import escape
 
 from utils.app import session
 from utils.app.desk import MOST_WAITING, Desk
-from utils.app.files import PlainFiles
 from utils.app.serving import Limits
 from utils.app.session import FALSE_ALARMS, NONE, PERCENT, SCORE
+from utils.app.uploads import PlainFiles
 from utils.app.views import TEMPLATES, Visit, download_link, text_panel
 from utils.detection.detector import Detector
 from utils.system.errors import UsageError
@@ -160,12 +157,11 @@ class Page:
         return session.with_threshold(self.detector, *setting)
 
     def _score(self, named: Mapping[str, Path], setting: Sequence, progress: gr.Progress | None) -> tuple:
-        detector = self._detector(setting)
-
         def report(done: int, of: int) -> None:
             self.model.check()
             progress((done, of), unit="images")
 
+        detector = self._detector(setting)
         results = session.score_all(detector, named, self.workers, report)
         low, high, step = self._span(results.scores)
         slider = gr.Slider(minimum=low, maximum=high, step=step)

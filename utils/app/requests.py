@@ -1,20 +1,16 @@
 """The part of a request that reaches Gradio: the page's own addresses, and bodies whose files were uploaded.
 
 A page's browser names files by their paths on this machine, and Gradio opens, copies and serves what is so named. So
-all that is sent is looked at here, before anything else does: of a file only its path is kept, which must be one that
-this server gave for an upload, letter by letter. No other path is ever touched, and the answer to all of them is the
-same, whether there is such a file or not.
-
-Visitors are kept apart by these paths: each upload lies in a folder of its own with a random name of 128 bits, which is
-told to none but who uploaded it. It cannot be guessed, not even by who has the same file.
+of a file only its path is kept, which must be one that this server gave for an upload, letter by letter. No other path
+is ever touched, and the answer to all of them is the same, whether there is such a file or not.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Container, Iterator
 
+import msgspec
 from starlette.requests import Request
 
 MOST_BYTES = 2**21  # of what is sent but for uploads; 500 files take 0.5 MB
@@ -57,12 +53,15 @@ async def checked_body(request: Request, uploads: Container) -> bytes:
 
     Raises Refused for other files, for what is no JSON object, and for what is too long or nested too deeply.
     """
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_BYTES:
+            raise Refused(*TOO_LONG)
     try:
-        content = json.loads(await _whole(request), parse_constant=_refuse)
+        content = msgspec.json.decode(body, type=dict)
     except (ValueError, RecursionError):
         raise Refused(*UNREADABLE) from None
-    if not isinstance(content, dict):
-        raise Refused(*UNREADABLE)
     for value in _values(content):
         if isinstance(value, dict) and value.keys() & {"path", "url"}:
             path = value.get("path")
@@ -70,36 +69,19 @@ async def checked_body(request: Request, uploads: Container) -> bytes:
                 raise Refused(*FOREIGN)
             value.clear()
             value.update(path=path, meta={"_type": "gradio.FileData"})
-    return json.dumps(content).encode()
+    return msgspec.json.encode(content)
 
 
-def _values(content: object) -> Iterator[object]:
-    """Give a JSON value and all in it, from without to within. Raises Refused for too many, or nested too deeply."""
-    level = [content]
-    left = MOST_VALUES
+def _values(content: dict) -> Iterator[object]:
+    """Give a JSON object and all in it, from without to within. Raises Refused for too many, or nested too deeply."""
+    level, left = [content], MOST_VALUES
     for _ in range(MOST_DEPTH):
         left -= len(level)
         if left < 0:
-            raise Refused(*UNREADABLE)
+            break
         yield from level
-        level = [inner for value in level for inner in _inside(value)]
+        holders = (value for value in level if isinstance(value, dict | list))
+        level = [inner for one in holders for inner in (one.values() if isinstance(one, dict) else one)]
         if not level:
             return
     raise Refused(*UNREADABLE)
-
-
-def _inside(value: object) -> list[object]:
-    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-
-
-async def _whole(request: Request) -> bytes:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MOST_BYTES:
-            raise Refused(*TOO_LONG)
-    return body
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")

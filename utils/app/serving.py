@@ -6,8 +6,7 @@
         server.run(sockets=[port.socket])                        # until SIGINT or SIGTERM
 
 Gradio's pages ask other hosts for fonts and a script, its servers report their use, and what is uploaded stays in the
-system's temporary folder. Here no other host is asked, reports are off, and the folder of uploads is deleted with the
-server. `guard` says what may come in.
+system's temporary folder. Here not so; `guard` says what may come in.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from datasets.base import MAX_PIXELS
+from utils.app.desk import Unread
 from utils.app.hosts import own_names
-from utils.app.unread import Unread
 from utils.system.errors import UsageError
 from utils.system.signals import Interrupted, ignore_signals
 
@@ -41,9 +40,8 @@ QUIET = {
     "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9),  # its own statistics
 }
 NO_DOCS = {"docs_url": None, "redoc_url": None, "openapi_url": None}
-OUTWARD = {  # audit events by what they are of: a socket's address, or a host's name
-    "socket.connect": "address", "socket.sendto": "address", "socket.sendmsg": "address",
-    "socket.getaddrinfo": "name", "socket.gethostbyname": "name",
+OUTWARD = {  # audit events, and which of their arguments is a socket's address or a host's name
+    "socket.connect": 1, "socket.sendto": 1, "socket.sendmsg": 1, "socket.getaddrinfo": 0, "socket.gethostbyname": 0,
 }
 GRACE_SECONDS, END_SECONDS = 0.4, 0.8  # after a signal: until open connections are cut off, and the process is ended
 
@@ -126,7 +124,7 @@ def no_connections() -> Iterator[None]:
     active = True
 
     def refuse(event: str, arguments: tuple) -> None:
-        if active and event in OUTWARD and not _is_here(event, arguments):
+        if active and event in OUTWARD and not _is_here(event, arguments[OUTWARD[event]]):
             raise ConnectionRefusedError(f"the app asks no other host ({event})")
 
     sys.addaudithook(refuse)  # for as long as the process lives
@@ -136,11 +134,10 @@ def no_connections() -> Iterator[None]:
         active = False
 
 
-def _is_here(event: str, arguments: tuple) -> bool:
-    """Tell whether a socket's event stays on this machine: arguments as Python's table of audit events has them."""
-    address = arguments[0] if OUTWARD[event] == "name" else arguments[1]
+def _is_here(event: str, address: object) -> bool:
+    """Tell whether a socket's event stays on this machine."""
     host = address[0] if isinstance(address, tuple) else address
-    if isinstance(address, str | bytes) and OUTWARD[event] == "address" or host in (None, "", b"", "localhost"):
+    if isinstance(address, str | bytes) and OUTWARD[event] or host in (None, "", b"", "localhost"):
         return True  # a socket in the file system, or no host
     try:
         return ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host).is_loopback

@@ -2,7 +2,6 @@
 
     results = score_all(detector, {"photo.png": Path("uploads/photo.png")}, workers=2)
     results = judge_again(results, detector.at(0.05))                # the network does not run again
-    table_rows(results), csv_of(results), results.chosen.record
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path, PurePath
 from datasets.names import csv_line, printable
 from datasets.problems import count
 from utils.data.finding import find_images
-from utils.detection.detector import Detector
+from utils.detection.detector import Detection, Detector
 from utils.detection.files import COLUMNS, Record, predict_batches
 from utils.detection.thresholds import images_needed, shortage
 from utils.system.errors import UsageError
@@ -88,11 +87,8 @@ def images_below(root: Path, folder: str) -> dict[str, Path]:
 def score_all(
     detector: Detector, named: Mapping[str, Path], workers: int, progress: Callable[[int, int], None] | None = None
 ) -> Results:
-    """Score files, given by their names; the one with the highest score is chosen.
-
-    progress: called with how many are done, and of how many; what it raises ends the scoring. Raises UsageError for
-    more than MOST_IMAGES.
-    """
+    """Score files, given by their names; the one with the highest score is chosen. progress: called with how many are
+    done, and of how many; what it raises ends the scoring. Raises UsageError for more than MOST_IMAGES."""
     if len(named) > MOST_IMAGES:
         raise UsageError(f"{len(named)} images: the app takes {MOST_IMAGES} at a time, scripts/predict.py any number")
     names, records = list(named), []
@@ -179,7 +175,7 @@ def score_span(scores: Iterable[float]) -> tuple[float, float, float]:
 
 
 def _by_name(record: Record, name: str) -> Record:
-    """The record under the name that the page has for it, which a message has in place of the file's path."""
+    """Put the page's name in place of the file's path, in messages too."""
     error = record.error
     for path in (str(record.path), printable(record.path)):
         error = error and error.replace(path, name)

@@ -5,7 +5,8 @@
     paths[0] in uploads                                     # for as long as it is there, and the file that it was
 
 Gradio's own handler keeps the fields of a form in memory, however long they are, names folders by what is in the files
-(so that who has the same file could ask whether it was uploaded), and leaves what was broken off.
+(so that who has the same file could ask whether it was uploaded), and leaves what was broken off. Here a folder's name
+is random, and told to none but who uploaded the file: that keeps visitors apart.
 """
 
 from __future__ import annotations
@@ -14,13 +15,20 @@ import asyncio
 import os
 import secrets
 import shutil
+import stat
+from contextlib import ExitStack
+from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from utils.app.files import is_plain
+from datasets.base import MAX_PIXELS, DataError, Tell
+from datasets.names import printable
+from datasets.view import View
 from utils.app.requests import TOO_LONG, UNREADABLE, Refused
 
 MOST_FILES = 1000  # in one request; the page sends so many at once
@@ -29,6 +37,28 @@ MOST_NAME = 200  # bytes of a name
 NO_FILE = 400, "Nothing but files can be uploaded."
 TOO_MANY = 400, f"More than {MOST_FILES} files cannot be uploaded at once."
 NO_ROOM = 507, "The file cannot be kept: there is no room for it."
+
+
+def is_plain(path: str | PathLike) -> bool:
+    """Tell whether a full path leads to a regular file without any link on the way.
+
+    It may have when it was uploaded or listed, and no longer when it is read: so ask again right before, each time.
+    """
+    try:
+        return os.path.realpath(path) == str(path) and stat.S_ISREG(os.lstat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+@dataclass(frozen=True)
+class PlainFiles(View):
+    """A view of plain files alone."""
+
+    def load(self, path: Path, most_pixels: int = MAX_PIXELS, tell: Tell | None = None) -> np.ndarray:
+        """Load as View does. Raises DataError for what is no plain file (any more)."""
+        if not is_plain(path):
+            raise DataError(f"{printable(path)} is no file that can be read")
+        return super().load(path, most_pixels, tell)
 
 
 class Uploads:
@@ -47,34 +77,36 @@ class Uploads:
         for what is too large, no file, or ends before its end."""
         parts = request.stream()
         try:
-            with _Form(request.headers.get("content-type", ""), self) as form:
+            with ExitStack() as undo:
+                form = _Form(request.headers.get("content-type", ""), self, undo)
                 async for part in parts:
                     await asyncio.to_thread(form.write, part)
-                paths = form.finished()
+                if not form.ended:
+                    raise Refused(*UNREADABLE)
+                undo.pop_all()
         except Refused:
             async for _ in parts:  # or the browser, still sending, would not read the answer
                 pass
             raise
-        self.paths.update(paths)
-        return paths
+        self.paths.update(form.paths)
+        return form.paths
 
 
 class _Form:
-    """The files of a multipart body, written as it comes, and deleted if anything is wrong with it."""
+    """The files of a multipart body, written as it comes; undo: closes and deletes them."""
 
-    def __init__(self, content_type: str, uploads: Uploads):
+    def __init__(self, content_type: str, uploads: Uploads, undo: ExitStack):
         kind, options = parse_options_header(content_type)
         if kind != b"multipart/form-data" or not options.get(b"boundary"):
             raise Refused(*UNREADABLE)
-        self.uploads = uploads
-        self.paths: list[Path] = []
+        self.uploads, self.undo = uploads, undo
+        self.paths: list[str] = []
         self.file: BinaryIO | None = None
         self.field = self.value = self.disposition = b""
         self.header_bytes, self.size, self.ended = 0, 0, False
-        events = ("header_field", "header_value", "header_end", "headers_finished", "part_begin", "part_data",
-                  "part_end", "end")
+        callbacks = {name: getattr(self, name) for name in dir(self) if name.startswith("on_")}
         try:
-            self.parser = MultipartParser(options[b"boundary"], {f"on_{one}": getattr(self, one) for one in events})
+            self.parser = MultipartParser(options[b"boundary"], callbacks)
         except ValueError:  # too long a boundary
             raise Refused(*UNREADABLE) from None
 
@@ -86,43 +118,23 @@ class _Form:
         except ValueError:
             raise Refused(*UNREADABLE) from None
 
-    def finished(self) -> list[str]:
-        if not self.ended:
-            raise Refused(*UNREADABLE)
-        return list(map(str, self.paths))
+    # Events of the parser, some with a part of its data
 
-    def __enter__(self) -> _Form:
-        return self
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        if self.file:
-            self.file.close()
-        for path in self.paths if kind else ():
-            shutil.rmtree(path.parent, ignore_errors=True)
-
-    # Events of the parser, the first three with a part of its data
-
-    def header_field(self, data: bytes, start: int, end: int) -> None:
-        self.field += self._header(data[start:end])
-
-    def header_value(self, data: bytes, start: int, end: int) -> None:
-        self.value += self._header(data[start:end])
-
-    def part_data(self, data: bytes, start: int, end: int) -> None:
-        self.size += end - start
-        if self.size > self.uploads.most_bytes:
-            raise Refused(413, f"File size exceeded maximum allowed size of {self.uploads.most_bytes} bytes.")
-        self.file.write(data[start:end])
-
-    def part_begin(self) -> None:
+    def on_part_begin(self) -> None:
         self.disposition, self.header_bytes, self.size = b"", 0, 0
 
-    def header_end(self) -> None:
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self.field += self._header(data[start:end])
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self.value += self._header(data[start:end])
+
+    def on_header_end(self) -> None:
         if self.field.lower() == b"content-disposition":
             self.disposition = self.value
         self.field = self.value = b""
 
-    def headers_finished(self) -> None:
+    def on_headers_finished(self) -> None:
         _, options = parse_options_header(self.disposition)
         if options.get(b"name") != b"files" or b"filename" not in options:
             raise Refused(*NO_FILE)
@@ -130,13 +142,21 @@ class _Form:
             raise Refused(*TOO_MANY)
         folder = self.uploads.folder / secrets.token_hex(16)  # 128 bits: what is in it can be asked for by this name
         folder.mkdir(mode=0o700)
-        self.paths.append(folder / name_of(options[b"filename"]))
-        self.file = self.paths[-1].open("xb")
+        self.undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        path = folder / name_of(options[b"filename"])
+        self.file = self.undo.enter_context(path.open("xb"))
+        self.paths.append(str(path))
 
-    def part_end(self) -> None:
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self.size += end - start
+        if self.size > self.uploads.most_bytes:
+            raise Refused(413, f"File size exceeded maximum allowed size of {self.uploads.most_bytes} bytes.")
+        self.file.write(data[start:end])
+
+    def on_part_end(self) -> None:
         self.file.close()
 
-    def end(self) -> None:
+    def on_end(self) -> None:
         self.ended = True
 
     def _header(self, part: bytes) -> bytes:

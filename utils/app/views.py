@@ -1,6 +1,6 @@
-"""The parts of the app's page that show one image: its verdict, its heat map, its place among the scores of good ones.
+"""The parts of the app's page that show one image, as HTML: its verdict, heat map, place among the scores of good ones.
 
-Pure functions to HTML. Pictures are data URIs: nothing is written to disk.
+Pictures are data URIs: nothing is written to disk.
 """
 
 from __future__ import annotations
@@ -76,14 +76,12 @@ class Visit:
         )
 
 
-def shrink(pixels: np.ndarray, most_side: int = MOST_SIDE) -> np.ndarray:
-    """An image uint8 (H, W, 3) with sides of at most so many pixels."""
+def shrink(pixels: np.ndarray) -> np.ndarray:
+    """An image uint8 (H, W, 3) with sides of at most MOST_SIDE."""
     height, width = pixels.shape[:2]
-    if max(height, width) <= most_side:
-        return pixels
-    scale = most_side / max(height, width)
+    scale = MOST_SIDE / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return pixels if scale >= 1 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
 def text_panel(text: str, kind: str) -> str:
@@ -110,10 +108,9 @@ def picture_panel(record: Record | None, picture: Picture | None) -> str:
 
 def histogram_panel(detector: Detector, score: float | None, seen: Sequence[float]) -> str:
     """The score of an image and the threshold among the scores of good images or, without those, of `seen` ones."""
-    if detector.thresholds:
-        good = np.array(detector.thresholds.scores)
-        return score_position(good, "good images kept aside", score, detector.image_threshold)
-    return score_position(np.array(seen), "images scored here", score, detector.image_threshold) if len(seen) else ""
+    good = detector.thresholds
+    scores, kind = (good.scores, "good images kept aside") if good else (seen, "images scored here")
+    return score_position(np.array(scores), kind, score, detector.image_threshold) if len(scores) else ""
 
 
 def download_link(csv: str) -> str:
