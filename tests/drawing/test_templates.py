@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from jinja2 import UndefinedError
 
-from utils.drawing.templates import open_templates
+from utils.drawing.pages import open_templates
 
 EVIL = "</script><b>\"'&\n\u202e"
 

@@ -22,9 +22,17 @@ from tests.support.commands import run_process, run_report
 from utils.detection.prediction import Prediction
 from utils.detection.test_set import TestSet
 from utils.drawing.charts import score_histogram, score_range, ticks
+from utils.drawing.heat_maps import color_table
 from utils.metrics.tables import Statistic
-from utils.report.gallery import color_table, gallery_data, quantise, worst_images
-from utils.report.page import CategoryReport, best_threshold, build_page, build_section
+from utils.report.page import (
+    CategoryReport,
+    best_threshold,
+    build_page,
+    build_section,
+    gallery_data,
+    quantise,
+    worst_images,
+)
 from utils.report.stage1 import picture_stage1, stage1_images
 
 EVIL = 'a"b<script>alert(1)</script><!--\'&'
@@ -122,7 +130,7 @@ def test_maps_are_stored_in_steps_rounded_down():
 
 def test_gallery_holds_the_test_images_their_maps_and_masks():
     category = make_category()
-    data = gallery_data(category.samples, category.pictures, category.test_set, category.prediction, most_images=100)
+    data = gallery_data(category)
     assert data["scores"] == category.prediction.scores.tolist()
     assert data["labels"] == category.test_set.labels.tolist()
     assert len(data["images"]) == 8

@@ -20,9 +20,8 @@ from utils.app.session import Results, explain_threshold
 from utils.detection.detector import Detection, Detector
 from utils.detection.files import Record, colour_limits
 from utils.drawing.charts import score_position
-from utils.drawing.data_uris import data_uri, jpeg_uri
 from utils.drawing.heat_maps import blend_heat
-from utils.drawing.templates import open_templates
+from utils.drawing.pages import data_uri, jpeg_uri, open_templates
 
 MOST_SIDE = 1280  # pixels of a picture's longer side: a photograph of 50 megapixels would take a browser seconds
 JPEG_QUALITY = 90

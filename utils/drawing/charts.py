@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from utils.drawing.templates import open_templates
+from utils.drawing.pages import open_templates
 
 WIDTH, HEIGHT = 420, 260  # of a chart, in the SVG's own units
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 42  # margins

@@ -48,9 +48,8 @@ def blend_heat(image: np.ndarray, anomaly_map: np.ndarray, limits: tuple[float, 
 
     Returns uint8 (H, W, 3). Raises ValueError for other shapes or types, limits that fall, NaN or infinite values.
     """
-    _check_image(image)
     anomaly_map = np.asarray(anomaly_map)
-    _require_shape("anomaly_map", anomaly_map, image)
+    _require_shapes(image, "anomaly_map", anomaly_map)
     _require_finite("anomaly_map", anomaly_map)
     low, high = limits
     if not (np.isfinite(low) and np.isfinite(high) and low <= high):
@@ -59,15 +58,17 @@ def blend_heat(image: np.ndarray, anomaly_map: np.ndarray, limits: tuple[float, 
     rows = max(1, BLOCK // image.shape[1])
     for start in range(0, len(image), rows):
         part = slice(start, start + rows)
-        blended[part] = _blend(image[part], anomaly_map[part].astype(np.float64), low, high)
+        values = anomaly_map[part].astype(np.float64)
+        heat = np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
+        colors = cv2.applyColorMap(np.rint(255 * heat).astype(np.uint8), COLORMAP)[..., ::-1]  # BGR -> RGB
+        grey = cv2.cvtColor(np.ascontiguousarray(image[part]), cv2.COLOR_RGB2GRAY)[..., None]
+        blended[part] = np.rint(HEAT_SHARE * colors + (1 - HEAT_SHARE) * grey)
     return blended
 
 
-def _blend(image: np.ndarray, anomaly_map: np.ndarray, low: float, high: float) -> np.ndarray:
-    heat = np.clip((anomaly_map - low) / (high - low), 0, 1) if high > low else np.zeros_like(anomaly_map)
-    colors = cv2.applyColorMap(np.rint(255 * heat).astype(np.uint8), COLORMAP)[..., ::-1]  # BGR -> RGB
-    grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)[..., None]
-    return np.rint(HEAT_SHARE * colors + (1 - HEAT_SHARE) * grey).astype(np.uint8)
+def color_table() -> np.ndarray:
+    """The colours of heat maps from cold to hot, uint8 (256, 3) RGB."""
+    return cv2.applyColorMap(np.arange(256, dtype=np.uint8)[None], COLORMAP)[0, :, ::-1]
 
 
 def draw_outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -78,9 +79,8 @@ def draw_outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
     Returns uint8 (H, W, 3). Raises ValueError for other shapes or types.
     """
-    _check_image(image)
     mask = np.asarray(mask)
-    _require_shape("mask", mask, image)
+    _require_shapes(image, "mask", mask)
     drawn = np.array(image)  # (H, W, 3), contiguous
     width = max(1, round(min(mask.shape) / 256))
     around = cv2.dilate((mask != 0).astype(np.uint8), np.ones((3, 3), np.uint8), iterations=(width + 1) // 2)
@@ -91,19 +91,12 @@ def draw_outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def save_heat_map(
-    path: str | Path,
-    image: np.ndarray,
-    anomaly_map: np.ndarray,
-    mask: np.ndarray | None,
-    limits: tuple[float, float],
+    path: str | Path, image: np.ndarray, anomaly_map: np.ndarray, mask: np.ndarray | None, limits: tuple[float, float]
 ) -> None:
     """Write one PNG of (H, 2 W): the image | its heat map, with the outline of the mask if there is one.
 
-    image uint8 (H, W, 3) RGB; anomaly_map (H, W); mask (H, W) 0/1 or None; limits as `map_limits` gives them for the
-    whole category. The folder is made if missing.
-
-    Raises ValueError as `blend_heat` and `draw_outline` do, and for a path that does not end in .png; OSError if the
-    file cannot be written.
+    Arguments are those of `blend_heat` and `draw_outline`, and so are errors; ValueError too for a path that does not
+    end in .png, OSError if the file cannot be written. The folder is made if missing.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
@@ -111,17 +104,13 @@ def save_heat_map(
     heat_map = blend_heat(image, anomaly_map, limits)
     if mask is not None:
         heat_map = draw_outline(heat_map, mask)
-    picture = np.hstack([image, heat_map])  # (H, 2 W, 3)
     with atomic_write(path) as temporary:
-        temporary.write_bytes(png_bytes(picture, HEAT_MAP))
+        temporary.write_bytes(png_bytes(np.hstack([image, heat_map]), HEAT_MAP))
 
 
-def _check_image(image: np.ndarray) -> None:
+def _require_shapes(image: np.ndarray, name: str, values: np.ndarray) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"image: expected uint8 of shape (H, W, 3), got {image.dtype} of shape {image.shape}")
-
-
-def _require_shape(name: str, values: np.ndarray, image: np.ndarray) -> None:
     if values.shape != image.shape[:2]:
         raise ValueError(f"{name}: expected the shape of the image, {image.shape[:2]}, got {values.shape}")
 

@@ -90,16 +90,12 @@ def picture_examples(
     settings = files.run.settings
     images = training_files(paths, settings.dataset, files.name, None, view)
     good = FileStack(images, settings.image_size, workers)[:]  # (N, S, S, 4)
-    textures = FileStack(texture_files(training_textures(settings.aux_path)), settings.image_size, workers)
-    return picture_stage1(model, good[..., :3], good[..., 3], textures, settings.seed or 0)
-
-
-def training_textures(aux_path: str | None) -> list[Path]:
-    """List the textures of the training, or those that come with scikit-image where these are no longer there."""
     try:
-        return list_textures(aux_path or "builtin")
-    except DataError:
-        return list_textures("builtin")
+        texture_paths = list_textures(settings.aux_path or "builtin")
+    except DataError:  # those of the training are no longer there
+        texture_paths = list_textures("builtin")
+    textures = FileStack(texture_files(texture_paths), settings.image_size, workers)
+    return picture_stage1(model, good[..., :3], good[..., 3], textures, settings.seed or 0)
 
 
 def is_scored(seed: Run, run: Path, categories: Iterable[str]) -> bool:
@@ -109,14 +105,11 @@ def is_scored(seed: Run, run: Path, categories: Iterable[str]) -> bool:
         return False
     results = read_results(seed.folder, run)
     models = results["models"] if isinstance(results.get("models"), dict) else {}
-    for category in categories:
-        if category not in results["categories"]:
-            return False
-        if category in models:
-            model, _ = seed.category(category).load_model()
-            if models[category] != model_word(model, seed.category(category).view):
-                return False
-    return True
+    return all(
+        one.name in results["categories"]
+        and (one.name not in models or models[one.name] == model_word(one.load_model()[0], one.view))
+        for one in map(seed.category, categories)
+    )
 
 
 def describe_runs(runs: Sequence[Run]) -> dict[str, str]:
@@ -131,9 +124,10 @@ def describe_runs(runs: Sequence[Run]) -> dict[str, str]:
     if len(METHODS[settings["method"]]) > 1:
         facts["Recipe"] = settings["recipe"]
     facts["Result"] = EPOCHS[which_epoch(runs[0])]
-    facts["Seeds" if len(runs) > 1 else "Seed"] = seeds
     if len(runs) > 1:
-        facts["Charts and pictures"] = f"of seed {seeds.split(',')[0]}"
+        facts |= {"Seeds": seeds, "Charts and pictures": f"of seed {seeds.split(',')[0]}"}
+    else:
+        facts["Seed"] = seeds
     code = settings.get("code") or {}
     if "commit" in code:
         facts["Code"] = code["commit"][:10] + (" with changes" if code["changed"] else "")

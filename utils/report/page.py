@@ -1,4 +1,4 @@
-"""The report's page: a results table, and a section for each category, from templates, SVG and data URIs."""
+"""The report's page: a results table, and for each category a section with charts and a gallery."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import numpy as np
 from markupsafe import Markup
 
 from datasets.base import Sample
+from datasets.names import printable
 from utils.data.image_store import Stack
 from utils.detection.prediction import Prediction
 from utils.detection.test_set import TestSet
 from utils.drawing.charts import score_histogram, score_range
-from utils.drawing.data_uris import jpeg_uri
-from utils.drawing.templates import open_templates
+from utils.drawing.heat_maps import color_table, map_limits
+from utils.drawing.pages import jpeg_uri, open_templates, png_uri
 from utils.metrics.tables import COLUMNS, HEADINGS, Rows, Statistic, show, summarise
 from utils.report.curves import metric_curves, training_curves
-from utils.report.gallery import JPEG_QUALITY, color_table, gallery_data
 from utils.report.stage1 import Stage1Picture, stage1_images
 
+JPEG_QUALITY = 85
+LEVELS = 255  # of a stored map
 STAGE1_CAPTIONS = (
     "synthetic anomaly", "gate, level 1", "gate, level 2", "gate, level 3", "similarity before", "similarity after",
 )
@@ -89,7 +91,7 @@ def build_section(category: CategoryReport) -> Markup:
         stage1=stage1,
         ramp_colors=", ".join(f"rgb({r} {g} {b})" for r, g, b in color_table()[::17]),
         count=len(category.samples),
-        gallery=gallery_data(category.samples, category.pictures, test_set, prediction, category.most_images),
+        gallery=gallery_data(category),
     )
 
 
@@ -101,3 +103,45 @@ def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
     hits = (flagged & (labels == 1)).sum(axis=1)
     best = int(np.argmax(2 * hits / (flagged.sum(axis=1) + (labels == 1).sum())))
     return float(values[best] if best == 0 else (values[best] + values[best - 1]) / 2)
+
+
+def gallery_data(category: CategoryReport) -> dict[str, Any]:
+    """Gather for report.js the scores and labels of all images, and the pictures of the worst.
+
+    Maps are stored in 255 steps of low..high, their smallest and largest value; colours run from cold to hot.
+    """
+    maps, scores = category.prediction.maps, category.prediction.scores
+    labels, masks = category.test_set.labels, category.test_set.masks
+    low, high = float(maps.min()), float(maps.max())
+    cold, hot = map_limits(maps)
+    images = [
+        {
+            "name": printable(category.samples[index].name),
+            "label": int(labels[index]),
+            "score": float(scores[index]),
+            "image": jpeg_uri(category.pictures[index].numpy(), JPEG_QUALITY),
+            "map": png_uri(quantise(maps[index], low, high)),
+            "mask": png_uri(masks[index] * 255) if masks is not None and labels[index] else None,
+        }
+        for index in worst_images(labels, scores, category.most_images)
+    ]
+    return {
+        "low": low, "high": high, "cold": cold, "hot": hot,
+        "scores": scores.astype(float).tolist(), "labels": labels.astype(int).tolist(), "images": images,
+    }
+
+
+def worst_images(labels: np.ndarray, scores: np.ndarray, most: int) -> list[int]:
+    """Indices of at most `most` images: half of them good ones from the highest score down, half anomalous ones from
+    the lowest score up; where one kind has fewer, more of the other."""
+    good = sorted(np.flatnonzero(labels == 0).tolist(), key=lambda index: -scores[index])
+    anomalous = sorted(np.flatnonzero(labels == 1).tolist(), key=lambda index: scores[index])
+    num_good = min(len(good), max(most // 2, most - len(anomalous)))
+    return good[:num_good] + anomalous[: most - num_good]
+
+
+def quantise(anomaly_map: np.ndarray, low: float, high: float) -> np.ndarray:
+    """A map (H, W) as uint8 steps of low..high, rounded down: step q starts at low + q (high - low) / 255."""
+    if high <= low:
+        return np.zeros(anomaly_map.shape, np.uint8)
+    return np.clip((anomaly_map - low) / (high - low) * LEVELS, 0, LEVELS).astype(np.uint8)

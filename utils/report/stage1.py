@@ -12,8 +12,7 @@ from datasets.anomalies.synthesis import draw_anomalies, synthesise_anomalies
 from datasets.batches import epoch_seed
 from models.aand import AAND
 from models.similarity import compare_features
-from utils.drawing.heat_maps import draw_outline
-from utils.report.gallery import color_table
+from utils.drawing.heat_maps import color_table, draw_outline
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""HTML from Jinja templates, in which every value is text: escaped, and printable.
+"""HTML pages that fetch nothing: from Jinja templates, in which every value is text, escaped and printable, with data
+URIs in them.
 
     render = open_templates(Path(__file__).parent / "templates")
     page = render("page.html", title="<b>\n")                # &lt;b&gt;\n, with a backslash
@@ -6,9 +7,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -34,3 +38,19 @@ def _visible(value: object) -> str:
     if isinstance(value, Markup) or (isinstance(value, str) and value.isprintable()):  # of pictures there are megabytes
         return value
     return printable(value)
+
+
+def jpeg_uri(image: np.ndarray, quality: int) -> str:
+    """A data URI of a picture uint8 (H, W, 3) in RGB; quality: 0..100."""
+    bgr = np.ascontiguousarray(image[..., ::-1])
+    return data_uri("image/jpeg", cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes())
+
+
+def png_uri(values: np.ndarray) -> str:
+    """A data URI of grey values uint8 (H, W), without loss."""
+    return data_uri("image/png", cv2.imencode(".png", values, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    """A data URI of any content; kind: its media type."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
