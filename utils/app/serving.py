@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets.base import MAX_PIXELS
 from utils.app.desk import Unread
-from utils.app.hosts import own_names
+from utils.app.hosts import is_address, own_names
 from utils.system.errors import UsageError
 from utils.system.signals import Interrupted, ignore_signals
 
@@ -65,7 +65,6 @@ class Port:
 
     @property
     def is_local(self) -> bool:
-        """Tell whether only this machine reaches it."""
         return ipaddress.ip_address(self.address).is_loopback
 
     @property
@@ -100,10 +99,8 @@ def open_port(host: str, port: int) -> Iterator[Port]:
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """Make a folder that takes all temporary files of this process until the block ends, and is deleted then.
-
-    Gradio has to be imported in the block: it asks for the folder, and whether to report its use, early.
-    """
+    """Make a folder that takes all temporary files of this process until the block ends, and is deleted then. Import
+    Gradio in the block: it asks for the folder, and whether to report its use, early."""
     before, environment = tempfile.tempdir, dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="aand-app-") as created:
         folder = os.path.realpath(created)  # paths in it are read if no link is on the way
@@ -139,10 +136,8 @@ def _is_here(event: str, address: object) -> bool:
     host = address[0] if isinstance(address, tuple) else address
     if isinstance(address, str | bytes) and OUTWARD[event] or host in (None, "", b"", "localhost"):
         return True  # a socket in the file system, or no host
-    try:
-        return ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host).is_loopback
-    except ValueError:
-        return False
+    host = host.decode(errors="replace") if isinstance(host, bytes) else host
+    return is_address(host) and ipaddress.ip_address(host).is_loopback
 
 
 def make_server(

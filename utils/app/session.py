@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -60,11 +61,9 @@ def name_files(paths: Iterable[Path], root: Path | None = None) -> dict[str, Pat
 
 
 def images_below(root: Path, folder: str) -> dict[str, Path]:
-    """Find the images in a folder that is given relative to `root`, and below it, by their path below `root`.
-
-    Raises UsageError, in the same words, for a folder that is not there and one that is not in `root`, links followed,
-    and where there is no image in it; images that are links to files elsewhere are left out.
-    """
+    """Find the images in and below a folder that is given relative to `root`, by their path below `root`, but for links
+    to files elsewhere. Raises UsageError where there are none, and, in the same words, for a folder that is not there
+    and one that is not in `root`, links followed."""
     root = root.resolve()
     below = PurePath(folder)
     if below.is_relative_to(root):
@@ -73,15 +72,14 @@ def images_below(root: Path, folder: str) -> dict[str, Path]:
     inside = None if outside else _below(root, root / below)
     if inside is None or not inside.is_dir():
         raise UsageError(f"there is no folder {folder!r} in {root.name}")
-    try:
+    paths: list[Path] = []
+    with suppress(UsageError):  # where there is none
         files = find_images([str(inside)], within=root)
         paths = [*files.paths, *files.unread]
-    except UsageError:
-        paths = []
-    files = {name: _below(root, path) for name, path in name_files(paths, root).items()}
-    if not any(files.values()):
+    named = {name: file for name, path in name_files(paths, root).items() if (file := _below(root, path))}
+    if not named:
         raise UsageError(f"there are no images in the folder {folder!r}")
-    return {name: file for name, file in files.items() if file}
+    return named
 
 
 def score_all(

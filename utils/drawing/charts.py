@@ -1,7 +1,4 @@
-"""Charts as plain SVG. Colours are CSS classes, so that the page's light and dark scheme decide on them.
-
-Every chart is an image with a text alternative; its data are fractions or counts, drawn to scale in a viewBox.
-"""
+"""Charts as plain SVG with a text alternative. Colours are CSS classes: the page's light or dark scheme decides."""
 
 from __future__ import annotations
 
@@ -17,6 +14,7 @@ from utils.drawing.pages import open_templates
 
 WIDTH, HEIGHT = 420, 260  # of a chart, in the SVG's own units
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 42  # margins
+MOST_TICKS = 6  # of an axis
 Rect = tuple[str, float, float, float, float]  # style, x, y, width, height
 
 render = open_templates(Path(__file__).parent / "templates")
@@ -90,9 +88,8 @@ def score_histogram(good: np.ndarray, anomalous: np.ndarray, bins: int = 40) -> 
 
 
 def score_position(reference: np.ndarray, kind: str, score: float | None, threshold: float | None) -> Markup:
-    """The place of an image's score and of the threshold among the scores of other images, which `kind` names: e.g.
-    "good images kept aside"."""
-    marks = [("threshold", "threshold", threshold), ("score", "this image", score)]
+    """The place of an image's score and of the threshold among the scores of other images, which `kind` names."""
+    marks = (("threshold", "threshold", threshold), ("score", "this image", score))
     marks = [mark for mark in marks if mark[2] is not None]
     low, high = score_range(np.concatenate([reference, [value for _, _, value in marks]]))
     counts, edges = np.histogram(reference, bins=min(30, max(5, len(reference) // 4)))
@@ -111,11 +108,10 @@ def score_range(scores: np.ndarray) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def ticks(low: float, high: float, whole: bool = False, most: int = 6) -> list[float]:
-    """Round numbers in low..high: at most `most` multiples of 1, 2 or 5 times a power of ten, without fractions if
-    `whole`."""
-    step = 10.0 ** math.floor(math.log10((high - low) / most))
-    step = next(step * factor for factor in (1, 2, 5, 10, 20) if (high - low) / (step * factor) <= most - 1)
+def ticks(low: float, high: float, whole: bool = False) -> list[float]:
+    """Round numbers in low..high: multiples of 1, 2 or 5 times a power of ten, without fractions if `whole`."""
+    step = 10.0 ** math.floor(math.log10((high - low) / MOST_TICKS))
+    step = next(step * factor for factor in (1, 2, 5, 10, 20) if (high - low) / (step * factor) <= MOST_TICKS - 1)
     step = max(1.0, step) if whole else step
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [index * step for index in range(first, last + 1)]

@@ -28,8 +28,6 @@ def map_limits(anomaly_maps: np.ndarray) -> tuple[float, float]:
 
     low is the median of all pixels, so the usual background stays dark. high is the 90th percentile of the maps'
     maxima: one freak image does not dim all others, and defects too small to show in a quantile of pixels count.
-    With no anomalous image among them, the hottest spots of the good ones are what looks hot.
-
     Raises ValueError for another shape, no pixels, and NaN or infinite values.
     """
     anomaly_maps = np.asarray(anomaly_maps)
@@ -41,12 +39,10 @@ def map_limits(anomaly_maps: np.ndarray) -> tuple[float, float]:
 
 
 def blend_heat(image: np.ndarray, anomaly_map: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """The anomaly map in colours over its image in grey, so that every hue in the result comes from the map.
+    """The anomaly map (H, W) in colours over its image in grey, both uint8 (H, W, 3).
 
-    image uint8 (H, W, 3); anomaly_map (H, W); limits (low, high): values at the cold and the hot end of the colours,
-    what lies beyond is clipped. If low equals high there is nothing to tell apart and all is cold.
-
-    Returns uint8 (H, W, 3). Raises ValueError for other shapes or types, limits that fall, NaN or infinite values.
+    limits (low, high): values at the cold and the hot end of the colours, beyond which all is clipped; if they are
+    equal, all is cold. Raises ValueError for other shapes or types, limits that fall, NaN or infinite values.
     """
     anomaly_map = np.asarray(anomaly_map)
     _require_shapes(image, "anomaly_map", anomaly_map)
@@ -75,9 +71,8 @@ def draw_outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A copy of the image with the outline of the mask: a bright line between dark ones, seen on any background.
 
     The line runs just outside the anomalous pixels, so that what they show, however small, stays in sight; it grows
-    with the image (1 pixel wide at 256). image uint8 (H, W, 3), mask (H, W), anomalous where it is not 0.
-
-    Returns uint8 (H, W, 3). Raises ValueError for other shapes or types.
+    with the image (1 pixel wide at 256). image uint8 (H, W, 3), as is the copy; mask (H, W), anomalous where it is not
+    0. Raises ValueError for other shapes or types.
     """
     mask = np.asarray(mask)
     _require_shapes(image, "mask", mask)

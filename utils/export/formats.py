@@ -24,19 +24,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from utils.detection.model_file import (
-    EXTRA_FILE,
-    INPUT,
-    KEY,
-    OUTPUTS,
-    PRECISIONS,
-    RUNTIMES,
-    SEAL_KEY,
-    UNSEALED,
-    WEIGHTS_KEY,
-    Facts,
-    sealed,
-)
+from utils.detection import model_file
+from utils.detection.model_file import Facts
 from utils.detection.thresholds import read_thresholds
 from utils.runs.folder import Run
 from utils.system.errors import UsageError
@@ -89,13 +78,12 @@ def export(
     """Write a model file, completely or not at all.
 
     format: a name in FORMATS. images: uint8 (H, W, 3), of good parts; int8 measures the range of activations on them.
-
     Raises UsageError for a precision that the format does not have, MissingPackage for a package that is not installed.
     """
     row = FORMATS[format]
     if precision not in row.precisions:
         raise UsageError(f"`format` {format} has no `precision` {precision}; it has {', '.join(row.precisions)}")
-    for package in (*row.packages, RUNTIMES[row.suffixes[0]].package):
+    for package in (*row.packages, model_file.RUNTIMES[row.suffixes[0]].package):
         require(package, f"`format` {format}")
     import torch
 
@@ -109,15 +97,15 @@ def write_onnx(source: ExportSource, path: Path, facts: Facts, images: Sequence[
     import torch
 
     program = torch.onnx.export(
-        source.deployed(facts.precision).program(), input_names=[INPUT], output_names=list(OUTPUTS),
+        source.deployed(facts.precision).program(), input_names=[model_file.INPUT], output_names=list(model_file.OUTPUTS),
         opset_version=OPSET, dynamo=True, verbose=False,
     )
     proto = program.model_proto
     if facts.precision == "int8":
         proto = quantize(proto, images)
-    onnx.helper.set_model_props(proto, {KEY: facts.to_text(), SEAL_KEY: UNSEALED})
+    onnx.helper.set_model_props(proto, {model_file.KEY: facts.to_text(), model_file.SEAL_KEY: model_file.UNSEALED})
     with atomic_write(path) as temporary, temporary.open("wb") as file:
-        file.write(sealed(proto.SerializeToString()))
+        file.write(model_file.sealed(proto.SerializeToString()))
 
 
 def quantize(model: ModelProto, images: Sequence[np.ndarray]) -> ModelProto:
@@ -133,7 +121,7 @@ def quantize(model: ModelProto, images: Sequence[np.ndarray]) -> ModelProto:
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    inputs = ({INPUT: np.ascontiguousarray(image[None])} for image in images)
+    inputs = ({model_file.INPUT: np.ascontiguousarray(image[None])} for image in images)
 
     class Images(CalibrationDataReader):
         def get_next(self) -> dict[str, np.ndarray] | None:
@@ -160,13 +148,13 @@ def write_openvino(source: ExportSource, path: Path, facts: Facts, images: Seque
         graph = replace(facts, precision="int8" if facts.precision == "int8" else "fp32")
         write_onnx(source, onnx_path, graph, images)
         model = openvino.convert_model(onnx_path)
-        model.set_rt_info(facts.to_text(), KEY)
+        model.set_rt_info(facts.to_text(), model_file.KEY)
         made, half = Path(folder) / "model.xml", facts.precision == "fp16"
         openvino.save_model(model, made, compress_to_fp16=half)
-        model.set_rt_info(sha256_of(made.with_suffix(".bin")), WEIGHTS_KEY)
-        model.set_rt_info(UNSEALED, SEAL_KEY)
+        model.set_rt_info(sha256_of(made.with_suffix(".bin")), model_file.WEIGHTS_KEY)
+        model.set_rt_info(model_file.UNSEALED, model_file.SEAL_KEY)
         openvino.save_model(model, made, compress_to_fp16=half)  # again: now it can say what its weights are
-        made.write_bytes(sealed(made.read_bytes()))
+        made.write_bytes(model_file.sealed(made.read_bytes()))
         write_pair(made, path)
 
 
@@ -181,7 +169,7 @@ def write_pair(made: Path, path: Path) -> None:
 
 
 def write_torchscript(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray]) -> None:
-    content = source.deployed(facts.precision).traced().save_to_buffer(_extra_files={EXTRA_FILE: facts.to_text()})
+    content = source.deployed(facts.precision).traced().save_to_buffer(_extra_files={model_file.EXTRA_FILE: facts.to_text()})
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
@@ -191,7 +179,7 @@ def write_pt2(source: ExportSource, path: Path, facts: Facts, images: Sequence[n
 
     content = io.BytesIO()  # given a name, torch hides why it failed
     program = source.deployed(facts.precision).program()
-    torch.export.save(program, content, extra_files={EXTRA_FILE: facts.to_text()})
+    torch.export.save(program, content, extra_files={model_file.EXTRA_FILE: facts.to_text()})
     with atomic_write(path) as temporary:
         temporary.write_bytes(content.getbuffer())
 
@@ -209,7 +197,7 @@ class Format(NamedTuple):
 
 FORMATS = {  # onnxruntime has no bfloat16 convolution, OpenVINO computes on a CPU in float32 or bfloat16
     "onnx": Format([".onnx"], ("fp32", "fp16", "int8"), write_onnx, ONNX, OPSET),
-    "openvino": Format([".xml", ".bin"], PRECISIONS, write_openvino, ONNX, note=".xml with .bin beside it"),
+    "openvino": Format([".xml", ".bin"], model_file.PRECISIONS, write_openvino, ONNX, note=".xml with .bin beside it"),
     "torchscript": Format([".pt"], ("fp32", "bf16"), write_torchscript, note=".pt"),
     "pt2": Format([".pt2"], ("fp32", "bf16"), write_pt2, note="torch.export"),
 }

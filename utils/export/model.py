@@ -23,11 +23,8 @@ LARGEST_BATCH, LARGEST_SIDE = 1024, 16384  # that a program accepts
 
 
 class DeployedModel(nn.Module):
-    """View, resize, normalisation, network, anomaly map and score, as test.py has them one after the other.
-
-    Called with RGB images uint8 (N, H, W, 3) of any height and width, it returns the anomaly map float32
-    (N, 1, size, size) of the whole image, and the anomaly score (N,).
-    """
+    """View, resize, normalisation, network, map and score, as test.py has them: RGB images uint8 (N, H, W, 3) of any
+    height and width in, the anomaly maps float32 (N, 1, size, size) of whole images and the scores (N,) out."""
 
     def __init__(self, model: AAND, view: View, size: int):
         super().__init__()
@@ -51,15 +48,12 @@ class DeployedModel(nn.Module):
 
 
 def show_images(images: Tensor, view: View, size: int) -> Tensor:
-    """`View.show` for a batch: images (N, H, W, 3) to (N, 3, size, size), float32 holding whole numbers of 0..255.
-
-    The horizontal pass comes first, as in datasets/base.py.
-    """
+    """`View.show` for a batch: images (N, H, W, 3) to (N, 3, size, size), float32 holding whole numbers of 0..255."""
     height, width = images.shape[1:3]
     pixels = images.permute(0, 3, 1, 2).to(torch.float32)  # (N, 3, H, W)
     columns = resize_matrix(width, view.left, view.right, size, images.device)
     rows = resize_matrix(height, view.top, view.bottom, size, images.device)
-    narrow = _to_levels(pixels @ columns.T)  # (N, 3, H, size): Pillow rounds between its passes
+    narrow = _to_levels(pixels @ columns.T)  # (N, 3, H, size): Pillow rounds between its passes, horizontal first
     resized = _to_levels(rows @ narrow)  # (N, 3, size, size)
     if (view.black, view.white) == (0, 255):
         return resized
