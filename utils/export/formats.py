@@ -97,8 +97,8 @@ def write_onnx(source: ExportSource, path: Path, facts: Facts, images: Sequence[
     import torch
 
     program = torch.onnx.export(
-        source.deployed(facts.precision).program(), input_names=[model_file.INPUT], output_names=list(model_file.OUTPUTS),
-        opset_version=OPSET, dynamo=True, verbose=False,
+        source.deployed(facts.precision).program(), input_names=[model_file.INPUT],
+        output_names=list(model_file.OUTPUTS), opset_version=OPSET, dynamo=True, verbose=False,
     )
     proto = program.model_proto
     if facts.precision == "int8":
@@ -169,7 +169,8 @@ def write_pair(made: Path, path: Path) -> None:
 
 
 def write_torchscript(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray]) -> None:
-    content = source.deployed(facts.precision).traced().save_to_buffer(_extra_files={model_file.EXTRA_FILE: facts.to_text()})
+    extra = {model_file.EXTRA_FILE: facts.to_text()}
+    content = source.deployed(facts.precision).traced().save_to_buffer(_extra_files=extra)
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
