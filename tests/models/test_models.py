@@ -75,8 +75,8 @@ def test_student_blocks_follow_the_design():
         first = ReverseDecoder(build_teacher(backbone, "random").plan).level3[0]
         assert isinstance(getattr(first, transposed), nn.ConvTranspose2d)  # it doubles the size
         assert isinstance(getattr(first, plain), nn.Conv2d)
-    assert StudentPlan.for_channels((255, 512, 1024)).basic
-    assert not StudentPlan.for_channels((256, 512, 1024)).basic
+    assert StudentPlan((255, 512, 1024), (2, 2, 2)).basic
+    assert not StudentPlan((256, 512, 1024), (3, 4, 6)).basic
 
 
 def test_the_teacher_stays_frozen_and_in_eval_mode():

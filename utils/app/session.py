@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from datasets.names import csv_line, printable
 from datasets.problems import count
 from utils.data.finding import find_images
-from utils.detection.detector import Detection, Detector
+from utils.detection.detector import Detector
 from utils.detection.files import COLUMNS, Record, predict_batches
 from utils.detection.thresholds import images_needed, shortage
 from utils.system.errors import UsageError
