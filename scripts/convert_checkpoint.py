@@ -63,8 +63,8 @@ def main(args: argparse.Namespace) -> None:
 
 def from_official(args: argparse.Namespace) -> None:
     from utils.runs.checkpoint import save_tensors
-    from utils.runs.official import convert, find_checkpoints, official_settings
-    from utils.runs.official_files import official_folder
+    from utils.runs.given import find_checkpoints, official_folder
+    from utils.runs.official import convert, official_settings
 
     if args.category is not None and (reason := misfit_of(args.category)):
         raise UsageError(f"--category {printable(args.category)}: {reason}")

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.support.commands import run_train
 from utils.runs.folder import Run, newest_run, trained_categories
 from utils.runs.history import RunLog, published_protocol, read_metrics
-from utils.runs.resuming import open_run
+from utils.runs.resuming import open_run, unfinished_run
 from utils.runs.settings import EARLIER, read_config
 from utils.system.errors import RunError
 
@@ -221,3 +222,50 @@ def test_broken_line_of_metrics_is_named(tmp_path, line):
     for read in (read_metrics, published_protocol):
         with pytest.raises(RunError, match=f"{tmp_path}/metrics.jsonl cannot be read .*; remove its last line"):
             read(tmp_path)
+
+
+def test_unfinished_runs_are_those_of_the_same_settings_that_nobody_trains(tmp_path):
+    settings = {"method": "aand", "lr": 0.1, "seed": 0, "categories": ["a"], "started": "now"}
+    settings |= {"recipe": "published", "deterministic": False, "command": "python train.py"}
+    settings |= {"backbone": "resnet18", "image_size": 32, "dataset": "mvtec", "data_root": "/data"}
+
+    def make(name: str, **changes: object) -> None:
+        (tmp_path / name / "checkpoints/a").mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text(json.dumps(settings | changes))
+
+    make("x-1")
+    make("x-2", started="before")
+    make("x-3", lr=0.2)
+    make("x-4", categories=["a", "b"])
+    make("x-5")
+    (tmp_path / "x-5/checkpoints/a/stage2.pt").touch()
+    make("x-6")
+    make("y-7")
+    (tmp_path / "x-8").mkdir()
+    with FileLock(tmp_path / "x-6/.lock"):
+        assert unfinished_run("x-*", settings, (), tmp_path).name == "x-2"
+    assert unfinished_run("x-*", settings, (), tmp_path).name == "x-6"
+    assert unfinished_run("z-*", settings, (), tmp_path) is None
+    make("x-9/seed1", seed=1)
+    assert unfinished_run("x-9", settings, (1, 2), tmp_path).name == "x-9"  # seed 2 has not begun
+    (tmp_path / "x-9/seed1/checkpoints/a/stage2.pt").touch()
+    assert unfinished_run("x-9", settings, (1, 2), tmp_path).name == "x-9"
+    assert unfinished_run("x-9", settings, (1,), tmp_path) is None
+    assert unfinished_run("x-9", settings, (2,), tmp_path) is None
+
+
+def test_the_log_forgets_what_is_trained_again(tmp_path):
+    log = RunLog(tmp_path)
+    with log.stage("a", 1, 2) as on_epoch:
+        on_epoch(1, {"loss": 0.5})
+        on_epoch(2, {"loss": 0.25})
+    with log.stage("b", 2, 1) as on_epoch:
+        on_epoch(1, {"loss": 0.125})
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "metrics.jsonl").write_text("".join(lines) + '{"category": "b", "st')
+    log.rewind("c", 1, 1)
+    assert (tmp_path / "metrics.jsonl").read_text() == "".join(lines)  # but for the line that was not finished
+    log.rewind("a", 1, 2)
+    assert (tmp_path / "metrics.jsonl").read_text() == lines[0] + lines[2]
+    log.rewind("b", 1, 7)
+    assert (tmp_path / "metrics.jsonl").read_text() == lines[0]  # Stage II comes after Stage I

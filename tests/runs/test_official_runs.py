@@ -19,8 +19,7 @@ from tests.support.commands import listing, run_convert, run_export, run_predict
 from tests.support.trees import make_mvtec
 from utils.detection.prediction import Predictor
 from utils.runs.folder import Run, trained_categories
-from utils.runs.given import run_to_score
-from utils.runs.official_files import stage_file
+from utils.runs.given import run_to_score, stage_file
 from utils.runs.settings import read_config
 from utils.system.errors import RunError
 

@@ -23,9 +23,8 @@ from models.teacher import build_teacher
 from utils.data.check import levels_given
 from utils.data.preflight import Usable, usable_samples
 from utils.metrics.tables import format_published_protocol
-from utils.runs.advice import what_next
 from utils.runs.checkpoint import keep_teacher
-from utils.runs.folder import Run, list_seeds, seed_folder
+from utils.runs.folder import Run, list_seeds, open_runs, seed_folder, trained_categories
 from utils.runs.history import LOG, RunLog, published_protocol
 from utils.runs.resuming import check_settings, lock_run, open_run, unfinished_run
 from utils.system.environment import code_version, environment
@@ -95,10 +94,27 @@ class Training:
         return [category for run in self.seeds for category in run.failed]
 
     def what_next(self) -> str:
-        """Advice on how to go on with the categories that are trained."""
-        samples = self.plan.samples
+        """The next commands for the categories that are trained: test.py for those with test images, predict.py for the
+        others."""
+        run, data_root, samples = self.folder, self.plan.config.data_root, self.plan.samples
+        trained = trained_categories(run)
         tested = [category for category, split in samples.items() if split.test]
-        return what_next(self.folder, self.plan.config.data_root, list(samples), tested, self.plan.usable.test_errors)
+        others = [category for category in samples if category not in tested]
+        advice = []
+        if tested:
+            which = [] if set(tested) == set(trained) else ["--categories", *tested]
+            without = ["--skip_bad"] if self.plan.usable.test_errors else []
+            scoring = command("test.py", "--data_root", data_root, "--run", run, *which, *without)
+            advice.append(f"score it with: {scoring}")
+        if others:
+            several = len(trained) > 1
+            predicting = command("scripts/predict.py", run, "IMAGES", *(["--category", others[0]] if several else []))
+            advice.append(f"no test images of {printable(', '.join(others))}: score others with: {predicting}")
+            if not open_runs(run)[0].category(others[0]).thresholds.is_file():
+                which = ["--categories", others[0]] if several else []
+                setting = command("scripts/calibrate.py", run, "--images", "GOOD_IMAGES", *which)
+                advice.append(f"set a threshold first with: {setting}")
+        return "; ".join(advice)
 
     def finish(self) -> None:
         """Say what to do next; SystemExit with status 1 if a category could not be trained."""
