@@ -18,7 +18,7 @@ from utils.cli import at_least, image_size
 from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
 from utils.training.stages import AMPLIFY_WEIGHT, stage1_losses, stage2_loss
-from utils.training.steps import ADAM_BETAS, Optimizer
+from utils.training.steps import Optimizer
 
 LR = 0.005
 
@@ -62,7 +62,7 @@ class Trainer:
 
     def _optimizer(self, *modules: nn.Module) -> Optimizer:
         parameters = [parameter for module in modules for parameter in module.parameters()]
-        return Optimizer(parameters, LR, ADAM_BETAS, self.execution, self.device)
+        return Optimizer(parameters, LR, self.execution, self.device)
 
     def stage1_data(self) -> tuple[Tensor, Tensor, Tensor]:
         """The batch with new anomalies."""

@@ -27,7 +27,7 @@ from utils.training.stages import (
     stage2_loss,
     standardise,
 )
-from utils.training.steps import ADAM_BETAS, Optimizer
+from utils.training.steps import Optimizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 64
@@ -96,7 +96,7 @@ def step_stage2(world: World, count: int, dtype: torch.dtype, synchronised: bool
 def take_step(module: nn.Module, loss: Tensor, images: int, world: World) -> Found:
     whole = world.total(images)
     execution = Execution(fused_optimizer=False, world=world)
-    optimizer = Optimizer(module.parameters(), 0.01, ADAM_BETAS, execution, CPU, running_statistics(module))
+    optimizer = Optimizer(module.parameters(), 0.01, execution, CPU, running_statistics(module))
     optimizer.adam.zero_grad = lambda **_: None  # they are looked at
     optimizer.step(loss, images / whole)
     gradients = {f"gradient of {name}": parameter.grad for name, parameter in module.named_parameters()}

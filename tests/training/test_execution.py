@@ -25,7 +25,8 @@ from utils.training.execution import PLAIN, Execution
 from utils.training.steps import Optimizer
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-ADAM = {"lr": 0.01, "betas": (0.5, 0.999)}
+RATE = 0.01
+ADAM = {"lr": RATE, "betas": (0.5, 0.999)}
 
 
 # Number formats
@@ -146,7 +147,7 @@ def adam_by_hand(weights: list[float], gradients: list[list[float]], lr: float, 
 @pytest.mark.parametrize("how", [Execution(), Execution(fused_optimizer=False), PLAIN])
 def test_steps_are_adams(how):
     weights = nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
-    optimizer = Optimizer([weights], **ADAM, execution=how, device=CPU)
+    optimizer = Optimizer([weights], lr=RATE, execution=how, device=CPU)
     assert optimizer.adam.defaults["fused"] == how.fused_optimizer
     gradients = [[0.5, -3.0, 0.0], [-0.1, 2.0, 1e-3], [4.0, 0.3, -1.0]]
     for gradient in gradients:
@@ -163,7 +164,7 @@ def test_fused_steps_equal_unfused_ones():
     results = []
     for fused in (True, False):
         network = copy.deepcopy(start)
-        optimizer = Optimizer(network.parameters(), **ADAM, execution=Execution(fused_optimizer=fused), device=CPU)
+        optimizer = Optimizer(network.parameters(), lr=RATE, execution=Execution(fused_optimizer=fused), device=CPU)
         for _ in range(10):
             optimizer.step((network(inputs) - 1).square().mean())
         results.append(torch.cat([parameter.detach().flatten() for parameter in network.parameters()]))
@@ -174,14 +175,14 @@ def test_fused_steps_equal_unfused_ones():
 
 def test_only_fp16_scales_its_gradients():
     for precision in ("fp32", "bf16", "fp16"):
-        optimizer = Optimizer([nn.Parameter(torch.ones(1))], **ADAM, execution=Execution(precision), device=CPU)
+        optimizer = Optimizer([nn.Parameter(torch.ones(1))], lr=RATE, execution=Execution(precision), device=CPU)
         assert optimizer.scaler.is_enabled() == (precision == "fp16")
 
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_scaled_gradients_give_the_same_steps(fused):
     weights = nn.Parameter(torch.tensor([1.0, -2.0]))
-    optimizer = Optimizer([weights], **ADAM, execution=Execution("fp16", fused_optimizer=fused), device=CPU)
+    optimizer = Optimizer([weights], lr=RATE, execution=Execution("fp16", fused_optimizer=fused), device=CPU)
     gradients = [[0.5, -3.0], [-0.1, 2.0]]
     for gradient in gradients:
         optimizer.step((weights * torch.tensor(gradient)).sum())
@@ -236,7 +237,7 @@ def test_an_optimizer_releases_memory_before_and_after_its_first_step(monkeypatc
     calls = []
     monkeypatch.setattr(steps, "release_freed_memory", lambda: calls.append("released"))
     weight = nn.Parameter(torch.ones(2))
-    optimizer = Optimizer([weight], 0.1, (0.5, 0.999), PLAIN, CPU)
+    optimizer = Optimizer([weight], 0.1, PLAIN, CPU)
     for step in range(3):
         calls.append(step)
         optimizer.step(weight.sum())

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -30,18 +30,13 @@ from utils.system.errors import CheckpointError
 from utils.system.processes import ALONE, World
 from utils.system.signals import Interrupted
 
+if TYPE_CHECKING:
+    from torch.distributed.checkpoint.stateful import Stateful
+
 MADE_WITH = "made with"  # begins names of an identity which earlier files do not have
 SAVING_SHARE = 0.05  # of the time, at most: large models on slow disks are not saved after every epoch
 
 Batch = TypeVar("Batch")
-
-
-class Stateful(Protocol):
-    """An object that can be saved and restored, as modules and optimisers can."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> object: ...
 
 
 class ResumableStage:
@@ -115,7 +110,8 @@ class ResumableStage:
         started = time.perf_counter()
         content = {
             "identity": self.identity, "epoch": self.epoch, "step": self.step, "seconds": self.seconds,
-            "notes": self.notes, "random": random_states(),
+            "notes": self.notes,
+            "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},  # all that is drawn from
         }
         content |= {name: item.state_dict() for name, item in self.tracked.items()}
         if self.world.is_first:
@@ -141,22 +137,24 @@ class ResumableStage:
         except WeightsError as error:
             raise CheckpointError(f"{error}; delete it to train this stage from its start") from error
         needed = ("identity", "epoch", "step", "seconds", "notes", "random", *self.tracked)
-        missing = [name for name in needed if name not in content]
-        if missing:
+        if missing := [name for name in needed if name not in content]:
             raise CheckpointError(f"{self.path} is no progress of train.py: no {', '.join(missing)} in it; delete it")
         if not _is_whole(content):
             raise CheckpointError(f"{self.path} is no progress of train.py: its values are of other kinds; delete it")
         before = content["identity"]
         said = {n: now for n, now in self.identity.items() if n in before or not n.startswith(MADE_WITH)}
-        others = {n: now for n, now in said.items() if not _equal(before.get(n), now)}
-        differences = [f"{name}: {before.get(name)} -> {now}" for name, now in others.items()]
-        if differences:
+        kinds = {n: type(before.get(n)) is type(now) for n, now in said.items()}  # a tensor is never compared
+        others = {n: now for n, now in said.items() if not kinds[n] or before.get(n) != now}
+        if differences := [f"{name}: {before.get(name)} -> {now}" for name, now in others.items()]:
             raise CheckpointError(
                 f"{self.path} cannot go on with something else ({'; '.join(differences)}); choose another `output`, "
                 "or delete it to train this stage from its start"
             )
         try:
-            set_random_states(content["random"])
+            states = content["random"]
+            torch.set_rng_state(states["cpu"])
+            if len(states["cuda"]) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all(states["cuda"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(f"{self.path} has no random states: {first_line(error)}; delete it") from error
         return content
@@ -200,20 +198,3 @@ def _is_whole(content: Mapping[str, Any]) -> bool:
     numbers = type(epoch) is int and epoch >= 1 and type(step) is int and step >= 0 and type(seconds) is float
     dicts = all(isinstance(content[name], dict) for name in ("identity", "notes", "random"))
     return numbers and 0 <= seconds < math.inf and dicts
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Compare plain values; a tensor in a value's place is another."""
-    return type(one) is type(other) and one == other
-
-
-def random_states() -> dict[str, Any]:
-    """States of torch's own generators, the CPU's and every CUDA device's; nothing else here draws from global ones."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
-
-
-def set_random_states(states: Mapping[str, Any]) -> None:
-    """Go on drawing where `random_states` was taken."""
-    torch.set_rng_state(states["cpu"])
-    if len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])

@@ -36,7 +36,7 @@ from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
 from utils.training.norms import running_statistics
 from utils.training.resumable import ResumableStage, StepGenerator
-from utils.training.steps import Steps
+from utils.training.steps import Optimizer, Steps
 
 AMPLIFY_WEIGHT = 0.1
 
@@ -51,8 +51,8 @@ def train_stage1(model: AAND, data: TrainingSet, config: TrainConfig, stage: Res
         near(data.images, device), near(data.textures, device), batch_size=config.batch_size, seed=config.seed,
         device=device, share=execution.world.share,
     )
-    milestones = config.traits.milestones(config.epochs_stage1)
-    steps = Steps(teacher.amplification.parameters(), config.lr, milestones, execution, device)
+    optimizer = Optimizer(teacher.amplification.parameters(), config.lr, execution, device)
+    steps = Steps(optimizer, config.traits.milestones(config.epochs_stage1))
     generator = StepGenerator(config.seed, execution.world)
     stage.track(**steps.tracked, generator=generator)
     for epoch in stage.epochs(config.epochs_stage1):
@@ -104,7 +104,7 @@ def train_stage2(model: AAND, data: TrainingSet, config: TrainConfig, stage: Res
     features = keep_features(model, data, config, stage)
     student = [*model.bottleneck.parameters(), *model.decoder.parameters()]
     statistics = running_statistics(model.bottleneck, model.decoder)
-    steps = Steps(student, config.lr, recipe.milestones(last), execution, model.device, statistics)
+    steps = Steps(Optimizer(student, config.lr, execution, model.device, statistics), recipe.milestones(last))
     stage.track(**steps.tracked)
     for epoch in stage.epochs(last):
         model.train()
@@ -121,9 +121,7 @@ def train_stage2(model: AAND, data: TrainingSet, config: TrainConfig, stage: Res
         stage.log(epoch, figures)
 
 
-def keep_features(
-    model: AAND, data: TrainingSet, config: TrainConfig, stage: ResumableStage
-) -> TeacherFeatures:
+def keep_features(model: AAND, data: TrainingSet, config: TrainConfig, stage: ResumableStage) -> TeacherFeatures:
     """The teacher's features of the training images, kept where they fit; for a stage that is resumed as they were
     before, whatever fits now, since a batch's size changes how features are rounded."""
     features = TeacherFeatures(
@@ -137,9 +135,7 @@ def keep_features(
     return features
 
 
-def stage2_loss(
-    model: AAND, teacher_features: list[Tensor], hard_positions: bool, execution: Execution
-) -> Tensor:
+def stage2_loss(model: AAND, teacher_features: list[Tensor], hard_positions: bool, execution: Execution) -> Tensor:
     """Sum over levels of the distillation losses between the teacher's features and what the student makes of them."""
     with execution.autocast(teacher_features[0].device):
         student_features = model.student(teacher_features)

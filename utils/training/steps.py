@@ -1,6 +1,6 @@
 """The steps of a stage: down the gradient, with the figures of an epoch, in all processes alike.
 
-    steps = Steps(model.decoder.parameters(), lr=0.005, milestones=[96, 108], execution=execution, device=device)
+    steps = Steps(Optimizer(model.decoder.parameters(), 0.005, execution, device), milestones=[96, 108])
     for batch in batches:
         steps.take(loss, images=len(batch), focal=focal)       # a mean over this process's share of the batch
     figures = steps.end_epoch()                                # means over the whole epoch, by name
@@ -95,11 +95,11 @@ class Optimizer:
     over their shares, in the same message: all processes stay the same.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, betas: tuple[float, float], execution: Execution,
-                 device: torch.device, statistics: Sequence[Tensor] = ()):
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, execution: Execution, device: torch.device,
+                 statistics: Sequence[Tensor] = ()):
         self.parameters, self.statistics, self.world = list(parameters), statistics, execution.world
         fused = execution.fused_optimizer and device.type in ("cpu", "cuda")
-        self.adam = Adam(self.parameters, lr, betas=betas, fused=fused)
+        self.adam = Adam(self.parameters, lr, betas=ADAM_BETAS, fused=fused)
         self.scaler = torch.amp.GradScaler(device.type, enabled=execution.precision == "fp16")
         release_freed_memory()  # of building the model
 
@@ -134,18 +134,15 @@ class Optimizer:
 
 
 class Steps:
-    """Adam with its schedule, and the figures that an epoch's steps leave.
+    """An optimiser with its schedule, and the figures that an epoch's steps leave.
 
-    milestones: epochs after which the learning rate falls. Other arguments are those of `Optimizer`.
+    milestones: epochs after which the learning rate falls.
     """
 
-    def __init__(
-        self, parameters: Iterable[nn.Parameter], lr: float, milestones: Sequence[int], execution: Execution,
-        device: torch.device, statistics: Sequence[Tensor] = (),
-    ):
-        self.optimizer = Optimizer(parameters, lr, ADAM_BETAS, execution, device, statistics)
-        self.scheduler = MultiStepLR(self.optimizer.adam, milestones, LR_FACTOR)
-        self.figures, self.world = Average(), execution.world
+    def __init__(self, optimizer: Optimizer, milestones: Sequence[int]):
+        self.optimizer, self.world = optimizer, optimizer.world
+        self.scheduler = MultiStepLR(optimizer.adam, milestones, LR_FACTOR)
+        self.figures = Average()
 
     @property
     def tracked(self) -> dict[str, Any]:
