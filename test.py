@@ -17,17 +17,7 @@ import shlex
 import sys
 
 import utils.system.missing  # noqa: F401
-from utils.cli import (
-    CommandParser,
-    add_inference_flags,
-    image_size,
-    run_command,
-    user_path,
-)
-
-
-def parse_args() -> argparse.Namespace:
-    return make_parser().parse_args()
+from utils.cli import CommandParser, add_inference_flags, add_size_flag, run_command, user_path
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -37,8 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--run", type=user_path, metavar="DIR", help="run folder of train.py, or folder with the public code's "
         "checkpoints_Stage1/ and checkpoints_Stage2/ (default: newest of this data in runs/)")
     add("--categories", nargs="+", metavar="NAME", help="categories to score (default: all that were trained)")
-    add("--image_size", type=image_size, metavar="N", help="pixels: of a run its own and no other, of the public "
-        "code's checkpoints those that they were trained at (default: the run's, or 256)")
+    add_size_flag(parser)
     add("--save_maps", action="store_true", help="write heat maps over the images, ground truth outlined")
     add("--resolution", choices=["image_size", "native"], default="image_size", help="native: pixel metrics also at "
         "each mask's own resolution, maps enlarged bilinearly (default image_size: at the run's alone)")
@@ -77,4 +66,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_command(lambda: main(parse_args()))
+    run_command(lambda: main(make_parser().parse_args()))

@@ -56,21 +56,15 @@ def parse_args() -> argparse.Namespace:
     resumed = CommandParser(add_help=False)
     resumed.add_argument("--resume", type=user_path)
     given, others = resumed.parse_known_args()
-    if given.resume is None:
-        return without_resume(parser)
-    from utils.runs.resuming import started_with
-    from utils.system.errors import RunError
+    if given.resume is not None:
+        from utils.runs.resuming import started_with
+        from utils.system.errors import RunError
 
-    try:
-        flags = started_with(given.resume)
-    except (RunError, OSError) as error:
-        parser.error(f"--resume: {error}")
-    sys.argv[1:] = [*flags, *others, "--output", str(given.resume)]  # as if it had been called so
-    return without_resume(parser)
-
-
-def without_resume(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The flags that TrainConfig has."""
+        try:
+            before = started_with(given.resume)
+        except (RunError, OSError) as error:
+            parser.error(f"--resume: {error}")
+        sys.argv[1:] = [*before, *others, "--output", str(given.resume)]  # as if it had been called so
     flags = parser.parse_args()
     del flags.resume
     return flags

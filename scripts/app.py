@@ -20,9 +20,9 @@ import utils.system.missing  # noqa: F401
 from datasets.base import MAX_PIXELS
 from utils.app.hosts import host_name
 from utils.cli import (
-    MAX_SEED,
     CommandParser,
     add_computing_flags,
+    add_model_flags,
     add_workers_flag,
     at_least,
     number,
@@ -47,8 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("model", type=user_path, metavar="RUN_OR_MODEL", help="run folder of train.py, or an .onnx or .xml file of "
         "scripts/export.py")
-    add("--category", metavar="NAME", help="category whose model is used (default: the run's only one)")
-    add("--seed", type=at_least(0, MAX_SEED), metavar="N", help="of a run with several seeds (default: the first)")
+    add_model_flags(parser)
     threshold = parser.add_mutually_exclusive_group()
     threshold.add_argument("--far", type=share, metavar="X", help="share of good images that may be called anomalous, "
                            "to begin with (default: what the thresholds were set for)")

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils.system.missing  # noqa: F401
 from datasets.names import printable
-from utils.cli import MAX_SEED, CommandParser, at_least, run_command, user_path
+from utils.cli import CommandParser, add_model_flags, at_least, run_command, user_path
 from utils.detection.model_file import PRECISIONS
 from utils.export.formats import FORMATS, ExportSource, export
 from utils.system.errors import UsageError
@@ -32,8 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__)
     add = parser.add_argument
     add("run", type=user_path, metavar="RUN", help="run folder of train.py")
-    add("--category", metavar="NAME", help="category whose model is written (default: the run's only one)")
-    add("--seed", type=at_least(0, MAX_SEED), metavar="N", help="of a run with several seeds (default: the first)")
+    add_model_flags(parser, "written")
     kinds = ", ".join(f"{name} ({row.note})" if row.note else name for name, row in FORMATS.items())
     add("--format", choices=FORMATS, required=True, help=kinds)
     add("--output", type=user_path, metavar="FILE", help="file to write (default: "

@@ -22,12 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils.system.missing  # noqa: F401
 from utils.cli import (
-    MAX_SEED,
     CommandParser,
     add_computing_flags,
+    add_model_flags,
+    add_size_flag,
     add_workers_flag,
-    at_least,
-    image_size,
     number,
     run_command,
     share,
@@ -41,10 +40,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("model", type=user_path, metavar="RUN_OR_MODEL", help="run folder of train.py, an .onnx or .xml file of "
         "scripts/export.py, or folder with the public code's checkpoints_Stage1/ and checkpoints_Stage2/")
     add("images", nargs="+", metavar="IMAGES", help="files, folders (with those in them), quoted patterns (** too)")
-    add("--category", metavar="NAME", help="category whose model is used (default: the run's only one)")
-    add("--seed", type=at_least(0, MAX_SEED), metavar="N", help="of a run with several seeds (default: the first)")
-    add("--image_size", type=image_size, metavar="N", help="pixels: of a run its own and no other, of the public "
-        "code's checkpoints those that they were trained at (default: the run's, or 256)")
+    add_model_flags(parser)
+    add_size_flag(parser)
     threshold = parser.add_mutually_exclusive_group()
     threshold.add_argument("--far", type=share, metavar="X", help="share of good images that may be called anomalous "
                            "(default: what the thresholds were set for)")

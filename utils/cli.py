@@ -99,6 +99,18 @@ def image_size(text: str) -> int:
     return value
 
 
+def add_model_flags(parser: argparse.ArgumentParser, purpose: str = "used") -> None:
+    """Add the flags of one model of a run: --category, --seed."""
+    add = parser.add_argument
+    add("--category", metavar="NAME", help=f"category whose model is {purpose} (default: the run's only one)")
+    add("--seed", type=at_least(0, MAX_SEED), metavar="N", help="of a run with several seeds (default: the first)")
+
+
+def add_size_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--image_size", type=image_size, metavar="N", help="pixels: of a run its own and no other, of "
+                        "the public code's checkpoints those that they were trained at (default: the run's, or 256)")
+
+
 def add_inference_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of running trained models over data sets: --batch_size, --device, and those of reading."""
     add_computing_flags(parser)

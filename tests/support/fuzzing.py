@@ -206,12 +206,14 @@ def fuzz_commands(folder: Path) -> int:
     def call_with_any_flags(program: str, root: str, data: st.DataObject) -> None:
         drawn = [word for pair in data.draw(drawn_flags[program]) for word in pair]
         last = small if program == "train.py" and root == "data" else []  # nothing is downloaded, and it is quick
-        module = {"train.py": train, "test.py": test}[program]
+        module, parse = {
+            "train.py": (train, train.parse_args), "test.py": (test, lambda: test.make_parser().parse_args())
+        }[program]
         shown = io.StringIO()
         with mock.patch.object(sys, "argv", [program, "--data_root", root, *drawn, *last]):
             try:
                 with redirect_stdout(shown), redirect_stderr(shown):
-                    run_command(lambda: module.main(module.parse_args()))
+                    run_command(lambda: module.main(parse()))
             except SystemExit as stop:
                 assert stop.code in (0, 1, 2), stop.code
         assert "Traceback" not in shown.getvalue()
