@@ -1,9 +1,4 @@
-"""The data sets by name, and `open_dataset`, the way in: it finds the layout and the categories of a folder.
-
-    source = open_dataset("data/mvtec")                       # layout decided by looking
-    for category in source.categories:
-        train = source.samples(category, "train")             # list of datasets.base.Sample
-"""
+"""The data sets by name, and `open_dataset`, the way in: it finds the layout and the categories of a folder."""
 
 from __future__ import annotations
 
@@ -27,7 +22,7 @@ AUTO_ORDER = ("visa", "mvtec3d", "mvtec", "folder")  # the most particular layou
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data set on disk: its layout, where it is, and which categories are used.
+    """A data set on disk.
 
     `missing` holds categories that were asked for (or belong to the data set) and are not on disk. `note` says what is
     not certain about a layout decided by looking, and the flag that decides.
@@ -40,19 +35,15 @@ class DataSource:
     note: str = field(default="", compare=False)
 
     def samples(self, category: str, split: str) -> list[Sample]:
-        """The samples of a category's "train" (good images only) or "test" split.
-
-        Raises DataError as `list_samples`, and for errors among the files, e.g. a mask without its image.
-        """
+        """The samples of a category's "train" (good images only) or "test" split. Raises DataError as `list_samples`,
+        and for errors among the files, e.g. a mask without its image."""
         samples, problems = self.list_samples(category, split)
         raise_errors(f"the {split} images of {category} in {self.root}", problems)
         return samples
 
     def list_samples(self, category: str, split: str) -> tuple[list[Sample], list[Problem]]:
-        """List the samples, with the problems of the list in place of an error; what has errors is in no sample.
-
-        Raises DataError for an empty split, and for an unknown category or split.
-        """
+        """The samples, and the problems of the list; what has errors is in no sample. Raises DataError for an empty
+        split, and for an unknown category or split."""
         return DATASETS[self.name].list_samples(self.root, category, split)
 
     def list_unused(self) -> list[Problem]:
@@ -79,34 +70,28 @@ def open_dataset(root: str | Path, name: str = "auto", categories: Sequence[str]
         looked_for = DATASETS[name].LAYOUT
         raise DataError(f"no category of the layout {name!r} in {root} (looked for {looked_for}){_hint(root, name)}")
     known = DATASETS[name].CATEGORIES
-    if categories is None:
-        _check_names(root, there)
-        return DataSource(name, root, tuple(there), tuple(c for c in known if c not in there), note)
+    wanted = {*there, *known} if categories is None else set(categories)
     listed = f"{root} ({name}) has: {', '.join(map(printable, there))}"
-    unknown = [c for c in categories if c not in there and c not in known]
+    unknown = [c for c in categories or () if c not in there and c not in known]
     if unknown:
         others = [other for other in _fitting(root) if other != name]
         having = [other for other in others if unknown[0] in DATASETS[other].find_categories(root)]
         hint = f"; {unknown[0]!r} is of the layout {having[0]!r}: give `dataset` {having[0]}" if having else ""
         raise DataError(f"unknown category {', '.join(map(repr, unknown))}; {listed}{hint}")
-    chosen = tuple(c for c in there if c in categories)
+    chosen = tuple(c for c in there if c in wanted)
     if not chosen:
         raise DataError(f"none of the categories asked for ({', '.join(categories)}) is on disk; {listed}")
-    _check_names(root, chosen)
-    return DataSource(name, root, chosen, tuple(c for c in known if c in categories and c not in there), note)
+    for category in chosen:
+        if reason := misfit_of(category):
+            raise DataError(f"no category can be called {printable(category)!r}, as a folder in {root} is: {reason}; "
+                            "rename it, or choose others with `categories`")
+    return DataSource(name, root, chosen, tuple(c for c in known if c in wanted and c not in there), note)
 
 
 def detect_layout(root: Path) -> str:
     """The name of the layout in `root`. Raises DataError if it is no folder, has no known layout, or fits two."""
     check_root(root)
     return _decide(root)[0]
-
-
-def _check_names(root: Path, categories: Sequence[str]) -> None:
-    for category in categories:
-        if reason := misfit_of(category):
-            raise DataError(f"no category can be called {printable(category)!r}, as a folder in {root} is: {reason}; "
-                            "rename it, or choose others with `categories`")
 
 
 def check_root(root: Path) -> None:

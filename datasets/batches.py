@@ -1,8 +1,4 @@
-"""The order in which images come, those that are held out, and the synthetic anomalies that are made of the others.
-
-    anomalies = SyntheticAnomalies(images, textures, batch_size=16, seed=0)      # images with their foregrounds
-    for images, masks, foregrounds in anomalies.epoch(3): ...
-"""
+"""The order in which images come, those that are held out, and the synthetic anomalies that are made of the others."""
 
 from __future__ import annotations
 

@@ -1,9 +1,5 @@
 """Decode an image file: its values as they are stored, turned upright, and what it says of their scale.
 
-    with open_image(path) as image:
-        image.size, image.range          # (height, width), Range
-        image.pixels()                   # uint8 (H, W, 3) RGB; uint16, int32, uint32 or float32 (H, W) or (H, W, 3)
-
 Pillow decodes all but colours of 16 bits, of which it gives the upper 8: those OpenCV does. Whatever decoding raises
 comes out as it is: datasets/base.py makes DataErrors of it.
 """

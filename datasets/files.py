@@ -1,7 +1,4 @@
-"""Files to be read, and what becomes of each: an array of one shape, at the size of the training.
-
-    files = training_files(paths, "mvtec", "bottle", Path("fg_mask"))      # utils/data/image_store.py reads them
-"""
+"""Files to be read, and what becomes of each: an array of one shape, at the size of the training."""
 
 from __future__ import annotations
 
@@ -17,8 +14,6 @@ from datasets.base import FROM_DISK, Reader, Sample, shrink_mask
 from datasets.foreground import foreground_of, rule_for, stored_foregrounds
 from datasets.view import WHOLE, View
 
-Load = Callable[[Path, int, Reader], np.ndarray]  # of a file's path and the size in pixels
-
 
 @dataclass(frozen=True)
 class Files:
@@ -29,11 +24,14 @@ class Files:
 
     kind: str
     paths: tuple[Path, ...]
-    load: Load
+    decode: Callable[[Path, int, Reader], np.ndarray]  # path, size in pixels
     channels: tuple[int, ...] = ()  # after height and width
     planes_first: bool = False
     other_paths: tuple[Path, ...] = ()
     depends_on: str = ""
+
+    def load(self, path: Path, size: int, reader: Reader = FROM_DISK) -> np.ndarray:
+        return self.decode(path, size, reader)
 
     def shape(self, size: int) -> tuple[int, ...]:
         """Shape of all files decoded, one after the other along the first dimension."""
@@ -48,29 +46,24 @@ def paths_of(samples: Sequence[Sample]) -> list[Path]:
 
 def image_files(paths: Sequence[Path], view: View = WHOLE) -> Files:
     """RGB images (S, S, 3), as the view shows them."""
-
-    def load(path: Path, size: int, reader: Reader = FROM_DISK) -> np.ndarray:
-        return view.show(reader.image(path, view.levels), size)
-
-    return Files("images", tuple(paths), load, (3,), depends_on=str(view))
+    return Files(
+        "images", tuple(paths), lambda path, size, reader: view.show(reader.image(path, view.levels), size), (3,),
+        depends_on=str(view),
+    )
 
 
 def mask_files(paths: Sequence[Path]) -> Files:
     """Ground truth (S, S) of 0 and 1."""
-
-    def load(path: Path, size: int, reader: Reader = FROM_DISK) -> np.ndarray:
-        return shrink_mask(reader.mask(path), size)
-
-    return Files("masks", tuple(paths), load)
+    return Files("masks", tuple(paths), lambda path, size, reader: shrink_mask(reader.mask(path), size))
 
 
 def texture_files(paths: Sequence[Path]) -> Files:
     """RGB images (3, S, S): planes, as the synthesis wants them."""
 
-    def load(path: Path, size: int, reader: Reader = FROM_DISK) -> np.ndarray:
+    def decode(path: Path, size: int, reader: Reader) -> np.ndarray:
         return np.ascontiguousarray(WHOLE.show(reader.image(path), size).transpose(2, 0, 1))
 
-    return Files("textures", tuple(paths), load, (3,), planes_first=True)
+    return Files("textures", tuple(paths), decode, (3,), planes_first=True)
 
 
 def training_files(
@@ -81,7 +74,7 @@ def training_files(
     A mask stored in `fg_root` is read; any other is made now, from the image at its full size.
     """
 
-    def load(path: Path, size: int, reader: Reader = FROM_DISK) -> np.ndarray:
+    def decode(path: Path, size: int, reader: Reader) -> np.ndarray:
         image = reader.image(path, view.levels)
         mask = foreground_of(path, dataset, category, fg_root, image, reader.mask)
         content = np.empty((size, size, 4), np.uint8)
@@ -91,7 +84,7 @@ def training_files(
 
     stored = stored_foregrounds(paths, dataset, category, fg_root)
     depends_on = f"{rule_for(dataset, category)} {view}"
-    return Files("training", tuple(paths), load, (4,), other_paths=tuple(stored), depends_on=depends_on)
+    return Files("training", tuple(paths), decode, (4,), other_paths=tuple(stored), depends_on=depends_on)
 
 
 def evaluation_files(samples: Sequence[Sample], view: View = WHOLE) -> list[Files]:

@@ -1,8 +1,5 @@
 """Contents of folders: images, other files and folders. What cannot be looked into is an error, never empty.
 
-    images = list_images(find_place(category, "train", "good"))
-    for folder, contents in walk(Path("photos")): ...
-
 Hidden files and folders, and what file managers and systems leave behind, are passed over.
 """
 
@@ -60,10 +57,8 @@ def is_passed_over(name: str) -> bool:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The images directly in `folder`, sorted by name; empty if there is no such folder.
-
-    Raises DataError for two images whose names differ only in the suffix: masks and outputs are paired by stem.
-    """
+    """The images directly in `folder`, sorted by name; none without it. Raises DataError for two whose names differ
+    only in the suffix: masks and outputs are paired by stem."""
     by_stem: dict[str, Path] = {}
     for path in look_into(folder).images:
         if path.stem in by_stem:

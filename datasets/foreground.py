@@ -1,10 +1,6 @@
 """Foreground masks of training images: where the object is, so that synthetic anomalies are painted on it.
 
-    mask = foreground_mask(load_image(path), rule_for("mvtec", "bottle"))                  # uint8 (H, W), 0 and 1
-    mask = foreground_of(path, "mvtec", "bottle", Path("fg_mask"), load_image(path))       # stored, or made now
-
-`scripts/fore_extractor.py` stores the masks of a whole data set. The rules work on the grey image at full size,
-smoothed with a Gaussian of sigma 8.
+The rules work on the grey image at full size, smoothed with a Gaussian.
 """
 
 from __future__ import annotations
@@ -53,27 +49,27 @@ NAMES = {
 
 AUTOMATIC = Rule("automatic")
 
-RULES: dict[str, dict[str, Rule]] = {
+PUBLISHED = {
     "mvtec": {
-        **dict.fromkeys(("carpet", "grid", "leather", "tile", "wood", "transistor"), Rule("above", 0)),
-        **dict.fromkeys(("capsule", "screw", "zipper"), Rule("at_most", 150)),
-        **dict.fromkeys(("hazelnut", "metal_nut", "pill", "toothbrush"), Rule("above", 50)),
-        **dict.fromkeys(("cable", "bottle"), Rule("disc", 0.45)),
+        Rule("above", 0): "carpet grid leather tile wood transistor",
+        Rule("at_most", 150): "capsule screw zipper",
+        Rule("above", 50): "hazelnut metal_nut pill toothbrush",
+        Rule("disc", 0.45): "cable bottle",
     },
     "visa": {
-        **dict.fromkeys(
-            ("candle", "cashew", "chewinggum", "fryum", "macaroni1", "macaroni2", "pcb1"), Rule("above", 150)
-        ),
-        **dict.fromkeys(("pcb2", "pcb3", "pipe_fryum"), Rule("above", 100)),
-        "pcb4": Rule("above", 50),
-        "capsules": Rule("at_most", 100),
+        Rule("above", 150): "candle cashew chewinggum fryum macaroni1 macaroni2 pcb1",
+        Rule("above", 100): "pcb2 pcb3 pipe_fryum",
+        Rule("above", 50): "pcb4",
+        Rule("at_most", 100): "capsules",
     },
     "mvtec3d": {
-        **dict.fromkeys(
-            ("bagel", "cable_gland", "carrot", "cookie", "dowel", "peach", "potato", "rope"), Rule("above", 50)
-        ),
-        **dict.fromkeys(("foam", "tire"), Rule("box", 0.35)),
+        Rule("above", 50): "bagel cable_gland carrot cookie dowel peach potato rope",
+        Rule("box", 0.35): "foam tire",
     },
+}
+RULES = {
+    dataset: {category: rule for rule, names in rules.items() for category in names.split()}
+    for dataset, rules in PUBLISHED.items()
 }
 
 
@@ -83,10 +79,7 @@ def rule_for(dataset: str, category: str) -> Rule:
 
 
 def foreground_mask(image: np.ndarray, rule: Rule) -> np.ndarray:
-    """Find the foreground of a training image.
-
-    image: uint8 (H, W, 3) RGB at full size. Returns uint8 (H, W) of 0 and 1. Raises ValueError for an unknown rule.
-    """
+    """The foreground uint8 (H, W) of 0 and 1 of an image uint8 (H, W, 3). Raises ValueError for an unknown rule."""
     height, width = image.shape[:2]
     rows = np.arange(height)[:, None] - (height - 1) / 2  # of the pixels' centres from the image's, (H, 1) and (1, W)
     columns = np.arange(width)[None] - (width - 1) / 2
@@ -105,16 +98,13 @@ def foreground_mask(image: np.ndarray, rule: Rule) -> np.ndarray:
 
 
 def fg_mask_path(fg_root: Path, dataset: str, category: str, image_path: Path) -> Path:
-    """Path at which the mask of a training image is stored: `<fg_root>/<dataset>/<category>/train/<stem>.png`."""
+    """Path at which the mask of a training image is stored."""
     return Path(fg_root) / dataset / category / "train" / f"{image_path.stem}.png"
 
 
 def mask_folder(fg_root: Path, dataset: str, category: str) -> Path:
-    """Folder of a category's stored masks: that of `fg_mask_path` or, where there is none, the same below a folder that
-    has another name of the data set, e.g. VisA.
-
-    Raises DataError where there are several of these.
-    """
+    """Folder of a category's stored masks: that of `fg_mask_path` or, without it, the same below a folder of another
+    name of the data set, e.g. VisA. Raises DataError where there are several of these."""
     own = fg_mask_path(fg_root, dataset, category, Path()).parent
     if own.is_dir():
         return own
@@ -140,10 +130,9 @@ def foreground_of(
     image_path: Path, dataset: str, category: str, fg_root: Path | None, image: np.ndarray,
     read_mask: Callable[[Path], np.ndarray] = load_mask,
 ) -> np.ndarray:
-    """The stored foreground mask of a training image, or one made of it where `fg_root` (if any) has none.
+    """The stored foreground mask of a training image uint8 (H, W, 3), or one made of it; uint8 (H, W) of 0 and 1.
 
-    image: the decoded file, uint8 (H, W, 3). Returns the mask, uint8 (H, W) of 0 and 1. Raises DataError
-    for a stored mask that cannot be read or whose size is not the image's.
+    Raises DataError for a stored mask that cannot be read or whose size is not the image's.
     """
     stored = stored_foregrounds([image_path], dataset, category, fg_root)
     if not stored:

@@ -1,7 +1,4 @@
-"""Kind of a file by its name and its first bytes: an image that is read, one of a format that is not, or no image.
-
-    why_unread(Path("photo.heic"))          # "HEIC images are not read: convert ..."
-"""
+"""Kind of a file by its name and its first bytes: an image that is read, one of a format that is not, or no image."""
 
 from __future__ import annotations
 
@@ -54,7 +51,10 @@ LONGEST_HEAD = 16  # bytes
 
 def why_unread(path: Path) -> str:
     """Why a file is not read though it is an image, and what helps; "" if it is none of a format that is known so."""
-    known = UNREAD.get(path.suffix.lower()) or _format_of(read_head(path))
+    head, known = read_head(path), UNREAD.get(path.suffix.lower())
+    if not known and head[4:8] == b"ftyp":
+        known = BRANDS.get(head[8:12])
+    known = known or next((known for start, known in UNREAD_HEADS.items() if head.startswith(start)), None)
     if not known:
         return ""
     name, package = known
@@ -89,10 +89,3 @@ def open_regular(path: Path) -> BinaryIO:
     except BaseException:
         os.close(descriptor)
         raise
-
-
-def _format_of(head: bytes) -> tuple[str, str] | None:
-    """The name and the package of a format that is not read."""
-    if head[4:8] == b"ftyp":
-        return BRANDS.get(head[8:12])
-    return next((known for start, known in UNREAD_HEADS.items() if head.startswith(start)), None)

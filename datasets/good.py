@@ -1,7 +1,4 @@
-"""Names of folders that mean good images, that may mean them, and that are defects.
-
-    kind_of("OK"), kind_of("good_2"), kind_of("scratch")          # GOOD, UNCLEAR, DEFECT
-"""
+"""Names of folders that mean good images (OK), that may mean them (good_2), and that are defects (scratch)."""
 
 from __future__ import annotations
 
@@ -65,14 +62,13 @@ def kind_of(name: str) -> str:
     whole = simplify(name)
     if whole in GOOD_NAMES:
         return GOOD
-    words = [word.casefold() for word in WORDS.findall(_split_camel_case(unicodedata.normalize("NFKC", name)))]
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name))  # camelCase
+    words = [word.casefold() for word in WORDS.findall(spaced)]
     told = [word for word in words if word not in FILLERS and not word.isdigit()]
     if whole in UNCLEAR_NAMES or "".join(told) in UNCLEAR_NAMES or ZERO.fullmatch(whole) or whole.endswith(FREE):
         return UNCLEAR
-    if NEGATED_CHARACTERS.match(whole):
+    if NEGATED_CHARACTERS.match(whole) or (not told and not IMAGE_WORDS.isdisjoint(words)):  # "images"
         return UNCLEAR
-    if not told and not IMAGE_WORDS.isdisjoint(words):
-        return UNCLEAR  # "images"
     negated = not NEGATIONS.isdisjoint(words)
     if negated and any(DEFECT_WORDS.match(word) for word in words):
         return UNCLEAR  # "no visible defects"
@@ -85,7 +81,3 @@ def kind_of(name: str) -> str:
 def simplify(name: str) -> str:
     """A name without what people vary: case, spaces, hyphens, underscores, dots, and forms of the same character."""
     return re.sub(r"[\s_.\-]+", "", unicodedata.normalize("NFKC", name).casefold())
-
-
-def _split_camel_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)

@@ -1,8 +1,5 @@
 """Stored pixel values that are black and white, where files do not say: one rule for a category.
 
-    levels = Levels.of(ranges)                   # of the training images' ranges of values, once
-    black, white = levels.scale_of(one_range)    # of any image; ValueError for one that does not fit
-
 A 16-bit file may hold 10, 12 or 16 bits, a float file 0..1, 0..255 or degrees. What a file declares counts; otherwise
 the training images decide together, once, and every later image is read the same way.
 """

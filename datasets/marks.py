@@ -1,8 +1,5 @@
 """Pictures of our own say so: heat maps, anomaly maps and masks can be told from photographs wherever they lie.
 
-    path.write_bytes(png_bytes(pixels, HEAT_MAP))
-    mark_of(path)                                    # HEAT_MAP; None for a picture of anyone else
-
 A mark is the picture's "Software": a text chunk at the beginning of a PNG file, tag 305 of a TIFF file.
 """
 

@@ -1,9 +1,5 @@
 """View of an image for the model: its values as grey levels, the part where the objects are, in full contrast.
 
-    view = View.of(images_with_foregrounds)        # of a category's training images, once
-    shown = view.show(view.load(path), 256)        # any image of the category
-    maps = view.place(maps_of_shown_images)        # anomaly maps of the whole image again
-
 Small objects are shown larger for the same computing, and photographs that use few grey levels get all of them.
 """
 
@@ -65,7 +61,7 @@ class View:
     def of(
         cls, images: Tensor | Sequence[Tensor], crop: bool = True, stretch: bool = True, levels: Levels | None = None
     ) -> View:
-        """The view of a category from its training images uint8 (N, S, S, 4), RGB and foreground of 0 and 1.
+        """The view of training images uint8 (N, S, S, 4), RGB and foreground of 0 and 1.
 
         crop: the box that holds every image's foreground, and a margin; the whole image where there is none. stretch:
         all but one in two hundred of the values within the box, at either end, keep apart.

@@ -13,7 +13,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -80,13 +79,8 @@ def extract(jobs: list[Job], workers: int) -> None:
             temporary.write_bytes(png_bytes(mask * np.uint8(255), FOREGROUND))
 
     cv2.setNumThreads(1)  # the pool has the cores
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            for _ in tqdm(pool.map(run, jobs), total=len(jobs), desc="foreground masks", unit="image"):
-                pass
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    for _ in tqdm(in_parallel(run, jobs, workers), total=len(jobs), desc="foreground masks", unit="image"):
+        pass
 
 
 def main() -> None:

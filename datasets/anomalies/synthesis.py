@@ -1,8 +1,5 @@
 """Synthetic anomalies for Stage I: a changed texture blended into a normal image inside a Perlin-noise mask.
 
-    draws = draw_anomalies(len(images), generator)
-    images, masks = synthesise_anomalies(images, foregrounds, textures, draws)
-
 The recipe is DRAEM's (Zavrtanik et al., ICCV 2021, section 3.3), with the mask kept to the object's foreground. A whole
 batch is made at a time, on the device that holds it. All that is random comes from `draws`, uniform numbers drawn on
 the CPU, a row for each image: the same rows give the same anomalies in any batch, on any device.

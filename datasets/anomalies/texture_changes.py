@@ -1,7 +1,5 @@
 """The ten changes that make a texture look like a defect, each for a batch of textures with parameters of their own.
 
-    changed = change_textures(textures, draws)              # 3 of the 10, in a random order, for each texture
-
 Every change takes textures uint8 (N, 3, H, W) and its draws, uniform numbers in [0, 1) of shape (N, k), on the same
 device, and returns uint8 (N, 3, H, W); the docstrings say what the k numbers stand for. No pixel leaves the device.
 """

@@ -1,7 +1,4 @@
-"""Textures of synthetic anomalies: DTD, any folder of images, or photographs of scikit-image.
-
-    paths = list_textures(find_aux_path(Path("data/mvtec")))
-"""
+"""Textures of synthetic anomalies: DTD, any folder of images, or photographs of scikit-image."""
 
 from __future__ import annotations
 
@@ -21,8 +18,7 @@ BUILTIN_TEXTURES = (
 
 
 def list_textures(aux_path: Path | str) -> list[Path]:
-    """All images in a folder and those below, links followed, sorted by path; "builtin" stands for the photographs that
-    scikit-image ships.
+    """All images in a folder and those below, links followed, sorted by path; "builtin": scikit-image's photographs.
 
     Raises DataError if the folder is missing, one cannot be looked into, or there is no image.
     """

@@ -218,7 +218,7 @@ def test_an_interrupted_reading_leaves_nothing(tmp_path):
         return load_image(path, size)
 
     with pytest.raises(KeyboardInterrupt):
-        store(tmp_path).open({0: [texture_files(paths), replace(image_files(paths), load=stop)]})
+        store(tmp_path).open({0: [texture_files(paths), replace(image_files(paths), decode=stop)]})
     assert cache_files(tmp_path) == []
 
 
@@ -232,7 +232,7 @@ def test_two_that_read_at_the_same_time_end_with_one_file(tmp_path):
         return load_image(path, size)
 
     def run(_: int) -> torch.Tensor:
-        return store(tmp_path).open({0: [replace(image_files(paths), load=load)]})(0)[0]
+        return store(tmp_path).open({0: [replace(image_files(paths), decode=load)]})(0)[0]
 
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(run, range(2)))

@@ -35,7 +35,7 @@ def counted(files: Files) -> tuple[Files, Counter]:
         calls.update([path])
         return files.load(path, size, reader)
 
-    return replace(files, load=load), calls
+    return replace(files, decode=load), calls
 
 
 def store(folder: Path, cache: str = "disk", size: int = SIZE) -> ImageStore:

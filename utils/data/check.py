@@ -1,10 +1,4 @@
-"""Look at every file of a data set, before anything is trained or scored on it, and tell all that is wrong at once.
-
-    checked = check_source(open_dataset("data/mvtec"), workers=8, cache_dir=Path("cache"))
-    checked.samples, checked.problems, checked.levels["bottle"]
-
-scripts/check_data.py lists the problems; train.py and test.py refuse errors, or with --skip_bad go on without.
-"""
+"""Look at every file of a data set, before anything is trained or scored on it, and tell all that is wrong at once."""
 
 from __future__ import annotations
 

@@ -1,9 +1,5 @@
 """Decoded files between the check and the training, so that each is opened and decoded once.
 
-    decoded = DecodedFiles()
-    checked = check_source(source, workers=8, cache_dir=Path("cache"), decoded=decoded)
-    store = ImageStore(256, workers=8, decoded=decoded)                # takes from it what is there
-
 Only when the check has seen all files is it known which of them are used, which values are black and white, and where
 the objects are: images stay at their full size until the last who needs them has taken them. What finds no room is
 opened again.

@@ -1,9 +1,5 @@
 """Facts of image files and masks, known without opening them again: kept in `<cache_dir>/checks.json`.
 
-    facts = FactStore(Path("cache"))
-    facts.of_image(path).digest, facts.of_mask(path).anomalous
-    facts.save()
-
 A file is opened again when its size or its time of change is another. checks.json bears a checksum: a damaged one is
 not believed, but made anew.
 """

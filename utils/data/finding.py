@@ -1,8 +1,5 @@
 """Image files that the arguments of a program name: files, folders with those in them, and patterns.
 
-    files = find_images(["photos/", "more/**/*.png"])
-    files.paths, files.unread, files.note()
-
 Nothing is passed over silently: what is in a folder and may be an image is among the paths, for reading it will tell.
 """
 

@@ -1,11 +1,4 @@
-"""Decode once: images, masks, foregrounds and textures are read in parallel, resized, and kept as uint8.
-
-    store = ImageStore(size=256, workers=2, cache="disk", folder=Path("cache"))
-    stacks = store.open({"bottle": [image_files(train_paths), mask_files(mask_paths)]})   # every file is read here
-    images, masks = stacks("bottle")                                                      # (N, S, S, 3), (M, S, S)
-
-What `stacks` returns is indexed like a tensor whose first dimension runs over the files.
-"""
+"""Decode once: images, masks, foregrounds and textures are read in parallel, resized, and kept as uint8."""
 
 from __future__ import annotations
 
@@ -39,7 +32,7 @@ DECODER = 5  # of cache files: another number when the code makes other pixels o
 
 
 class FileStack:
-    """Files that are decoded each time they are asked for: the stand-in for a tensor where nothing is kept."""
+    """Files that are decoded each time they are asked for, indexed like the tensor uint8 that would hold them."""
 
     dtype = torch.uint8
 

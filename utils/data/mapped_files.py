@@ -1,10 +1,5 @@
 """Arrays uint8 in files that are mapped into memory, as NumPy's .npy files with a checksum behind the numbers.
 
-    file = MappedFile(path, (100, 256, 256, 3))
-    file.create(); file.write(place=3, content=image); file.seal("images.npy")
-    file.damage()                                           # "" if it is whole, otherwise what is wrong
-    images = file.map()                                     # a tensor; what is written to it stays in this process
-
 A file that was not sealed, e.g. because its writer was killed, is damaged; so is one under another name than it was
 sealed for.
 """
@@ -81,7 +76,7 @@ class MappedFile:
             return str(error)
 
     def map(self) -> Tensor:
-        """The numbers, read when they are needed; torch wants memory that it could write to."""
+        """The numbers, read when they are needed; what is written to them stays in this process."""
         if not math.prod(self.shape):
             return torch.empty(self.shape, dtype=torch.uint8)
         return torch.from_numpy(np.memmap(self.path, np.uint8, "c", len(self.header), self.shape))
