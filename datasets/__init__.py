@@ -9,8 +9,7 @@ from pathlib import Path
 from datasets.base import DataError, Sample
 from datasets.folder import FolderReader
 from datasets.folders import list_folders
-from datasets.mvtec import MVTec
-from datasets.mvtec3d import MVTec3D
+from datasets.mvtec import MVTec, MVTec3D
 from datasets.names import misfit_of, printable
 from datasets.problems import Problem, raise_errors
 from datasets.unused import find_outside

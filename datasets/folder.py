@@ -42,9 +42,7 @@ class FolderReader:
 
     def list_samples(self, root: Path, category: str, split: str) -> tuple[list[Sample], list[Problem]]:
         """The samples of one split ("train": good images only), sorted by defect and name, and problems with its files.
-
-        Raises DataError for an unknown category or split, and a split without images.
-        """
+        Raises DataError for an unknown category or split, and a split without images."""
         named = [folder for folder in list_folders(root) if folder.name == category]  # the others may be many
         check_request(root, category, split, any(map(self.is_category, named)), self.find_categories)
         if split == "train":

@@ -16,10 +16,8 @@ T = TypeVar("T")
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file: finite numbers, text that can be written again, not nested without end.
-
-    Raises OSError for a file that is not there or no file, ValueError for any other content.
-    """
+    """The content of a JSON file: finite numbers, text that can be written again, not nested without end. Raises
+    OSError for a file that is not there or no file, ValueError for any other content."""
     return parse_json(read_text(path))
 
 

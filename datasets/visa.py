@@ -64,9 +64,7 @@ class VisA:
 
     def find_categories(self, root: Path) -> list[str]:
         """The listed categories of which any image folder is on disk, in the data set's order; none without a list.
-
-        Raises DataError if the list cannot be read, or if there is a list and none of its images.
-        """
+        Raises DataError if the list cannot be read, or none of its images is there."""
         if not (root / META).is_file() and not (root / CSV).is_file():
             return []
         categories = _on_disk(root, read_entries(root))

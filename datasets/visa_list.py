@@ -41,10 +41,8 @@ class Entry:
 
 
 def read_entries(root: Path) -> list[Entry]:
-    """All entries of meta.json or, without it, of split_csv/1cls.csv, in the order of the file.
-
-    Raises DataError if there is neither, or for the first line that is wrong; files need not be on disk.
-    """
+    """All entries of the list, in its order; files need not be on disk. Raises DataError if there is none, or for the
+    first line that is wrong."""
     path = list_path(root)
     return read_meta(path) if path.name == META.name else read_csv(path)
 

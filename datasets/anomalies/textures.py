@@ -19,9 +19,7 @@ BUILTIN_TEXTURES = (
 
 def list_textures(aux_path: Path | str) -> list[Path]:
     """All images in a folder and those below, links followed, sorted by path; "builtin": scikit-image's photographs.
-
-    Raises DataError if the folder is missing, one cannot be looked into, or there is no image.
-    """
+    Raises DataError if the folder is missing, one cannot be looked into, or there is no image."""
     if str(aux_path) == "builtin":
         import skimage.data
 
@@ -44,10 +42,7 @@ def list_textures(aux_path: Path | str) -> list[Path]:
 
 
 def find_aux_path(data_root: Path) -> Path:
-    """The images folder of DTD beside a data set: `../dtd/images` or `../DRAEM_dtd/dtd/images` seen from its root.
-
-    Raises DataError with the places looked at and the flag that helps.
-    """
+    """The images folder of DTD beside a data set's root. Raises DataError with the places looked at."""
     parents = dict.fromkeys((Path(os.path.abspath(data_root)).parent, Path(data_root).resolve().parent))  # links
     places = [parent / name for parent in parents for name in ("dtd/images", "DRAEM_dtd/dtd/images")]
     for place in places:
