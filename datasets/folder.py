@@ -32,8 +32,9 @@ class FolderReader:
         return ""
 
     def is_category(self, folder: Path) -> bool:
-        """Tell whether `folder` has train/good with the images directly in it (MVTec 3D-AD has them in good/rgb)."""
-        return any(not find_place(good, "rgb").is_dir() for good in train_folders(folder))
+        """Tell whether `folder` has train/good with the images at this layout's place: in good/rgb or directly there."""
+        in_rgb = self.PLACES.images == "rgb"
+        return any(find_place(good, "rgb").is_dir() == in_rgb for good in train_folders(folder))
 
     def find_categories(self, root: Path) -> list[str]:
         """The categories in `root`, the data set's own in its order, then the others sorted."""

@@ -14,7 +14,7 @@ from datasets.folder import FolderReader
 from datasets.folders import find_place, list_folders
 from datasets.good import DEFECT, kind_of
 from datasets.names import printable
-from datasets.pairing import Layout, read_test, train_folders
+from datasets.pairing import Layout, read_test
 from datasets.problems import Problem
 
 
@@ -73,11 +73,7 @@ class MVTec(FolderReader):
         folder alone."""
         published = folder.name in self.CATEGORIES
         has_split = published and any(find_place(folder, split).is_dir() for split in ("train", "test"))
-        return has_split or self.has_good_images(folder)
-
-    def has_good_images(self, folder: Path) -> bool:
-        """Tell whether `folder` has good images at this layout's place."""
-        return FolderReader.is_category(self, folder)
+        return has_split or super().is_category(folder)
 
     def read_test(self, category: Path) -> tuple[list[Sample], list[Problem]]:
         return read_test(category, self.PLACES)
@@ -130,10 +126,7 @@ class MVTec3D(MVTec):
 
     def matches(self, root: Path) -> bool:
         """Tell whether any folder in `root` has train/good/rgb."""
-        return any(map(self.has_good_images, list_folders(root)))
-
-    def has_good_images(self, folder: Path) -> bool:
-        return any(find_place(good, "rgb").is_dir() for good in train_folders(folder))
+        return any(FolderReader.is_category(self, folder) for folder in list_folders(root))
 
     def read_test(self, category: Path) -> tuple[list[Sample], list[Problem]]:
         return read_test(category, self.PLACES, masks_optional=category.name not in self.CATEGORIES)
