@@ -32,7 +32,7 @@ class FolderReader:
         return ""
 
     def is_category(self, folder: Path) -> bool:
-        """Tell whether `folder` has train/good with the images at this layout's place: in good/rgb or directly there."""
+        """Tell whether `folder` has train/good with images at this layout's place: in good/rgb or directly there."""
         in_rgb = self.PLACES.images == "rgb"
         return any(find_place(good, "rgb").is_dir() == in_rgb for good in train_folders(folder))
 
