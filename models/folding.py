@@ -1,7 +1,4 @@
-"""Fold batch norms that no longer learn into the convolutions before them: the same function in fewer passes.
-
-    fold_batch_norms(trunk, torch.zeros(1, 3, 64, 64))
-"""
+"""Fold batch norms that no longer learn into the convolutions before them: the same function in fewer passes."""
 
 from __future__ import annotations
 

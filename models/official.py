@@ -52,7 +52,6 @@ UNUSED_PREFIXES = (("encoder_AT", "layer4."), ("encoder_AT", "fc."), ("bn", "con
 
 
 def build_official() -> AAND:
-    """An untrained model of the official checkpoints' shape."""
     return AAND(AmplifiedTeacher(build_teacher("wide_resnet50_2", weights="random")))
 
 

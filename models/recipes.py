@@ -1,7 +1,5 @@
 """Methods and their recipes: which stages a model is trained in, what it is shown, and how its maps are made.
 
-    METHODS["aand"]["robust"].standardised
-
 A new method is one row in METHODS and, where its model is another, a module in models/ with a class that can stand for
 `models.aand.AAND`. The robust recipe was chosen on synthetic anomalies of kinds not trained on, on good images held
 out, alone; no test image had a part in it (docs/accuracy_ablation.md).

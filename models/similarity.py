@@ -1,8 +1,4 @@
-"""Cosine similarity of two feature maps, in float32 whatever their type, from three sums over the channels.
-
-    similarity = compare_features(teacher, student)      # one pass over both maps gives every cosine wanted of them
-    distance = similarity.distance()                     # (N, H, W)
-"""
+"""Cosine similarity of two feature maps, in float32 whatever their type, from three sums over the channels."""
 
 from __future__ import annotations
 
@@ -59,10 +55,8 @@ class _ChannelSums(torch.autograd.Function):
         ctx: FunctionCtx, by_product: Tensor, by_first: Tensor, by_second: Tensor
     ) -> tuple[Tensor | None, ...]:
         first, second = ctx.saved_tensors
-        gradients = []
-        for index, (own, other, by_own) in enumerate([(first, second, by_first), (second, first, by_second)]):
-            gradients.append(_gradient(own, other, by_product, by_own) if ctx.needs_input_grad[index] else None)
-        return tuple(gradients)
+        roles = zip(ctx.needs_input_grad, [(first, second), (second, first)], [by_first, by_second], strict=True)
+        return tuple(_gradient(*maps, by_product, by_own) if needed else None for needed, maps, by_own in roles)
 
 
 def _gradient(own: Tensor, other: Tensor, by_product: Tensor, by_own: Tensor) -> Tensor:

@@ -1,8 +1,5 @@
 """Distances relative to good training images: zero mean, unit deviation per level.
 
-    standardise = Standardisation(channels=(64, 128, 256))      # utils/training/stages.py fits it to training images
-    distances = standardise(teacher_features, student_features)       # three levels, (N, H, W) each
-
 A residual is the difference of the unit vectors of teacher and student at one position; half of its square is
 1 - cosine similarity, the discrepancy of reverse distillation.
 """

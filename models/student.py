@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.ops import Conv2dNormActivation
 
 from models.teacher import StudentPlan
 
@@ -19,8 +20,8 @@ class OneClassBottleneck(nn.Module):
     def __init__(self, plan: StudentPlan):
         super().__init__()
         c1, c2, c3 = plan.channels
-        self.reduce1 = nn.Sequential(*_halve(c1, c2), *_halve(c2, c3))
-        self.reduce2 = nn.Sequential(*_halve(c2, c3))
+        self.reduce1 = nn.Sequential(*Conv2dNormActivation(c1, c2, stride=2), *Conv2dNormActivation(c2, c3, stride=2))
+        self.reduce2 = nn.Sequential(*Conv2dNormActivation(c2, c3, stride=2))
         self.embed = _residual_stage(plan, 3 * c3, 2 * c3, plan.depths[0], upsample=False)
         _initialise(self)
 
@@ -47,14 +48,6 @@ class ReverseDecoder(nn.Module):
         level2 = self.level2(level3)  # (N, C2, H/8, W/8)
         level1 = self.level1(level2)  # (N, C1, H/4, W/4)
         return [level1, level2, level3]
-
-
-def _halve(channels_in: int, channels_out: int) -> list[nn.Module]:
-    return [
-        nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(channels_out),
-        nn.ReLU(inplace=True),
-    ]
 
 
 def _residual_stage(plan: StudentPlan, channels_in: int, channels_out: int, depth: int, upsample: bool) -> nn.Module:

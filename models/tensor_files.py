@@ -1,10 +1,4 @@
-"""Files of tensors that nobody vouches for: no code in them is run, nothing allocated that they only claim to hold.
-
-    content = read_file("stage2.pt")                               # what torch.save writes; tensors stay in the file
-    content = read_file("resnet18.pth", legacy=True)               # or torch's format from before 1.6
-    reason = describe_misfit(part.state_dict(), content["part"])   # "" if the tensors can be copied
-    word = fingerprint({"part": part.state_dict()})                # another one where any number is another
-"""
+"""Files of tensors that nobody vouches for: no code in them is run, nothing allocated that they only claim to hold."""
 
 from __future__ import annotations
 
@@ -48,7 +42,12 @@ def read_file(path: str | Path, legacy: bool = False) -> dict:
             zipped = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
             if not zipped and not legacy:
                 raise ValueError("it is empty" if file.tell() == 0 else "it is no zip file, as torch.save writes them")
-            _check_zip(file, with_sums=not legacy) if zipped else _check_legacy(file)
+            if zipped:
+                _check_zip(file, with_sums=not legacy)
+            else:
+                file.seek(0)
+                for _ in range(LEGACY_PICKLES):
+                    _check_pickle(file)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:  # its message advises to run the code
         raise WeightsError(f"cannot read {path}: it is damaged, or holds more than tensors and plain values") from error
@@ -112,12 +111,6 @@ def _check_zip(file: IO[bytes], with_sums: bool) -> None:
                 _check_pickle(content)
         if with_sums and (damaged := archive.testzip()):
             raise ValueError(f"it is damaged: {damaged} in it has another checksum than when it was written")
-
-
-def _check_legacy(file: IO[bytes]) -> None:
-    file.seek(0)
-    for _ in range(LEGACY_PICKLES):
-        _check_pickle(file)
 
 
 def _check_pickle(file: IO[bytes]) -> None:

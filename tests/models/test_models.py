@@ -17,8 +17,7 @@ from models.aand import AAND, discrepancy_map, gaussian_smooth
 from models.amplification import AmplifiedTeacher, MatchingGuidedResidualGate, sine_position_code
 from models.official import build_official, load_official, split_official, to_official
 from models.student import OneClassBottleneck, ReverseDecoder
-from models.teacher import StudentPlan, build_teacher
-from models.weights import find_weights
+from models.teacher import StudentPlan, build_teacher, find_weights
 from tests.support.golden import OFFICIAL_KEYS, array, official_part
 
 PARTS = ("encoder_AT", "bn", "decoder_ss")
