@@ -22,12 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils.system.missing  # noqa: F401
 from datasets import DATASETS, detect_layout
 from datasets.names import misfit_of, printable
-from utils.cli import (
-    CommandParser,
-    image_size,
-    run_command,
-    user_path,
-)
+from utils.cli import CommandParser, image_size, run_command, user_path
 from utils.runs.folder import Run, RunCategory
 from utils.runs.resuming import check_settings
 from utils.system.errors import UsageError

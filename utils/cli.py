@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -73,9 +74,7 @@ def number(text: str, above: float = float("-inf")) -> float:
     return value
 
 
-def positive(text: str) -> float:
-    """An argparse type: a finite number above 0."""
-    return number(text, above=0)
+positive = partial(number, above=0)
 
 
 def share(text: str) -> float:

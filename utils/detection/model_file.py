@@ -25,9 +25,9 @@ from msgspec import Struct, structs
 from datasets.base import LARGEST_PASS
 from datasets.plain_json import parse_json, typed
 from datasets.view import View
+from models import probe_image
 from utils.detection.prediction import check_shapes, require_finite
 from utils.detection.thresholds import Thresholds
-from utils.runs.probe import probe_image
 from utils.runs.settings import Count
 from utils.system.errors import ModelFileError
 from utils.system.files import sha256_of

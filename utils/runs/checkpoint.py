@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from datasets.view import View
-from models import WeightsError
+from models import WeightsError, probe_image
 from models.aand import AAND, build_model
 from models.recipes import METHODS
 from models.teacher import PretrainedTeacher, build_teacher
 from models.tensor_files import describe_misfit, fingerprint, read_file
-from utils.runs.probe import probe_image
 from utils.runs.settings import FREE_SETTINGS, TEACHER, VIEW, describe
 from utils.system.errors import CheckpointError
 from utils.system.files import atomic_write
@@ -45,8 +44,7 @@ def save_checkpoint(
     path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any], seconds: float,
     category: str | None = None, made_with: MadeWith | None = None,
 ) -> None:
-    """Write the state of `parts`, the settings that the model depends on, and what the stage was trained upon; the
-    teacher's file is of no category, and made with nothing."""
+    """Write the state of `parts`; the teacher's file is of no category, and made with nothing."""
     content = {"settings": {key: settings[key] for key in MODEL_SETTINGS} | {"category": category}, "seconds": seconds}
     if made_with:
         content["made_with"] = dict(made_with)
@@ -99,8 +97,7 @@ def load_checkpoint(
 
 
 def keep_teacher(path: Path, pretrained: PretrainedTeacher, settings: Mapping[str, Any]) -> MadeWith:
-    """Save the teacher of a run that begins; one that is resumed keeps its own. Returns what all stages are made
-    with."""
+    """Save the teacher of a new run, and return what all stages are made with; a resumed run keeps its own."""
     trunk = {"trunk": pretrained.trunk}
     if path.is_file():
         load_checkpoint(path, trunk, settings)
@@ -139,8 +136,7 @@ def state_of(parts: Mapping[str, nn.Module]) -> str:
 
 
 def model_word(model: AAND, view: View) -> str:
-    """The fingerprint of a model as `load_model` gives it, and of its view, one word: what was measured with a model
-    names it by that."""
+    """The fingerprint of a model as `load_model` gives it and of its view, by which measurements name it."""
     parts = {name: part for stage in model.stage_parts().values() for name, part in stage.items()}
     text = f"{state_of(parts | {'trunk': model.pretrained.trunk})} {view.word}"
     return hashlib.sha256(text.encode()).hexdigest()
@@ -165,16 +161,9 @@ def _refuse_others(path: Path, made_with: Any, beside: MadeWith) -> None:
 def _probe(model: AAND, teacher: Path, stage: Callable[[int], Path], size: int) -> None:
     """CheckpointError naming the file whose numbers, each of them finite, make none of an image."""
     images = model.normalise(torch.from_numpy(probe_image(size)).permute(2, 0, 1)[None])
-    if _are_finite(model(images)):
+    if all(tensor.isfinite().all() for tensor in model(images)):
         return
-    path = stage(2)
-    if not _are_finite(model.pretrained(images)):
-        path = teacher
-    elif not _are_finite(model.teacher(images)):
-        path = stage(1)
-    raise CheckpointError(f"{path} makes NaN or infinite values of a plain image: its numbers are damaged; restore it, "
-                          "or delete it and train again with train.py")
-
-
-def _are_finite(tensors: Iterable[Tensor]) -> bool:
-    return all(bool(tensor.isfinite().all()) for tensor in tensors)
+    for path, part in ((teacher, model.pretrained), (stage(1), model.teacher), (stage(2), model)):
+        if not all(tensor.isfinite().all() for tensor in part(images)):
+            raise CheckpointError(f"{path} makes NaN or infinite values of a plain image: its numbers are damaged; "
+                                  "restore it, or delete it and train again with train.py")

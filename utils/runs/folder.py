@@ -1,21 +1,11 @@
 """A run folder: its settings, the files of each category, and how the newest one of a data set is found.
 
-    run = Run(Path("runs/NAME"))                  # of one seed; nothing is read before it is asked for
-    run.settings.image_size, run.config["lr"]     # config.json, read once
-    bottle = run.category("bottle")
-    bottle.stage(2), bottle.view, bottle.thresholds
-    model, seconds = bottle.load_model()
+    run = Run(Path("runs/NAME"))                            # of one seed; nothing is read before it is asked for
+    run.settings.image_size, run.config["lr"]               # config.json, read once
+    model, seconds = run.category("bottle").load_model()
 
-    runs/NAME/config.json      the settings of train.py, see utils/runs/settings.py
-    runs/NAME/log.txt, metrics.jsonl    see utils/runs/history.py
-    runs/NAME/checkpoints/teacher.pt, <category>/stage1.pt, stage2.pt    see utils/runs/checkpoint.py
-    runs/NAME/checkpoints/<category>/view.json    what the model is shown of an image
-    runs/NAME/checkpoints/<category>/thresholds.json    see utils/detection/thresholds.py
-    runs/NAME/checkpoints/<category>/training_images.json    digests of the images it was trained on
-    runs/NAME/checkpoints/<category>/stage1.progress.pt    of an unfinished stage, see utils/training/resumable.py
-    runs/NAME/.lock            held by the process that trains
-    runs/NAME/results.csv, results.json, scores.csv, maps/    written by test.py
-    runs/NAME/seed0/, seed1/, ...    of several seeds: a run folder each, and their common results in runs/NAME
+docs/usage.md lists its files. Beside these are .lock, held by the process that trains, and stage1.progress.pt of an
+unfinished stage. A run of several seeds holds seed0/, seed1/, ..., a run folder each, and their common results.
 """
 
 from __future__ import annotations
@@ -123,8 +113,7 @@ class RunCategory:
 
     @property
     def is_trained(self) -> bool:
-        """True where all is there that training leaves: the last stage, and thresholds where images were kept for
-        them."""
+        """All is there that training leaves: the last stage, and thresholds where images were kept for them."""
         return self.stage(2).is_file() and (self.thresholds.is_file() or not self.run.settings.calibration)
 
     def remove_stale_progress(self) -> None:

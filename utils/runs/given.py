@@ -1,8 +1,5 @@
 """A run as programs are given it: a run folder of ours, or a folder with the public code's checkpoints.
 
-    run, category = run_of_category(Path("AAND"), "bottle", None)       # predict.py, app.py, export.py
-    run, categories = run_to_score(None, Path("data/mvtec"), None, None)    # test.py
-
 The latter holds checkpoints_Stage1/wres50_<category>.pth and checkpoints_Stage2/wres50_<category>.pth; it becomes a run
 folder by utils/runs/official.py, which needs torch, as this file does not.
 """

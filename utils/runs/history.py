@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from itertools import compress
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
@@ -59,10 +60,8 @@ class RunLog:
     def stage(
         self, category: str, stage: int, epochs: int, first: int = 1
     ) -> Iterator[Callable[[int, dict[str, float]], None]]:
-        """A progress bar over a stage's epochs from `first` on; yields the function that logs an epoch and its figures.
-
-        Figures are the losses and gate figures of training, and test metrics where they were asked for.
-        """
+        """A progress bar over a stage's epochs from `first` on; yields the function that logs an epoch and its
+        figures."""
         name = f"{category} stage {stage}"
         with tqdm(total=epochs, initial=first - 1, desc=printable(name), unit="epoch", dynamic_ncols=True) as bar:
 
@@ -86,7 +85,9 @@ class RunLog:
         try:
             text = read_text(path)
             whole = text[: text.rfind("\n") + 1].splitlines(keepends=True)
-            kept = "".join(line for line in whole if not _is_from(line, category, stage, epoch))
+            records = map(parse_epoch, whole)
+            earlier = [r["category"] != category or (r["stage"], r["epoch"]) < (stage, epoch) for r in records]
+            kept = "".join(compress(whole, earlier))
         except ValueError as error:
             raise RunError(f"{path} cannot be read ({error}); repair it, or choose another `output`") from error
         if kept != text:
@@ -101,11 +102,6 @@ class RunLog:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
-
-
-def _is_from(line: str, category: str, stage: int, epoch: int) -> bool:
-    record = parse_epoch(line)
-    return record["category"] == category and (record["stage"], record["epoch"]) >= (stage, epoch)
 
 
 def parse_epoch(line: str) -> dict[str, Any]:

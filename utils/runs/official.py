@@ -1,9 +1,7 @@
 """Folders of the public code's checkpoints as run folders of ours: converted once, and again when a file changes.
 
-    AAND/checkpoints_Stage1/wres50_bottle.pth, AAND/checkpoints_Stage2/wres50_bottle.pth, ...
-    runs/mvtec-official-1a2b3c4d/              what they become: scored, calibrated and exported like any other run
-
-The folder itself is only read. models/official.py knows what is in the files.
+AAND/checkpoints_Stage1/wres50_bottle.pth and its like become runs/mvtec-official-1a2b3c4d/, scored, calibrated and
+exported like any other run; the folder itself is only read. models/official.py knows what is in the files.
 """
 
 from __future__ import annotations

@@ -31,9 +31,8 @@ def open_run(folder: Path, settings: Mapping[str, Any], other_seeds: Iterable[Pa
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any], other_seeds: Iterable[Path] = ()) -> None:
-    """Refuse settings with which `open_run` could not be called.
-
-    `other_seeds` are the folders of the same run of several seeds, whose settings must be the same but for the seed.
+    """Refuse settings with which `open_run` could not be called; but for the seed those of `other_seeds`, the folders
+    of the same run, must be the same.
 
     Raises RunError listing the differences if the folder holds a run with other settings, or one of several seeds, or
     what a run would write to but no run wrote.

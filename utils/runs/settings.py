@@ -82,8 +82,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def refuse_rated(run: Path, settings: Mapping[str, Any]) -> None:
-    """RunError for a run of an earlier version whose result is an epoch chosen on synthetic anomalies: it can be used,
-    but not resumed."""
+    """RunError for a run of an earlier version whose result is an epoch chosen on synthetic anomalies."""
     if settings["select"] == RATED_EPOCH:
         raise RunError(f"{run} was started with --select synthetic, which train.py no longer has: it can be scored and "
                        "used, but not resumed; choose another `output`")
