@@ -107,18 +107,13 @@ class Category:
             if stage.resumed:
                 log.say(f"{self.name}: stage {number} goes on in epoch {stage.epoch}, step {stage.step + 1}")
             stage.say = lambda text: log.say(f"{self.name}: {text}")
-            if number == 1:
-                self._say_made()
+            if number == 1 and self.data.made:
+                where = ["--data_path", self.config.data_root, "--dataset", self.config.dataset]
+                keep = f"{command('scripts/fore_extractor.py', *where, '--output', self.config.fg_root)} keeps them"
+                stage.say(f"{self.data.made} of {len(self.data.images)} foreground masks made on the fly ({keep})")
             with log.stage(self.name, number, epochs, stage.epoch) as stage.log:
                 yield stage
             world.barrier()  # a process may not yet have looked for the files that are about to change
-
-    def _say_made(self) -> None:
-        if self.data.made:
-            where = ["--data_path", self.config.data_root, "--dataset", self.config.dataset]
-            keep = f"{command('scripts/fore_extractor.py', *where, '--output', self.config.fg_root)} keeps them"
-            made = f"{self.data.made} of {len(self.data.images)} foreground masks made on the fly"
-            self.log.say(f"{self.name}: {made} ({keep})")
 
     def describe(self, error: NonFiniteLoss) -> TrainingError:
         """The error of a loss that is no number, with the images of its step."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from datasets.anomalies.textures import find_aux_path
 from models.recipes import METHODS, Recipe
 from utils.runs.settings import NOT_SETTINGS
 from utils.system.device import pick_device, resolve_precision
@@ -96,11 +95,6 @@ class TrainConfig:
             keep_freed_memory()
             changes["precision"] = resolve_precision(self.precision, device)
         return replace(self, **changes)
-
-    def with_textures(self) -> TrainConfig:
-        """The same with the textures that are there; DataError where there are none beside the data."""
-        missing = self.traits.amplified and not self.aux_path
-        return replace(self, aux_path=str(find_aux_path(self.data_root))) if missing else self
 
     def settings(self) -> dict[str, Any]:
         """The flags that config.json keeps, by name."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from datasets.files import Files, evaluation_files, image_files, paths_of, textu
 from datasets.foreground import stored_foregrounds
 from datasets.names import printable
 from datasets.problems import count
-from datasets.view import WHOLE, View
+from datasets.view import View
 from utils.data.check import KnownLevels, Splits
 from utils.data.decoded_files import DecodedFiles
 from utils.data.image_store import ImageStore
@@ -93,18 +92,16 @@ def read_data(
     store = ImageStore(config.image_size, config.workers, config.cache, config.cache_dir, decoded)
     views = find_views(store, source, samples, levels, config)
     groups = {TEXTURES: [texture_files(textures)]}
-    groups |= {c: [files_to_train(split.train, source.name, c, config, views[c])] for c, split in samples.items()}
+    groups |= files_to_train(source, samples, config, views)
     groups |= {
         (CALIBRATION, c): [image_files(paths_of(split.calibration), views[c])] for c, split in samples.items()
     }
     tests = {("test", c): evaluation_files(split.test, views[c]) for c, split in samples.items()}
     if config.eval_every:
         stacks = store.open(groups | tests)
-        lost = {
-            c: find_lost_regions(split.test, config.image_size, config.workers, decoded.mask)
-            for c, split in samples.items()
-        }
-        warn_of_lost_regions(lost, config.image_size)
+        size, workers = config.image_size, config.workers
+        lost = {c: find_lost_regions(split.test, size, workers, decoded.mask) for c, split in samples.items()}
+        warn_of_lost_regions(lost, size)
     else:
         stacks = store.open(groups, unused=[files for group in tests.values() for files in group])
 
@@ -115,29 +112,28 @@ def read_data(
         split, view = samples[category], views[category]
         paths = paths_of(split.train)
         [images], [calibration] = map(stacks, (category, (CALIBRATION, category)))
-        test_set = None
+        test_set, anomalies = None, {}
         if config.eval_every and split.test:
             test_set = TestSet.of(split.test, stacks(("test", category)), view)
-        data = TrainingSet(
-            images, paths, view=view, test_set=test_set, calibration=calibration,
+        if config.traits.amplified:
+            stored = stored_foregrounds(paths, source.name, category, config.fg_root)
+            anomalies = {"textures": textures_read[0], "made": len(paths) - len(stored)}
+        return TrainingSet(
+            images, paths, **anomalies, view=view, test_set=test_set, calibration=calibration,
             calibration_paths=paths_of(split.calibration),
         )
-        if not config.traits.amplified:
-            return data
-        made = len(paths) - len(stored_foregrounds(paths, source.name, category, config.fg_root))
-        return replace(data, textures=textures_read[0], made=made)
 
     return training_set
 
 
 def files_to_train(
-    samples: Sequence[Sample], dataset: str, category: str, config: TrainConfig, view: View = WHOLE
-) -> Files:
-    """The files of a category's training samples, with foregrounds where anomalies are made."""
-    paths = paths_of(samples)
+    source: DataSource, samples: Samples, config: TrainConfig, views: Mapping[str, View]
+) -> dict[str, list[Files]]:
+    """The files of each category's training samples, with foregrounds where anomalies are made."""
+    paths = {category: paths_of(split.train) for category, split in samples.items()}
     if not config.traits.amplified:
-        return image_files(paths, view)
-    return training_files(paths, dataset, category, config.fg_root, view)
+        return {c: [image_files(paths[c], views[c])] for c in samples}
+    return {c: [training_files(paths[c], source.name, c, config.fg_root, views[c])] for c in samples}
 
 
 def find_views(
@@ -148,8 +144,5 @@ def find_views(
     whole = {category: View(levels=levels[category]) for category in samples}
     if not recipe.own_view:
         return whole
-    files = {c: [files_to_train(split.train, source.name, c, config, whole[c])] for c, split in samples.items()}
-    stacks = store.open(files, last=False)
-    return {
-        category: View.of(*stacks(category), recipe.crop, recipe.stretch, levels[category]) for category in samples
-    }
+    stacks = store.open(files_to_train(source, samples, config, whole), last=False)
+    return {c: View.of(*stacks(c), recipe.crop, recipe.stretch, levels[c]) for c in samples}

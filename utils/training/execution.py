@@ -1,9 +1,5 @@
 """Number format, memory layout, optimiser and processes of a computation. Speed depends on it, results by
-rounding alone (with several processes also by what docs/scaling.md says).
-
-    execution = Execution(precision=resolve_precision("auto", device))
-    with execution.autocast(device): ...
-"""
+rounding alone (with several processes also by what docs/scaling.md says)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The teacher's features of the training images for Stage II: they never change, so they are computed once and kept.
-
-    features = TeacherFeatures(model, images, batch_size=16, seed=0, execution=execution)
-    notice = features.keep("auto", cache="ram", folder=Path("cache"))
-    for teacher_features in features.epoch(3): ...       # three levels (B, C, H, W) each
-"""
+"""The teacher's features of the training images for Stage II: they never change, so they are computed once and kept."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""Batch norms of a network that several processes train, each with its share of a batch.
-
-    synchronise_norms(model.bottleneck, world)      # train.py --sync_norms: normalised by the whole batch
-    running_statistics(model.bottleneck)            # otherwise: by the share; these then become means over the shares
+"""Batch norms of a network that several processes train, each with its share of a batch: normalised by the whole
+batch with train.py --sync_norms, otherwise by the share, whose running statistics then become means over the shares.
 
 torch's own SyncBatchNorm needs CUDA, and does not take an empty share in bfloat16.
 """

@@ -4,7 +4,6 @@
     stage.track(optimizer=optimizer, scheduler=scheduler)         # restored, if there is a file
     for epoch in stage.epochs(120):                               # saved after an epoch
         for batch in stage.steps(batches(epoch)): ...             # and before a stop that was asked for
-        stage.log(epoch, {"loss": 0.1})
 
 The file holds the model, the optimiser and its schedule, all random states, and the figures of an unfinished epoch.
 """

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from datasets import DataSource, open_dataset
-from datasets.anomalies.textures import list_textures
+from datasets.anomalies.textures import find_aux_path, list_textures
 from datasets.base import DataError
 from datasets.names import printable
 from datasets.pairing import SPLITS
@@ -46,10 +46,6 @@ class Plan:
     samples: Samples
     usable: Usable
 
-    def seen(self, category: str) -> list[str]:
-        """The digests of the images that a category is trained on."""
-        return [self.usable.images[sample.image_path].digest for sample in self.samples[category].train]
-
     def settings(self, seed: int) -> dict[str, Any]:
         """All that config.json keeps: the flags, what they come to here, and when."""
         return self.config.settings() | {
@@ -69,7 +65,8 @@ class Plan:
     def of(cls, config: TrainConfig) -> Plan:
         """Look at the flags and the data; nothing is written."""
         source = open_dataset(config.data_root, config.dataset, config.categories)
-        config = config.with_textures()
+        if config.traits.amplified and not config.aux_path:
+            config = replace(config, aux_path=str(find_aux_path(config.data_root)))
         usable = usable_samples(
             source, SPLITS, workers=config.workers, cache_dir=config.cache_dir, skip_bad=config.skip_bad,
             levels=levels_given(config.white_level, source.categories),
@@ -87,11 +84,6 @@ class Training:
     folder: Path
     plan: Plan
     seeds: list[SeedRun]
-
-    @property
-    def failed(self) -> list[str]:
-        """The categories that could not be trained."""
-        return [category for run in self.seeds for category in run.failed]
 
     def what_next(self) -> str:
         """The next commands for the categories that are trained: test.py for those with test images, predict.py for the
@@ -118,12 +110,12 @@ class Training:
 
     def finish(self) -> None:
         """Say what to do next; SystemExit with status 1 if a category could not be trained."""
-        if not self.failed and not self.plan.config.seeds:
-            RunLog(self.folder, self.plan.config.world.is_first).say(f"done; {self.what_next()}")
-        if self.failed:
+        if failed := [category for run in self.seeds for category in run.failed]:
             where = f"{LOG} in {self.folder}"
-            print(printable(f"error: not trained: {', '.join(self.failed)}; see above, or {where}"), file=sys.stderr)
+            print(printable(f"error: not trained: {', '.join(failed)}; see above, or {where}"), file=sys.stderr)
             sys.exit(1)
+        if not self.plan.config.seeds:
+            RunLog(self.folder, self.plan.config.world.is_first).say(f"done; {self.what_next()}")
 
 
 @dataclass
@@ -157,8 +149,7 @@ class SeedRun:
                 self.log.say(f"{name}: already trained, skipped")
             else:
                 yield name
-        chosen = published_protocol(self.folder)
-        if chosen:
+        if chosen := published_protocol(self.folder):
             self.log.say(*format_published_protocol([chosen]).splitlines())
 
     def _is_trained(self, category: str) -> bool:
@@ -168,8 +159,9 @@ class SeedRun:
 
     def begin(self, name: str) -> Category:
         """A category with its model and data, ready to be trained."""
-        files = Run(self.folder).category(name)
-        self.config.world.broadcast(lambda: files.keep_training_images(self.plan.seen(name)))
+        files, images = Run(self.folder).category(name), self.plan.usable.images
+        seen = [images[sample.image_path].digest for sample in self.plan.samples[name].train]
+        self.config.world.broadcast(lambda: files.keep_training_images(seen))
         data = self.read(name)
         self.begun = Category(name, data, self.teacher, self.config, self.settings, self.log, self.made_with)
         return self.begun

@@ -1,8 +1,5 @@
 """The two training stages: what they minimise, step by step.
 
-    train_stage1(model, data, config, stage)        # the amplification, on synthetic anomalies
-    train_stage2(model, data, config, stage)        # the student, on good images
-
 With several processes (`execution.world`) each works on its share of a batch. Means over images and over positions are
 those of the whole batch, an image's hardest positions are its own; but each process draws the pairs of the
 amplification loss from its share alone, and this loss is the mean over the processes' ones, weighted by their images.

@@ -1,10 +1,4 @@
-"""The steps of a stage: down the gradient, with the figures of an epoch, in all processes alike.
-
-    steps = Steps(Optimizer(model.decoder.parameters(), 0.005, execution, device), milestones=[96, 108])
-    for batch in batches:
-        steps.take(loss, images=len(batch), focal=focal)       # a mean over this process's share of the batch
-    figures = steps.end_epoch()                                # means over the whole epoch, by name
-"""
+"""The steps of a stage: down the gradient, with the figures of an epoch, in all processes alike."""
 
 from __future__ import annotations
 
@@ -55,8 +49,8 @@ class Average:
         self.gate_counts = earlier + gate_counts
 
     def finish(self) -> dict[str, float]:
-        """Means by name; with gate counts also their precision and recall, means over the levels that have them. What
-        was gathered is forgotten.
+        """Means by name, then forgotten; with gate counts also their precision and recall, means over the levels that
+        have them.
 
         Raises NonFiniteLoss for the first step whose loss was NaN or infinite.
         """
@@ -73,11 +67,10 @@ class Average:
     def state_dict(self) -> dict[str, Any]:
         """The figures of an unfinished epoch; NonFiniteLoss if it is not worth keeping."""
         self._check()
-        return {"images": self.images, "losses": self.losses, "sums": self.sums, "gate_counts": self.gate_counts}
+        return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.images, self.losses = state["images"], state["losses"]
-        self.sums, self.gate_counts = state["sums"], state["gate_counts"]
+        self.images, self.losses, self.sums, self.gate_counts = (state[name] for name in vars(self))
 
     def _check(self) -> None:
         if not self.losses:
