@@ -1,8 +1,4 @@
-"""AAND whole: teacher, one-class bottleneck, reverse decoder; where teacher and student disagree is the anomaly map.
-
-    model = AAND(AmplifiedTeacher(build_teacher()))       # AAND; AAND(build_teacher()) is plain reverse distillation
-    anomaly_map, anomaly_score = model(model.normalise(images))
-"""
+"""AAND whole: teacher, one-class bottleneck, reverse decoder; where teacher and student disagree is the anomaly map."""
 
 from __future__ import annotations
 

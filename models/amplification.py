@@ -121,7 +121,6 @@ class AmplifiedTeacher(nn.Module):
         self.amplification = nn.ModuleList(ResidualAnomalyAmplification(c) for c in pretrained.plan.channels)
 
     def amplify(self, features: list[Tensor]) -> list[Amplification]:
-        """Amplify the teacher's features, level by level."""
         return [amplification(level) for amplification, level in zip(self.amplification, features, strict=True)]
 
     def forward(self, images: Tensor) -> list[Tensor]:

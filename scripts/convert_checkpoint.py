@@ -23,10 +23,12 @@ import utils.system.missing  # noqa: F401
 from datasets import DATASETS, detect_layout
 from datasets.names import misfit_of, printable
 from utils.cli import CommandParser, image_size, run_command, user_path
-from utils.runs.folder import Run, RunCategory
+from utils.runs.folder import Run
 from utils.runs.resuming import check_settings
 from utils.system.errors import UsageError
 from utils.system.own_files import refuse_foreign
+
+UNUSED = "unused.pt"  # of a category: tensors that the method never reads
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -76,7 +78,7 @@ def from_official(args: argparse.Namespace) -> None:
     check_settings(args.run, settings)
     for name, pair in files.items():
         category = Run(args.run).category(name)
-        save_tensors(unused_path(category), convert(pair, category, settings))
+        save_tensors(category.folder / UNUSED, convert(pair, category, settings))
         print(f"wrote {printable(name)} to {printable(args.run)}")
 
 
@@ -88,15 +90,11 @@ def write_official(args: argparse.Namespace) -> None:
     refuse_foreign(paths, lambda _: False, "their format has no place for a mark: give another --output")
     category = Run(args.run).category(args.category)
     model, _ = category.load_model()
-    kept = unused_path(category)
+    kept = category.folder / UNUSED
     contents = to_official(model, read_official(kept) if kept.is_file() else None)
     for path, content in zip(paths, contents, strict=True):
         save_tensors(path, content)
     print(f"wrote stage1.pth and stage2.pth to {printable(args.output)}")
-
-
-def unused_path(category: RunCategory) -> Path:
-    return category.folder / "unused.pt"
 
 
 if __name__ == "__main__":

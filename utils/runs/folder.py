@@ -54,7 +54,6 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe that the run was trained by."""
         return METHODS[self.settings.method][self.settings.recipe]
 
     @property
@@ -63,7 +62,6 @@ class Run:
         return self.folder / CHECKPOINTS / TEACHER
 
     def category(self, name: str) -> RunCategory:
-        """The files of a category, trained or not."""
         return RunCategory(self, name)
 
 
@@ -212,9 +210,8 @@ def list_seeds(folder: Path) -> list[Path]:
 
 def trained_categories(folder: Path) -> list[str]:
     """The categories of a run whose last stage is finished, for every one of its seeds; sorted."""
-    finished = [{path.parent.name for path in run.folder.glob(f"{CHECKPOINTS}/*/stage2.pt")}
-                for run in open_runs(folder)]
-    return sorted(set.intersection(*finished))
+    stages = [run.folder.glob(f"{CHECKPOINTS}/*/stage2.pt") for run in open_runs(folder)]
+    return sorted(set.intersection(*({path.parent.name for path in paths} for paths in stages)))
 
 
 def newest_run(data_root: Path, folder: Path = Path("runs")) -> Path:

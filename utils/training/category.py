@@ -54,10 +54,9 @@ class TrainingSet:
 
 
 class Category:
-    """A category that is trained: its model, its data, and its stages in their order.
+    """A category that is trained, from the same seed as every other: its model, data, and stages in their order.
 
-    pretrained: prepared for the config's execution; made_with: of `keep_teacher`. Every category starts from the same
-    seed.
+    pretrained: prepared for the config's execution; made_with: of `keep_teacher`.
     """
 
     def __init__(
@@ -80,8 +79,7 @@ class Category:
         self.stages = self._untrained()
 
     def _untrained(self) -> Iterator[ResumableStage]:
-        """The stages without a checkpoint, from where an earlier process left them; each is saved when the next is
-        asked for."""
+        """The stages without a checkpoint, from where they were left; each is saved when the next is asked for."""
         for number, parts in self.model.stage_parts().items():
             path = self.files.stage(number)
             if path.is_file():

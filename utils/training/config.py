@@ -66,7 +66,6 @@ class TrainConfig:
 
     @property
     def traits(self) -> Recipe:
-        """Traits of the method's recipe."""
         return METHODS[self.method][self.recipe]
 
     @property
@@ -77,8 +76,7 @@ class TrainConfig:
         return Execution(self.precision, compile=self.compile, world=self.world)
 
     def resolve(self, world: World) -> TrainConfig:
-        """The same for this process of `world` on this machine. Raises UsageError for values that do not go
-        together."""
+        """The same for this process on this machine. Raises UsageError for values that do not go together."""
         if self.recipe not in METHODS[self.method]:
             there = ", ".join(METHODS[self.method])
             raise UsageError(f"`recipe` {self.recipe}: `method` {self.method} has {there} alone")

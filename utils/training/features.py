@@ -42,7 +42,6 @@ class TeacherFeatures:
 
     @torch.no_grad()
     def compute(self, batch: Tensor) -> list[Tensor]:
-        """The features of the images at the positions of `batch`."""
         images = to_device(self.images[batch], self.device)[..., :3]
         inputs = self.model.normalise(images.permute(0, 3, 1, 2))
         inputs = inputs.contiguous(memory_format=self.execution.memory_format)

@@ -71,7 +71,6 @@ class ResumableStage:
 
     @property
     def resumed(self) -> bool:
-        """True if the stage goes on from a file."""
         return self.content is not None
 
     @property
@@ -103,7 +102,6 @@ class ResumableStage:
             self.step += 1
 
     def save(self) -> None:
-        """Write the file; without a path nothing is done."""
         if self.path is None:
             return
         started = time.perf_counter()

@@ -86,8 +86,7 @@ class Training:
     seeds: list[SeedRun]
 
     def what_next(self) -> str:
-        """The next commands for the categories that are trained: test.py for those with test images, predict.py for the
-        others."""
+        """The next commands: test.py for trained categories with test images, predict.py for the others."""
         run, data_root, samples = self.folder, self.plan.config.data_root, self.plan.samples
         trained = trained_categories(run)
         tested = [category for category, split in samples.items() if split.test]
@@ -213,7 +212,6 @@ def open_training(config: TrainConfig, world: World) -> Iterator[Training]:
 
 
 def prepare(folder: Path, plan: Plan, locks: ExitStack) -> Training:
-    """Lock the run and read the data."""
     config = plan.config
     seeds = {seed_folder(folder, seed): seed for seed in config.seeds or ()} or {folder: config.seed}
     for place in dict.fromkeys([folder, *seeds]) if config.world.is_first else ():
@@ -240,7 +238,6 @@ def choose_folder(plan: Plan) -> Path:
 
 
 def other_seeds(folder: Path, config: TrainConfig) -> list[Path]:
-    """The folders of a run's other seeds."""
     return [other for other in list_seeds(folder.parent) if other != folder] if config.seeds else []
 
 

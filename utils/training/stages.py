@@ -121,10 +121,8 @@ def train_stage2(model: AAND, data: TrainingSet, config: TrainConfig, stage: Res
 def keep_features(model: AAND, data: TrainingSet, config: TrainConfig, stage: ResumableStage) -> TeacherFeatures:
     """The teacher's features of the training images, kept where they fit; for a stage that is resumed as they were
     before, whatever fits now, since a batch's size changes how features are rounded."""
-    features = TeacherFeatures(
-        model, data.images, batch_size=config.batch_size, seed=config.seed, execution=config.execution
-    )
-    choice = config.cache_features
+    size, seed, choice = config.batch_size, config.seed, config.cache_features
+    features = TeacherFeatures(model, data.images, batch_size=size, seed=seed, execution=config.execution)
     if stage.resumed:
         choice = "on" if stage.notes.get("features kept") else "off"
     stage.say(features.keep(choice, config.cache, config.cache_dir))

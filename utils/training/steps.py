@@ -70,7 +70,8 @@ class Average:
         return dict(vars(self))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.images, self.losses, self.sums, self.gate_counts = (state[name] for name in vars(self))
+        for name in vars(self):
+            setattr(self, name, state[name])
 
     def _check(self) -> None:
         if not self.losses:
@@ -104,8 +105,7 @@ class Optimizer:
         self.scaler.load_state_dict(state["scaler"])
 
     def step(self, loss: Tensor, weight: float = 1.0) -> None:
-        """Go one step down the gradient of `loss`, a mean over this process's share of a batch that is `weight` of all
-        of it."""
+        """Go one step down the gradient of `loss`, a mean over this process's share, `weight` of the whole batch."""
         first = not self.adam.state
         self.scaler.scale(loss * weight).backward()
         if self.world.size > 1:
