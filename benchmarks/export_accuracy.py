@@ -85,14 +85,14 @@ def reference(source: ExportSource, images: list[np.ndarray]) -> tuple[np.ndarra
 
 def open_file(path: Path, threads: int) -> Run:
     """What runs a model file."""
-    runtime = RUNTIMES[path.suffix]
-    if not runtime.instead:
+    if not RUNTIMES[path.suffix].instead:
         return ExportedModel(path, threads).run
-    _, compute = runtime.load(torch, path, threads)
+    model = torch.jit.load(path) if path.suffix == ".pt" else torch.export.load(path).module()
 
+    @torch.no_grad()
     def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        maps, scores = compute(images)
-        return maps[:, 0], scores
+        maps, scores = model(torch.tensor(images))
+        return maps[:, 0].numpy(), scores.numpy()
 
     return run
 

@@ -200,7 +200,7 @@ def test_no_thresholds_come_of_it(own, tmp_path, photos, monkeypatch):
     assert result.status == 2 and f"1 image: {photos[1]}" in result.errors[0]
     assert Run(run).category("widget").thresholds.read_bytes() == before
     with pytest.raises(PredictionError, match="1 image: number 2"):
-        calibrate(answers(1.0, np.nan), [np.zeros((2, 4, 4, 3), np.uint8)], 0.3, GIVEN)
+        calibrate(answers(1.0, np.nan), [([], np.zeros((2, 4, 4, 3), np.uint8))], 0.3, GIVEN)
     spoil(monkeypatch, 0)
     result = run_train(tmp_path, "--data_root", own.data, *OWN, *ASIDE, "--method", "rd4ad", "--output", "new")
     failed = r"widget failed: .* 1 image: .*/widget/train/good/\d+\.png"

@@ -10,16 +10,18 @@ import torch
 
 from tests.support.commands import run_export
 from tests.support.untrained import make_run, photographs
-from utils.detection.model_file import RUNTIMES
+from utils.detection.model_file import EXTRA_FILE, Facts
 from utils.runs.settings import read_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SCRIPT = ("--format", "torchscript")
 
 
+@torch.no_grad()
 def scores_of(path):
-    facts, compute = RUNTIMES[".pt"].load(torch, path, 1)
-    return compute(photographs())[1], facts
+    extra = {EXTRA_FILE: ""}
+    _, scores = torch.jit.load(path, _extra_files=extra)(torch.tensor(photographs()))
+    return scores.numpy(), Facts.from_text(extra[EXTRA_FILE])
 
 
 def test_the_only_category_need_not_be_named(tmp_path):

@@ -24,19 +24,18 @@ from utils.system.errors import RunError, UsageError
 from utils.system.files import in_parallel
 
 MOST_NAMED = 3  # images that an error names
+Batch = tuple[Sequence[Path], np.ndarray]  # images uint8 (N, S, S, 3) as they are shown
 Written = tuple[Path, str, Thresholds]  # run folder, category, its thresholds
 
 
-def calibrate(
-    predictor: Predictor, batches: Iterable[np.ndarray], far: float, source: str, names: Sequence[str | Path] = ()
-) -> Thresholds:
-    """Thresholds by what good images score that training has not seen: batches uint8 (N, S, S, 3) as they are shown.
+def calibrate(predictor: Predictor, batches: Iterable[Batch], far: float, source: str) -> Thresholds:
+    """Thresholds by what good images score that training has not seen.
 
-    names: of the images, in their order. Raises PredictionError for those of which the model makes no finite numbers.
+    Raises PredictionError for those of which the model makes no finite numbers.
     """
     scores, pixels = [], LargestPixels()
-    for batch in batches:
-        prediction = predictor.maps(batch, names[len(scores) :])
+    for paths, images in batches:
+        prediction = predictor.maps(images, paths)
         scores += prediction.scores.tolist()
         pixels.add(prediction.maps)
     return Thresholds.from_scores(scores, pixels, far, source, predictor.word)
@@ -48,8 +47,8 @@ def calibrate_run(
 ) -> Iterator[Written]:
     """Set the thresholds of one category, for every seed of the run, by good images: files, folders and patterns.
 
-    Copies of an image count once. Raises RunError if it is not clear which category, UsageError for images of the
-    training, DataError listing those that cannot be read; nothing is written then.
+    Raises RunError if it is not clear which category, UsageError for images of the training, DataError listing those
+    that cannot be read; nothing is written then.
     """
     if categories and len(categories) > 1:
         raise UsageError("`images` are of one category: give one `categories`")
@@ -64,9 +63,7 @@ def calibrate_run(
     warn(len(paths), far, category)
     for one in runs:
         predictor, _, _ = load_predictor(one.category(category), device, batch_size)
-        names: list[Path] = []
-        batches = read_all(Detector(**vars(predictor)), paths, workers, names)
-        thresholds = calibrate(predictor, batches, far, GIVEN, names)
+        thresholds = calibrate(predictor, read_all(Detector(**vars(predictor)), paths, workers), far, GIVEN)
         write_thresholds(one.folder, category, thresholds)
         yield one.folder, category, thresholds
 
@@ -74,10 +71,7 @@ def calibrate_run(
 def move_thresholds(
     run: Path, far: float, *, categories: Sequence[str] | None = None, device: Any = "cpu"
 ) -> Iterator[Written]:
-    """Set the thresholds of categories for another rate.
-
-    Raises RunError if one that is asked for has none, or those of another model.
-    """
+    """Set categories' thresholds for another rate. RunError if one asked for has none, or those of another model."""
     folders = [one.folder for one in open_runs(run)]
     names = [pick_category(run, name) for name in categories or trained_categories(run)]
     before = {(folder, name): read_thresholds(folder, name) for folder in folders for name in names}
@@ -101,9 +95,7 @@ def warn(images: int, far: float, category: str) -> None:
 
 def refuse_training_images(runs: Sequence[Run], category: str, digests: Mapping[Path, str], workers: int) -> None:
     """UsageError if images are those of the training, under whatever names: what a model was trained on scores too low.
-
-    Runs from before do not say what they were trained on: then the training data are looked at, where they are.
-    """
+    Of runs from before, which do not say what they were trained on, the training data are looked at."""
     known = [run.category(category).training_images for run in runs]
     trained = set().union(*filter(None, known))
     if None in known:
@@ -118,10 +110,7 @@ def refuse_training_images(runs: Sequence[Run], category: str, digests: Mapping[
 
 
 def digests_of(paths: Sequence[Path], workers: int, cache_dir: Path = Path("cache")) -> dict[Path, str]:
-    """The digest of each image's decoded values; "" of those that cannot be read.
-
-    cache_dir: knows files that need not be opened; by default that of train.py.
-    """
+    """The digest of each image's decoded values, "" of those that cannot be read; `cache_dir` is that of train.py."""
     facts = FactStore(cache_dir)
     digests = in_parallel(lambda path: facts.of_image(path).digest, paths, workers)
     return dict(zip(paths, digests, strict=True))
@@ -150,21 +139,16 @@ def without_copies(digests: Mapping[Path, str]) -> list[Path]:
     return list(first.values())
 
 
-def read_all(detector: Detector, paths: Sequence[Path], workers: int, names: list[Path]) -> Iterator[np.ndarray]:
-    """All images in batches uint8 (N, S, S, 3) as the model is shown them, whose names are added to `names`; a
-    DataError at the end lists those that cannot be read."""
+def read_all(detector: Detector, paths: Sequence[Path], workers: int) -> Iterator[Batch]:
+    """All images in batches; a DataError at the end lists those that cannot be read."""
     problems, notes = [], Notes()
     for batch in read_batches(detector, paths, workers):
-        pixels = []
-        for path, content in batch:
-            if isinstance(content, ModelInput):
-                notes.add(path, content.remarks)
-                names.append(path)
-                pixels.append(content.pixels)
-            else:
-                problems.append(str(content))
-        if pixels:
-            yield np.stack(pixels)
+        read = {path: content for path, content in batch if isinstance(content, ModelInput)}
+        problems += [str(content) for path, content in batch if path not in read]
+        for path, content in read.items():
+            notes.add(path, content.remarks)
+        if read:
+            yield list(read), np.stack([content.pixels for content in read.values()])
     notes.print()
     if problems:
         raise DataError(f"{len(problems)} of {count(len(paths), 'image')} cannot be used:", *problems[:MOST_SHOWN])

@@ -56,15 +56,12 @@ class Region:
 
 @dataclass(frozen=True)
 class Detection:
-    """The result of one image. Without thresholds `is_anomalous` and `p_value` are None.
-
-    regions: of an anomalous image, the highest score first; of any other none.
-    """
+    """The result of one image."""
 
     score: float
-    is_anomalous: bool | None
+    is_anomalous: bool | None  # None without thresholds, as the next
     p_value: float | None
-    regions: list[Region]
+    regions: list[Region]  # of an anomalous image, the highest score first; of any other none
     model_map: np.ndarray  # float32 (S, S), of the whole image
     size: tuple[int, int]  # height and width of the image
 
@@ -78,14 +75,12 @@ class Detection:
 class Detector(Predictor):
     """A predictor that reads images of any kind, and knows what their scores mean.
 
-    thresholds: of its good images, or None; `threshold`: one of your own for scores and maps, in place of theirs;
-    most_pixels: that an image file may have; category: its name, if it has one. Raises UsageError for a threshold that
-    is no finite number.
+    Raises UsageError for a `threshold` that is no finite number.
     """
 
-    thresholds: Thresholds | None = None
-    threshold: float | None = None
-    most_pixels: int = MAX_PIXELS
+    thresholds: Thresholds | None = None  # of its good images
+    threshold: float | None = None  # one of your own for scores and maps, in place of theirs
+    most_pixels: int = MAX_PIXELS  # that an image file may have
     category: str | None = None
 
     def __post_init__(self):
@@ -101,7 +96,7 @@ class Detector(Predictor):
         return self.threshold if self.threshold is not None else self.thresholds and self.thresholds.pixel_threshold
 
     def at(self, far: float) -> Detector:
-        """A detector with thresholds for another false-alarm rate. Raises RunError if it has none."""
+        """A detector with thresholds for another false-alarm rate; RunError if it has none."""
         if self.thresholds is None:
             raise RunError("there are no thresholds to move; set them with scripts/calibrate.py")
         return replace(self, thresholds=self.thresholds.at(far))
@@ -165,8 +160,8 @@ def load_detector(
 ) -> Detector:
     """The detector of a trained category: of a run folder, or of an .onnx or .xml file of scripts/export.py.
 
-    Of a run with several seeds it is that of `seed`, or the first. A file is run by onnxruntime or OpenVINO, without
-    torch, on the CPU and one whole image at a time: batches would have to be of one size, and gain little there.
+    Of a run with several seeds it is that of `seed`, or the first. A file is run without torch, on the CPU and one
+    whole image at a time: batches would have to be of one size, and gain little there.
 
     Raises RunError for a run or thresholds that cannot be used, and where a category or seed must be named;
     CheckpointError for the run's files; ModelFileError, MissingPackage or UsageError for a model file.
@@ -212,8 +207,8 @@ def pick_seed(run: Path, seed: int | None) -> Run:
 def find_regions(model_map: np.ndarray, threshold: float, size: tuple[int, int]) -> list[Region]:
     """The 8-connected parts of a map (S, S) above a threshold, in pixels of its image of `size` (height, width).
 
-    The threshold holds in the map as the model made it; none is too small to be one, as the map is smooth: a small part
-    is a hill just above the threshold. The highest comes first. Raises ValueError for NaN, which is above nothing.
+    None is too small, as the map is smooth: a small part is a hill just above the threshold. The highest comes first.
+    Raises ValueError for NaN, which is above nothing.
     """
     if not is_finite(model_map, threshold):
         raise ValueError("a map or threshold with NaN or infinite values has no regions")

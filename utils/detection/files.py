@@ -1,9 +1,5 @@
-"""Predictions of many image files: read in threads while the model computes, and written as they come.
-
-    files = find_images(["photos/"])                  # of utils.data.finding
-    summary = predict_files(detector, files, writer_for(Path("scores.csv")), maps={}, workers=2)
-
-Memory does not grow with the number of images, but for their names.
+"""Predictions of many image files: read in threads while the model computes, and written as they come, in memory that
+does not grow with their number, but for their names.
 """
 
 from __future__ import annotations
@@ -38,13 +34,12 @@ Writer = AbstractContextManager[Write]
 
 @dataclass(frozen=True)
 class Record:
-    """A file and its detection, or why it could not be read; with both, why it has no heat map. remarks: what may be
-    wrong with a file that was scored."""
+    """A file and its detection, or why it could not be read; with both, why it has no heat map."""
 
     path: Path
     detection: Detection | None
     error: str | None = None
-    remarks: Remarks = ()
+    remarks: Remarks = ()  # on what may be wrong with a file that was scored
 
     def to_dict(self) -> dict[str, object]:
         """Plain values by COLUMNS; None for what is not known."""
@@ -164,11 +159,13 @@ def predict_files(
 ) -> Summary:
     """Predict every file, and write records as they come, heat maps to where `maps` says. Folders that could not be
     looked into come last, as errors."""
-    summary, started, limits, paths = Summary(), time.perf_counter(), None, files.paths
+    summary, started, paths = Summary(), time.perf_counter(), files.paths
+    limits = detector.thresholds and detector.thresholds.colour_limits
     with writer as write, tqdm(total=len(paths), desc="predicting", unit="image", disable=None) as bar:
         for records in predict_batches(detector, paths, workers):
-            if maps and any(record.detection for record in records):
-                limits = limits or colour_limits(detector, records)
+            scored = [record.detection.model_map for record in records if record.detection]
+            if maps and scored:
+                limits = limits or map_limits(np.stack(scored))  # without thresholds by the first batch
                 records = save_maps(detector, records, maps, limits, workers)
             for record in records:
                 write(record)
@@ -180,13 +177,6 @@ def predict_files(
             summary.add(record)
     summary.seconds = time.perf_counter() - started
     return summary
-
-
-def colour_limits(detector: Detector, records: Sequence[Record]) -> tuple[float, float]:
-    """Ends of the colour scale of all heat maps: by the thresholds or, without, by the first batch."""
-    if detector.thresholds:
-        return detector.thresholds.colour_limits
-    return map_limits(np.stack([record.detection.model_map for record in records if record.detection]))
 
 
 def save_maps(

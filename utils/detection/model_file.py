@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -48,21 +47,17 @@ Compute = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 @dataclass(frozen=True)
 class Facts:
-    """The metadata of a model file.
-
-    view: what the model is shown of an image, done inside the file; thresholds: of the run, None if it had none; opset:
-    of ONNX, None in other formats.
-    """
+    """The metadata of a model file."""
 
     category: str
     method: str
     backbone: str
     recipe: str
     image_size: int
-    view: View
+    view: View  # done inside the file
     precision: str
-    thresholds: Thresholds | None = None
-    opset: int | None = None
+    thresholds: Thresholds | None = None  # of the run
+    opset: int | None = None  # of ONNX
 
     def to_text(self) -> str:
         thresholds = self.thresholds and self.thresholds.to_dict()
@@ -78,7 +73,7 @@ class Facts:
 
 
 class StoredFacts(Struct, forbid_unknown_fields=True):
-    """The metadata of a model file, in JSON."""
+    """`Facts` in JSON."""
 
     version: Literal[VERSION]
     category: str
@@ -119,8 +114,7 @@ class ExportedModel:
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Anomaly maps float32 (N, S, S) of the whole images, and scores (N,), of RGB images uint8 (N, H, W, 3).
 
-        Raises ModelFileError where the file does not answer with such numbers, all finite, and for images so long and
-        narrow that a resize within the file would take gigabytes.
+        Raises ModelFileError for other answers, and for images so narrow that a resize in the file takes gigabytes.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
             raise ValueError(f"images must be uint8 (N, H, W, 3), got {images.dtype} {images.shape}")
@@ -136,11 +130,10 @@ class ExportedModel:
             raise ModelFileError(f"{self.path} gives no result: {_reason(error)}") from error
 
     def _answer(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`run`, with whatever errors there are."""
-        maps, scores = (np.asarray(output) for output in self._compute(np.ascontiguousarray(images)))
-        size = self.facts.image_size
-        if maps.shape != (len(images), 1, size, size):
-            raise ValueError(f"its maps are {maps.shape}, not {(len(images), 1, size, size)}")
+        maps, scores = map(np.asarray, self._compute(np.ascontiguousarray(images)))
+        expected = (len(images), 1, self.facts.image_size, self.facts.image_size)
+        if maps.shape != expected:
+            raise ValueError(f"its maps are {maps.shape}, not {expected}")
         maps = maps[:, 0]
         check_shapes(maps, scores, len(images))
         require_finite(maps, scores)
@@ -202,8 +195,15 @@ def _reason(error: Exception) -> str:
 def _find_facts(path: Path, metadata: Mapping[str, str]) -> Facts:
     if KEY not in metadata:
         raise ValueError("it was not made by scripts/export.py")
-    if SEAL_KEY in metadata and _seal_is_broken(path, metadata[SEAL_KEY]):
-        raise ValueError("it is damaged, or was changed: its checksum is another")
+    if SEAL_KEY in metadata:
+        seal = metadata[SEAL_KEY]
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            start = content.find(seal.encode())
+            sha256 = hashlib.sha256(content[:start])
+            sha256.update(UNSEALED.encode())
+            sha256.update(content[start + len(UNSEALED) :])
+        if start < 0 or seal != f"sha256 {sha256.hexdigest()}":
+            raise ValueError("it is damaged, or was changed: its checksum is another")
     return Facts.from_text(metadata[KEY])
 
 
@@ -212,43 +212,17 @@ def sealed(content: bytes) -> bytes:
     return content.replace(UNSEALED.encode(), f"sha256 {hashlib.sha256(content).hexdigest()}".encode())
 
 
-def _seal_is_broken(path: Path, seal: str) -> bool:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        start = content.find(seal.encode())
-        sha256 = hashlib.sha256(content[:start])
-        sha256.update(UNSEALED.encode())
-        sha256.update(content[start + len(UNSEALED) :])
-    return start < 0 or seal != f"sha256 {sha256.hexdigest()}"
-
-
-def _load_torch(torch: ModuleType, path: Path, threads: int | None) -> tuple[Facts, Compute]:
-    extra = {EXTRA_FILE: ""}
-    if path.suffix == ".pt":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch.jit warns of its future
-            module = torch.jit.load(path, _extra_files=extra)
-    else:
-        module = torch.export.load(path, extra_files=extra).module()
-
-    def compute(images: np.ndarray) -> list[np.ndarray]:
-        with torch.no_grad():
-            return [answer.numpy() for answer in module(torch.tensor(images))]
-
-    text = extra[EXTRA_FILE]
-    return Facts.from_text(text if isinstance(text, str) else text.decode()), compute
-
-
 class Runtime(NamedTuple):
-    """A package, and the function that loads a model file with it."""
+    """A package, and the function that loads a model file with it, given the package, a path and threads."""
 
     package: str
-    load: Callable[[ModuleType, Path, int | None], tuple[Facts, Compute]]  # package, path, threads
+    load: Callable[[ModuleType, Path, int | None], tuple[Facts, Compute]] | None
     instead: str = ""  # the function of torch that its files are for: `ExportedModel` is for places without torch
 
 
 RUNTIMES = {
     ".onnx": Runtime("onnxruntime", _load_onnx),
     ".xml": Runtime("openvino", _load_openvino),
-    ".pt": Runtime("torch", _load_torch, instead="torch.jit.load"),
-    ".pt2": Runtime("torch", _load_torch, instead="torch.export.load"),
+    ".pt": Runtime("torch", None, instead="torch.jit.load"),
+    ".pt2": Runtime("torch", None, instead="torch.export.load"),
 }

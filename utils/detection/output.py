@@ -1,10 +1,4 @@
-"""Targets of predictions: the file of scores and the heat maps, over nothing that this program did not write.
-
-    photographs, left_out = leave_out_own(paths, arguments)
-    maps = map_targets(photographs, Path("maps"))
-    refuse_other_targets(photographs, Path("scores.csv"), maps.values())
-    with writer_for(Path("scores.csv")) as write: ...
-"""
+"""Targets of predictions: the file of scores and the heat maps, over nothing that this program did not write."""
 
 from __future__ import annotations
 
@@ -61,8 +55,7 @@ def refuse_other_targets(images: Sequence[Path], output: Path | None, maps: Coll
 
 
 def writer_for(path: Path | None) -> Writer:
-    """The writer of records: to a .csv or .jsonl file or, without a path, to the screen. Raises UsageError for another
-    suffix."""
+    """The writer of records to a .csv or .jsonl file (UsageError for another) or, without a path, to the screen."""
     if path is None:
         return nullcontext(lambda record: tqdm.write(record.line()))
     if path.suffix not in PREDICTIONS:
@@ -99,15 +92,12 @@ def map_paths(folder: Path, names: Sequence[str]) -> list[Path]:
     for name in names:
         path, hashed = Path(name), name
         while len(os.fsencode(path.name)) > LONGEST or _as_disks_see(path) in taken:
-            path, hashed = path.with_name(_shortened(Path(name), hashed)), hashed + "'"
+            ending = f"-{hashlib.sha256(os.fsencode(hashed)).hexdigest()[:HASH]}{Path(name).suffix}"
+            stem = os.fsencode(Path(name).stem)[: LONGEST - len(ending)].decode(errors="ignore")
+            path, hashed = path.with_name(stem + ending), hashed + "'"
         taken.add(_as_disks_see(path))
         paths.append(folder / path)
     return paths
-
-
-def _shortened(path: Path, hashed: str) -> str:
-    ending = f"-{hashlib.sha256(os.fsencode(hashed)).hexdigest()[:HASH]}{path.suffix}"
-    return os.fsencode(path.stem)[: LONGEST - len(ending)].decode(errors="ignore") + ending
 
 
 def _as_disks_see(path: Path) -> str:

@@ -33,25 +33,19 @@ Compute = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 (N, H, 
 
 
 class Prediction(NamedTuple):
-    """Anomaly maps float32 (N, S, S) of whole images, and scores (N,)."""
-
-    maps: np.ndarray
-    scores: np.ndarray
+    maps: np.ndarray  # float32 (N, S, S), of whole images
+    scores: np.ndarray  # (N,)
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model, what it is shown of images, and how many of them at a time.
+    """A model, what it is shown of images, and how many of them at a time."""
 
-    compute: the model on one batch, whatever runs it; image_size: of what it is shown, None if it takes whole images;
-    word: which model it is (`model_word`), if that is known.
-    """
-
-    compute: Compute
-    image_size: int | None
+    compute: Compute  # the model on one batch, whatever runs it
+    image_size: int | None  # of what it is shown; None if it takes whole images
     view: View = WHOLE
     batch_size: int = 16
-    word: str | None = None
+    word: str | None = None  # which model it is (`model_word`), if that is known
 
     @classmethod
     def of(cls, model: AAND, image_size: int, view: View = WHOLE, batch_size: int = 16, word: str | None = None):
@@ -68,10 +62,9 @@ class Predictor:
         return cls(compute, image_size, view, batch_size, word)
 
     def maps(self, images: Any, names: Sequence[str | Path] = (), world: World | None = None) -> Prediction:
-        """Maps of the whole images, and scores, of what is shown of them: uint8 (N, S, S, 3), or what is sliced so.
+        """The prediction for what is shown of images: uint8 (N, S, S, 3), or what is sliced so.
 
-        Several processes share the batches, which are those of a single one, and each gets all maps. Raises
-        PredictionError as `require_finite`.
+        Several processes share the batches of a single one, and each gets all. Raises as `require_finite`.
         """
         starts = range(0, len(images), self.batch_size)
 
@@ -96,7 +89,7 @@ class Predictor:
 def load_predictor(
     files: RunCategory, device: Any = "cpu", batch_size: int = 16
 ) -> tuple[Predictor, AAND, float]:
-    """The predictor of a trained category, its model, ready for inference, and the seconds that its training took.
+    """The predictor of a trained category, its model, and the seconds that its training took.
 
     Raises RunError and CheckpointError for files, UsageError for the device, MissingPackage without torch.
     """
@@ -106,8 +99,7 @@ def load_predictor(
     from utils.system.device import pick_device
 
     picked = pick_device(str(device))
-    model, seconds = files.load_model()
-    view = files.view
+    (model, seconds), view = files.load_model(), files.view
     word = model_word(model, view)  # before layers are merged
     model = model.to(picked).optimize_for_inference()
     return Predictor.of(model, files.run.settings.image_size, view, batch_size, word), model, seconds
@@ -125,8 +117,7 @@ def check_shapes(maps: np.ndarray, scores: np.ndarray, images: int) -> None:
 
 
 def require_finite(maps: np.ndarray, scores: np.ndarray, names: Sequence[str | Path] = ()) -> None:
-    """Raise PredictionError for maps (N, S, S) and scores (N,) among which are NaN or infinite values, with the images'
-    names or else numbers."""
+    """Raise PredictionError, with the images' names or else numbers, for NaN or infinite values."""
     wrong = [index for index, of in enumerate(zip(maps, scores, strict=True)) if not is_finite(*of)]
     if wrong:
         named = [printable(names[index]) if index < len(names) else f"number {index + 1}" for index in wrong]

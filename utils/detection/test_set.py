@@ -52,14 +52,10 @@ class TestSet:
             return self.images
         return FileStack(image_files(paths_of(samples), whole), self.images.shape[1], workers)
 
-    def predict(self, model: AAND, batch_size: int, world: World | None = None) -> Prediction:
-        """The prediction of a model as it is; raises as `Predictor.maps`."""
-        predictor = Predictor.of(model, self.images.shape[1], self.view, batch_size)
-        return predictor.maps(self.images, self.paths, world)
-
     def metrics(self, model: AAND, batch_size: int, world: World) -> dict[str, float]:
-        """The metrics of a model whose maps the processes compute together."""
-        prediction = self.predict(model, batch_size, world)
+        """The metrics of a model as it is, whose maps the processes compute together; raises as `Predictor.maps`."""
+        predictor = Predictor.of(model, self.images.shape[1], self.view, batch_size)
+        prediction = predictor.maps(self.images, self.paths, world)
         return world.broadcast(lambda: self.evaluate(prediction))
 
     def evaluate(self, prediction: Prediction) -> dict[str, float]:
@@ -101,10 +97,7 @@ def warn_of_lost_regions(lost: Mapping[str, Mapping[str, int]], size: int) -> No
 
 
 def fingerprint(samples: Sequence[Sample], root: Path) -> dict[str, Any]:
-    """Number of test files, and the SHA-256 of the sorted list of image paths below `root`, one a line.
-
-    Figures of two runs are of the same images where these are equal.
-    """
+    """Number of test files, and the SHA-256 of the sorted list of image paths below `root`, one a line."""
     names = sorted(sample.image_path.relative_to(root).as_posix() for sample in samples)
     listed = "\n".join(names).encode(errors="surrogateescape")
     return {"count": len(names), "sha256": hashlib.sha256(listed).hexdigest()}

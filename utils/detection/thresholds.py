@@ -1,11 +1,5 @@
 """When an image is called anomalous, decided by good images alone that training has not seen.
 
-    pixels = LargestPixels()
-    pixels.add(anomaly_maps)                                         # of n good images, a batch at a time
-    thresholds = Thresholds.from_scores(scores, pixels, far=0.01, source="held out")
-    thresholds.image_threshold, thresholds.pixel_threshold, thresholds.p_value(score)
-    thresholds.at(0.05)                                              # another rate of false alarms
-
 Image threshold (split conformal prediction, Vovk et al. 2005): the ceil((n + 1) (1 - far))-th smallest of the n scores;
 an image is anomalous when its score is above it. Then P(false alarm) <= far for a new good image.
 
@@ -13,8 +7,7 @@ Pixel threshold (conformal risk control, Angelopoulos et al. 2022): the smallest
 <= far, where R(t) is the mean over the n images of the share of their maps' pixels above t. Then the expected share of
 a new good image's pixels above t is <= far. It is a statement about pixels on average: one image may have more.
 
-Both hold over the draw of the n images and the new one together, and under one assumption: these n + 1 are
-exchangeable, as n + 1 drawn at random from one production are. New light, a new camera or another lot break it.
+Both hold over the draw of the n images and the new one together, where these n + 1 are exchangeable (docs/own_data.md).
 n images allow no rate below 1 / (n + 1): where less is wanted, both thresholds are the largest value seen, and `far`
 is that.
 """
@@ -59,12 +52,9 @@ def images_needed(far: float) -> int:
 
 def shortage(images: int, far: float) -> str | None:
     """A message for those who want a lower rate than so many good images allow; None where they allow it."""
-    if images >= images_needed(far):
-        return None
-    return (
-        f"{images} good images allow no rate of false alarms below {smallest_rate(images):.3g}; {far:g} needs "
-        f"{images_needed(far)}"
-    )
+    needed = images_needed(far)
+    lowest = f"{images} good images allow no rate of false alarms below {smallest_rate(images):.3g}"
+    return None if images >= needed else f"{lowest}; {far:g} needs {needed}"
 
 
 class LargestPixels:
@@ -102,16 +92,15 @@ class LargestPixels:
 class Thresholds:
     """The scores of good images, and what follows from them for a wanted rate of false alarms.
 
-    scores: sorted; pixel_tail: as of `LargestPixels.ladder`; pixels: of one map; source: HELD_OUT or GIVEN; model:
-    which one gave the scores (`model_word`), if known. Raises ValueError for anything else.
+    Raises ValueError for values that cannot be.
     """
 
-    scores: tuple[float, ...]
-    pixel_tail: tuple[tuple[int, float], ...]
-    pixels: int
-    source: str
+    scores: tuple[float, ...]  # sorted
+    pixel_tail: tuple[tuple[int, float], ...]  # as of `LargestPixels.ladder`
+    pixels: int  # of one map
+    source: str  # HELD_OUT or GIVEN
     wanted_far: float
-    model: str | None = None
+    model: str | None = None  # which one gave the scores (`model_word`), if known
 
     def __post_init__(self):
         if not self.scores or not all(map(math.isfinite, self.scores)) or list(self.scores) != sorted(self.scores):
@@ -133,8 +122,7 @@ class Thresholds:
         return cls(ordered, pixels.ladder(allowed), pixels.pixels, source, far, model)
 
     def at(self, far: float) -> Thresholds:
-        """Thresholds for another rate. The pixel threshold is of the next stored rank below the one allowed: a little
-        higher than it need be."""
+        """Thresholds for another rate; as few ranks are stored, that of pixels is a little higher than it need be."""
         return replace(self, wanted_far=far)
 
     @property
@@ -162,8 +150,8 @@ class Thresholds:
         return ordinary, max(ordinary, 2 * self.image_threshold - ordinary)
 
     def p_value(self, score: float) -> float:
-        """The share of good images, this one counted among them, that score as high or higher: at most `far` just where
-        the score is above the image threshold. Raises ValueError for a score that is no finite number."""
+        """The share of good images, this one among them, that score as high or higher: at most `far` just where it is
+        above the image threshold. Raises ValueError for a score that is no finite number."""
         if not math.isfinite(score):
             raise ValueError(f"a score of {score} is no number that could be compared")
         as_high = len(self.scores) - bisect_left(self.scores, score)
@@ -212,10 +200,8 @@ class StoredThresholds(Struct, forbid_unknown_fields=True):
 
 
 def read_thresholds(run: Path, category: str, model: str | None = None) -> Thresholds | None:
-    """The thresholds of a trained category, whose model is `model` where that is known; None if it has none.
-
-    Raises RunError naming the file if it cannot be read, or was made with another model.
-    """
+    """The thresholds of a trained category, None if it has none; RunError if they cannot be read, or are of another
+    model than `model`."""
     files = Run(run).category(category)
     path = files.thresholds
     if not path.exists():

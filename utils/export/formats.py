@@ -6,7 +6,7 @@
     export(source, "onnx", Path("bottle.int8.onnx"), "int8", images)   # images (uint8) to measure activations on
 
 A new format is a row of FORMATS with a function that writes it, and a row of RUNTIMES in utils/detection/model_file.py
-with one that runs it. Torch is imported only where it is used: programs read FORMATS before they need it.
+that says what runs it. Torch is imported only where it is used: programs read FORMATS before they need it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ Images = np.ndarray | Sequence[np.ndarray]  # (N, H, W), or N arrays (H_i, W_i)
 
 
 def check_images(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """labels as bool (N,) and scores (N,)."""
     labels, scores = np.asarray(labels), np.asarray(scores)
     if labels.ndim != 1:
         raise ValueError(f"labels: expected shape (N,), got {labels.shape}")
@@ -21,7 +20,6 @@ def check_images(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np
 
 
 def check_maps(anomaly_maps: Images) -> Images:
-    """Anomaly maps, all of them finite."""
     anomaly_maps = _to_arrays("anomaly_maps", anomaly_maps)
     _require_finite("anomaly_maps", anomaly_maps)
     return anomaly_maps

@@ -59,11 +59,8 @@ def _pieces(count: int) -> Iterator[slice]:
 
 
 def corners(ranking: Ranking, weights: np.ndarray | None = None) -> Iterator[Corners]:
-    """The curve from (0, 0) to (1, 1) in pieces: FPR and the weighted share of positives found, both (2 t + 1,).
-
-    A piece starts where the one before ended; the last one is the way to (1, 1). weights (P,) of the positives in
-    the order of scores[labels]; all equal when None.
-    """
+    """The curve from (0, 0) to (1, 1) in pieces, each from the end of the one before: FPR and the weighted share of
+    positives found, both (2 t + 1,). weights (P,) of the positives in the order of scores[labels]; None: all equal."""
     total = ranking.num_positives if weights is None else weights.sum()
     num_found = found_weight = 0
     end = (0.0, 0.0)

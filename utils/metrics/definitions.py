@@ -1,6 +1,5 @@
 """Metrics of anomaly detection, as pure functions on arrays.
 
-    from utils.metrics import evaluate
     evaluate(labels, scores, masks, anomaly_maps)  # {"image_auroc": 0.99, ..., "pixel_auroc": 0.98, ..., "aupro": 0.94}
 
 Every metric but `aupro_per_image` is exact: all thresholds count, and pixels with the same score enter together. Values
@@ -39,10 +38,8 @@ class UndefinedMetric(ValueError):
 def aupro(masks: Images, anomaly_maps: Images, fpr_limit: float = FPR_LIMIT) -> float:
     """Area under the per-region-overlap (PRO) curve up to a false-positive rate, divided by that rate.
 
-    MVTec's definition (Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021): over the whole test set of
-    a category, the PRO at a threshold is the mean over all ground-truth regions (8-connected, each weighted equally)
-    of the share of the region that is found; the FPR is the share of all defect-free pixels, those of good images
-    included, that is flagged. The curve is linear between thresholds and is cut exactly at the limit.
+    MVTec's definition (Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 2021): regions are 8-connected and
+    weigh the same, the FPR is over the whole test set; the curve is linear between thresholds and cut exactly.
 
     0 < fpr_limit <= 1, ValueError for any other. Maps without any information (all equal) give fpr_limit / 2.
     """
@@ -55,10 +52,9 @@ def aupro(masks: Images, anomaly_maps: Images, fpr_limit: float = FPR_LIMIT) -> 
 def aupro_per_image(masks: Images, anomaly_maps: Images) -> float:
     """PRO as repositories in the line of RD4AD compute it; for comparison with their tables only.
 
-    Each anomalous image on its own: at 200 equidistant thresholds, from its map's minimum on and short of its maximum,
-    a pixel is flagged if above; thresholds whose FPR within the image is not below 0.3 are dropped, the remaining FPRs
-    are divided by the largest of them, and the area under the mean overlap of the regions is averaged over images. The
-    curve is not extended to FPR 0. An image without two different FPRs left has no area and does not count.
+    The mean over anomalous images of the area for each alone: thresholds are equidistant, from its map's minimum on and
+    short of its maximum; FPRs below 0.3 stay, divided by the largest. The curve is not extended to FPR 0. An image
+    without two different FPRs left has no area and does not count.
     """
     areas = [
         value
@@ -73,9 +69,7 @@ def aupro_per_image(masks: Images, anomaly_maps: Images) -> float:
 def evaluate(
     labels: np.ndarray, scores: np.ndarray, masks: Images | None, anomaly_maps: Images
 ) -> dict[str, float]:
-    """All of METRICS that can be computed, by name; PRO at FPR 0.3. Each image and each pixel is ranked once.
-
-    Of AUROC ties count one half; AP is scikit-learn's, F1-max the highest F1 score that a threshold gives.
+    """All of METRICS that can be computed, by name; PRO at FPR 0.3.
 
     `masks` must be None if an anomalous image comes without its mask: as an empty one it would count as free of
     defects. Raises ValueError also for a good image whose mask is not empty.
@@ -115,15 +109,11 @@ def pixel_curves(masks: Images, anomaly_maps: Images) -> dict[str, Corners]:
 
 
 def _ranking_metrics(what: str, ranking: Ranking) -> dict[str, float]:
-    return {
-        f"{what}_auroc": area(corners(ranking)),
-        f"{what}_ap": average_precision(ranking),
-        f"{what}_f1_max": f1_max(ranking),
-    }
+    values = area(corners(ranking)), average_precision(ranking), f1_max(ranking)
+    return {f"{what}_{name}": value for name, value in zip(("auroc", "ap", "f1_max"), values, strict=True)}
 
 
 def _rank(labels: np.ndarray, scores: np.ndarray, what: str) -> Ranking:
-    """`what` names the elements in the error."""
     anomalous = np.count_nonzero(labels)
     normal = labels.size - anomalous
     if not anomalous or not normal:
@@ -132,7 +122,6 @@ def _rank(labels: np.ndarray, scores: np.ndarray, what: str) -> Ranking:
 
 
 def _rank_pixels(masks: Images, anomaly_maps: Images) -> Ranking:
-    """masks bool, checked."""
     return _rank(_flatten(masks), _flatten(anomaly_maps), "pixels")
 
 

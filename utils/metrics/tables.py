@@ -1,9 +1,8 @@
 """Results as tables, CSV and JSON files: of one run, or of runs that differ in their seed alone.
 
-`rows` is {category: {metric: value}} throughout: metrics named as in definitions.py, values as fractions in 0..1.
-A metric that could not be computed is not in its row; it becomes a dash in the table, an empty field in the CSV file
-and stays away from the JSON file. `runs` is a sequence of rows of the same categories, one for each seed. Functions of
-rows raise ValueError for an unknown metric, and for a value that is not a fraction in 0..1.
+`rows` is {category: {metric: value}}, fractions in 0..1; `runs` a sequence of rows of the same categories, one for each
+seed. A metric that could not be computed is not in its row: a dash in the table, an empty field in the CSV file, away
+from the JSON file. Functions of rows raise ValueError for an unknown metric, and a value that is no fraction in 0..1.
 """
 
 from __future__ import annotations
@@ -30,8 +29,6 @@ Rows = Mapping[str, Mapping[str, float]]
 
 
 class Statistic(NamedTuple):
-    """A figure over seeds."""
-
     mean: float
     std: float | None  # sample standard deviation (n - 1); None for a single seed
 
@@ -82,10 +79,8 @@ def format_table(runs: Sequence[Rows]) -> str:
 
 
 def format_published_protocol(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> str:
-    """A table of the epochs chosen on the test set, and how far they are above the result.
-
-    `runs` as `utils.runs.history.published_protocol` gives them, of the same categories, one for each seed.
-    """
+    """A table of the epochs chosen on the test set, and how far they are above the result; `runs`, one for each seed,
+    as `utils.runs.history.published_protocol` gives them, of the same categories."""
     cells = [["Category", "epoch", *COLUMNS.values(), *(f"{heading} gained" for heading in COLUMNS.values())]]
     for category in runs[0]:
         chosen = [run[category] for run in runs]
@@ -124,10 +119,8 @@ def write_csv(path: str | Path, runs: Sequence[Rows]) -> None:
 
 
 def write_json(path: str | Path, runs: Sequence[Rows], info: Mapping[str, Any]) -> None:
-    """Write what `to_json` gives, and `info`: what the figures are of, in plain built-ins.
-
-    Raises ValueError also if `info` has a key of the figures, or NaN, TypeError for what JSON has no word for.
-    """
+    """Write what `to_json` gives, and `info`, plain built-ins: what the figures are of. Raises ValueError also if it
+    has a key of the figures, or NaN, TypeError for what JSON has no word for."""
     results = to_json(runs)
     if taken := results.keys() & info.keys():
         raise ValueError(f"info must not have the keys {sorted(taken)}: they are the results' own")

@@ -14,10 +14,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name; "auto" takes CUDA, then Apple's MPS, then the CPU.
-
-    Raises UsageError for a device that torch does not know or that is not there.
-    """
+    """The device of a name, "auto" being CUDA, then Apple's MPS, then the CPU; UsageError for one that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -29,8 +26,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def near(stack: Tensor, device: torch.device) -> Tensor:
-    """A stack of images on a CUDA device, if a tenth of its free memory holds it: batches then need no copy. Otherwise,
-    and on other devices, the stack as it is."""
+    """A stack of images on a CUDA device, if a tenth of its free memory holds it; otherwise the stack as it is."""
     fits = device.type == "cuda" and isinstance(stack, Tensor) and stack.nbytes <= 0.1 * available_memory(device)
     return stack.to(device) if fits else stack
 

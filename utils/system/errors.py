@@ -12,8 +12,6 @@ import shlex
 
 from datasets.names import PrintableError
 
-ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)`")  # as messages name them
-
 
 class UserError(PrintableError):
     """The base of all: each argument is one line of the message, which says what is wrong and what helps."""
@@ -77,7 +75,7 @@ class TaskLost(UserError, RuntimeError):
 
 def as_flags(message: str) -> str:
     """A message for the user of a program: the arguments that it names in backticks as flags."""
-    return ARGUMENT.sub(r"--\1", message)
+    return re.sub(r"`([a-z][a-z0-9_]*)`", r"--\1", message)
 
 
 def command(program: str, *arguments: object) -> str:

@@ -40,9 +40,6 @@ def naming(path: str | Path, note: str = "") -> Iterator[None]:
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Write a file completely or not at all.
 
-        with atomic_write(path) as temporary:
-            image.save(temporary)
-
     Yields a path in the same folder (made if missing) with the same suffix. When the block ends, the file written
     there is flushed to disk and replaces `path`; when it raises, the file is deleted and `path` stays as it was. A
     device or pipe has nothing that could be replaced: it is yielded itself.
@@ -79,8 +76,8 @@ def is_device(path: Path) -> bool:
 
 
 def reserve(file: IO[bytes]) -> None:
-    """Take room for all of a sparse file now, so that a full disk is an OSError and not, on writing to its mapping, the
-    end of the process. Where the system or the disk cannot, nothing is done."""
+    """Take room for all of a sparse file, where the system can: a full disk is then an OSError, and does not, on
+    writing to the file's mapping, end the process."""
     if not hasattr(os, "posix_fallocate"):
         return
     size = os.fstat(file.fileno()).st_size

@@ -1,7 +1,4 @@
 """No program overwrites a file that it did not write: what our files begin with, and the refusal of all others.
-
-    refuse_foreign([path], begins_as(RESULTS_CSV), "give another --output")
-
 Programs ask before they compute anything, of all files that they are going to write.
 """
 
@@ -16,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from datasets.formats import read_head
 from datasets.marks import mark_of
 from utils.system.errors import UsageError
 from utils.system.files import is_device
@@ -59,12 +57,7 @@ def may_be_replaced(path: Path, is_ours: IsOurs) -> bool:
 
 def begins_as(pattern: bytes) -> IsOurs:
     """Tell whether a file begins as those of a program of ours do."""
-
-    def is_ours(path: Path) -> bool:
-        with path.open("rb") as file:
-            return re.match(pattern, file.read(HEAD)) is not None
-
-    return is_ours
+    return lambda path: re.match(pattern, read_head(path, HEAD)) is not None
 
 
 def bears(mark: str) -> IsOurs:

@@ -1,7 +1,5 @@
 """Several processes that train one model, as torchrun starts them: the share of each, and their messages to each other.
 
-    torchrun --nproc_per_node 4 train.py --data_root data/mvtec
-
     with join() as world:                           # without torchrun a world of one: nothing below does anything
         own = batch[world.share(len(batch))]
         weight = len(own) / world.total(len(own))   # of this process's mean in that of the whole batch
@@ -39,16 +37,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class World:
-    """This process among all: `rank` of 0..size-1. In a world of one every method returns what it is given."""
+    """This process among all. In a world of one every method returns what it is given."""
 
-    rank: int = 0
+    rank: int = 0  # of 0..size-1
     size: int = 1
     control: dist.ProcessGroup | None = field(default=None, compare=False)  # for what is not on a device
     store: dist.Store | None = field(default=None, compare=False)
 
     @property
     def is_first(self) -> bool:
-        """Tell whether this is rank 0, the process that writes."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:
@@ -98,10 +95,9 @@ class World:
         return values
 
     def together(self, function: Callable[[], Result]) -> Result:
-        """Call the function in all processes; where it raises in one, all raise. It must not speak to the others.
+        """Call the function, which must not speak to the others, in all processes; where it raises in one, all raise.
 
-        Raises Interrupted in all if it did in one; otherwise, in those where it did not fail, ProcessError, or
-        ProcessLost for an OSError.
+        Interrupted is raised in all; where it did not fail itself, ProcessError, or ProcessLost for an OSError.
         """
         if self.size == 1:
             return function()
@@ -126,8 +122,7 @@ class World:
 
     def broadcast(self, function: Callable[[], Result]) -> Result:
         """Call the function in rank 0 alone and give its result to all; raises as `together`."""
-        result = self.together(function if self.is_first else _nothing)
-        return self.all_gather(result)[0]
+        return self.all_gather(self.together(function if self.is_first else lambda: None))[0]
 
     def rank0_first(self, function: Callable[[], Result]) -> Result:
         """Call the function as `together`, first in rank 0: the others find the files that it leaves."""
@@ -140,10 +135,10 @@ class World:
 
     def barrier(self) -> None:
         """Wait until all are here."""
-        self.together(_nothing)
+        self.together(lambda: None)
 
     def all_come(self, place: str) -> bool:
-        """Tell whether all processes make this call, of this place, within a minute: some may wait elsewhere."""
+        """Tell whether all processes make this call, of this place, within PATIENCE: some may wait elsewhere."""
         if self.size == 1:
             return True
         self.store.set(f"{place}/{self.rank}", "")
@@ -159,8 +154,8 @@ ALONE = World()
 
 @contextmanager
 def join() -> Iterator[World]:
-    """Join the processes that torchrun started; the first alone is heard. What all know of ends the others silently,
-    after the first; what happens to one alone passes through."""
+    """Join torchrun's processes; the first alone is heard. What all know of ends the others silently, after the first;
+    what happens to one alone passes through."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield ALONE
         return
@@ -186,8 +181,7 @@ def join() -> Iterator[World]:
 
 
 def own_device(name: str, world: World) -> str:
-    """The device that a name means in this process: of a machine's CUDA devices each process has its own. Raises
-    UsageError for one that several processes cannot share."""
+    """The device that a name means in this process, its own CUDA one. UsageError for one that cannot be shared."""
     if world.size == 1:
         return name
     if name not in ("auto", "cpu", "cuda"):
@@ -215,7 +209,3 @@ def _contact() -> Iterator[None]:
         raise ProcessLost(
             "another process of this run ended or does not answer; the same command goes on from what was saved"
         ) from error
-
-
-def _nothing() -> None:
-    return None

@@ -45,10 +45,7 @@ def ignore_signals() -> None:
 
 @contextmanager
 def stop_between_steps() -> Iterator[Callable[[], None]]:
-    """Let the first signal only make the yielded function raise Interrupted; a second one raises it at once.
-
-    A signal that no check has seen raises Interrupted at the end.
-    """
+    """Let the first signal make the yielded function raise Interrupted, or the end; a second one raises it at once."""
     asked: list[int] = []
 
     def check() -> None:

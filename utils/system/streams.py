@@ -1,8 +1,5 @@
 """Standard output and error that cost no results: closed ones, a full disk behind them, a reader that has gone.
 
-    with standard_streams():
-        main()
-
 What is said on stderr is dropped where it cannot be written. On stdout that is a WriteError, or ReaderGone.
 """
 
@@ -63,7 +60,12 @@ def standard_streams() -> Iterator[None]:
     finally:
         sys.stdout, sys.stderr = before
         for stream in before:
-            _drop_unwritten(stream)
+            try:
+                stream.flush()
+            except OSError:  # the interpreter would try again, and complain, when it ends
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
 
 
 def _open_closed() -> None:
@@ -77,16 +79,6 @@ def _open_closed() -> None:
                 os.close(opened)
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115
-
-
-def _drop_unwritten(stream: TextIO) -> None:
-    """Drop what could not be written: the interpreter would try again, and complain, when it ends."""
-    try:
-        stream.flush()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
 
 
 @contextmanager

@@ -131,8 +131,8 @@ class Category:
             return
         config, images = self.config, self.data.calibration
         predictor, _, _ = load_predictor(self.files, self.model.device, config.batch_size)
-        starts = range(0, len(images), config.batch_size)
-        parts = (images[start : start + config.batch_size].numpy() for start in starts)
-        thresholds = calibrate(predictor, parts, config.far, HELD_OUT, self.data.calibration_paths)
+        parts = [slice(start, start + config.batch_size) for start in range(0, len(images), config.batch_size)]
+        batches = ((self.data.calibration_paths[part], images[part].numpy()) for part in parts)
+        thresholds = calibrate(predictor, batches, config.far, HELD_OUT)
         write_thresholds(self.log.folder, self.name, thresholds)
         self.log.say(f"{self.name}: {thresholds}")
