@@ -84,7 +84,7 @@ def main(args: argparse.Namespace) -> None:
         serving.ended_in_time(stopping, private),
     ):
         require("gradio", "the app")
-        from utils.app.page import Page, looks
+        from utils.app.page import LOOKS, Page
 
         model, category = run_of_category(args.model, args.category, None)
         detector = load_detector(model, category, args.seed, args.device, args.batch_size)
@@ -92,7 +92,7 @@ def main(args: argparse.Namespace) -> None:
         detector = replace(detector, threshold=args.threshold, most_pixels=args.max_pixels)
         limits = serving.Limits(args.max_upload, args.max_pixels)
         page = Page(detector, limits, args.folder, args.workers, stopping)
-        server = serving.make_server(page.build(), port, limits, private, stopping, args.allowed_host, **looks())
+        server = serving.make_server(page.build(), port, limits, private, stopping, args.allowed_host, **LOOKS)
         if not port.is_local:
             print(f"warning: --host {args.host}: whoever reaches this machine can use the app and sees what --folder "
                   "shows; there is no password, and nothing is encrypted", file=sys.stderr)

@@ -46,11 +46,11 @@ def serve(
 
     limits, stopping = Limits(**limits), Stopping()
     with open_port(host, 0) as port, private_folder() as uploads:
-        from utils.app.page import Page, looks
+        from utils.app.page import LOOKS, Page
 
         counted = replace(detector, compute=compute, most_pixels=limits.pixels)
         page = (make_page or Page)(counted, limits, folder, workers=1, stopping=stopping)
-        server = make_server(page.build(), port, limits, uploads, stopping, allowed_hosts, **looks())
+        server = make_server(page.build(), port, limits, uploads, stopping, allowed_hosts, **LOOKS)
         thread = Thread(target=server.run, kwargs={"sockets": [port.socket]}, daemon=True)
         thread.start()
         try:

@@ -1,10 +1,4 @@
-"""Work that visitors ask for, in threads of its own, and what waits for them: both are bounded.
-
-    model = Desk(threads=1, seconds=600, stopping=stopping)
-    results = await model.run(score, paths)             # and in `score`, now and then: model.check()
-
-The server's own threads stay free, so that pages are served whatever is computed.
-"""
+"""Work that visitors ask for, in threads of its own, and what waits for them: both are bounded."""
 
 from __future__ import annotations
 
@@ -26,7 +20,7 @@ MOST_PAGES = 2000  # with such messages
 
 
 class Desk:
-    """seconds: after which a request is answered that it took too long; stopping: set when all work is to end."""
+    """Threads that work; seconds: until a request has taken too long; stopping: set when all work is to end."""
 
     def __init__(self, threads: int, seconds: float, stopping: threading.Event):
         self.seconds, self.stopping = seconds, stopping
@@ -48,21 +42,18 @@ class Desk:
         self.open += 1
         try:
             while not future.done():
-                self._check(deadline)
+                self.check(deadline)
                 await asyncio.wait([future], timeout=min(CHECK_EVERY, self.seconds))
             return future.result()
         finally:
             self.open -= 1
             future.cancel()  # what waits never begins; what is done stays so
 
-    def check(self) -> None:
-        """Raise UsageError in a thread whose work is to end."""
-        self._check(self.job.deadline)
-
-    def _check(self, deadline: float) -> None:
+    def check(self, deadline: float | None = None) -> None:
+        """Raise UsageError if work is to end: by default that of this thread."""
         if self.stopping.is_set():
             raise UsageError("The server is being stopped.")
-        if time.monotonic() > deadline:
+        if time.monotonic() > (self.job.deadline if deadline is None else deadline):
             raise UsageError(f"This took longer than {self.seconds:g} seconds and was given up.")
 
 

@@ -36,8 +36,7 @@ NOT_OWN = 403, "This address is not the app's own; --allowed_host NAME lets it b
 
 
 class Guard:
-    """names: of hosts under which the server may be asked, in the form of `plain_name`, besides the address at which a
-    request came in."""
+    """names: of hosts, as of `plain_name`, under which the server may be asked besides the address that was asked."""
 
     def __init__(self, app: ASGIApp, names: Set[str], uploads: Uploads):
         self.app, self.names, self.uploads = app, names, uploads

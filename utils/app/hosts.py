@@ -11,6 +11,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Iterable, Set
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from utils.system.errors import UsageError
@@ -44,10 +45,9 @@ def is_own(host: str, origin: str | None, names: Set[str]) -> bool:
     match = HOST.fullmatch(host)
     if not match or plain_name(match[1] or match[2]) not in names:
         return False
-    try:
+    with suppress(ValueError):  # half a bracket
         return origin is None or urlsplit(origin).netloc == host
-    except ValueError:  # half a bracket
-        return False
+    return False
 
 
 def plain_name(name: str) -> str:

@@ -1,6 +1,6 @@
-"""The app's page, with Gradio: images come in by drop, camera or folder; a threshold moves; verdicts are shown.
+"""The app's page, with Gradio, to be imported in `serving.private_folder`.
 
-Import it in `serving.private_folder`. The detector runs once an image; a moved threshold judges its map and score anew.
+The detector runs once an image; a moved threshold judges its map and score anew.
 """
 
 from __future__ import annotations
@@ -23,8 +23,13 @@ from utils.app.views import TEMPLATES, Visit, download_link, text_panel
 from utils.detection.detector import Detector
 from utils.system.errors import UsageError
 
-SYSTEM_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
-MONO_FONTS = ["ui-monospace", "Consolas", "monospace"]
+LOOKS = {  # for Gradio to serve the page with
+    "theme": gr.themes.Base(
+        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"],
+        font_mono=["ui-monospace", "Consolas", "monospace"],
+    ),
+    "css_paths": [TEMPLATES / "app.css"],
+}
 COLUMN_WIDTHS = ["170px", "95px", "80px", "105px", "400px"]
 KEPT_SECONDS, CLEARED_EVERY = 3600, 300  # of uploads
 MOST_SESSIONS = 8  # pages whose results are kept
@@ -33,8 +38,7 @@ LIGHT_THREADS = 2  # for handlers that need no model; each may read an image of 
 
 
 class Page:
-    """The page of one detector. folder: below which images may be scored by path, None: nowhere; stopping: set when the
-    server is asked to end."""
+    """The page of a detector. folder: below which images are scored by path; stopping: set when the server ends."""
 
     def __init__(self, detector: Detector, limits: Limits, folder: Path | None, workers: int, stopping: Event):
         self.detector = replace(detector, view=PlainFiles(**vars(detector.view)))
@@ -178,7 +182,7 @@ class Page:
 
 
 def _answered(function: Callable, desk: Desk) -> Callable:
-    """A handler that works at the desk; errors that its user can mend are shown."""
+    """Let a handler work at the desk, and show errors that its user can mend."""
 
     @wraps(function)
     async def answer(*values: object) -> object:
@@ -188,9 +192,3 @@ def _answered(function: Callable, desk: Desk) -> Callable:
             raise gr.Error(str(escape(str(error))), print_exception=False) from error
 
     return answer
-
-
-def looks() -> dict[str, object]:
-    """Theme and style sheet, for Gradio to serve the page with."""
-    theme = gr.themes.Base(font=list(SYSTEM_FONTS), font_mono=list(MONO_FONTS))
-    return {"theme": theme, "css_paths": [TEMPLATES / "app.css"]}

@@ -1,8 +1,7 @@
 """The part of a request that reaches Gradio: the page's own addresses, and bodies whose files were uploaded.
 
-A page's browser names files by their paths on this machine, and Gradio opens, copies and serves what is so named. So
-of a file only its path is kept, which must be one that this server gave for an upload, letter by letter. No other path
-is ever touched, and the answer to all of them is the same, whether there is such a file or not.
+Gradio opens, copies and serves the files whose paths a browser names. So of a file only its path is kept, which must be
+that of an upload, letter by letter. No other is touched; the answer is the same whether there is such a file or not.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ TOO_LONG = 413, "The request is too long."
 
 
 class Refused(Exception):
-    """A request that is not answered but with this status and text, which say nothing of this machine's files."""
+    """The status and text of an answer, which say nothing of this machine's files."""
 
     def __init__(self, status: int, text: str):
         super().__init__(text)
@@ -49,10 +48,8 @@ def check_address(method: str, path: str, uploads: Container) -> None:
 
 
 async def checked_body(request: Request, uploads: Container) -> bytes:
-    """Read the JSON of a request, in which of files only the paths are left, all of them of uploads.
-
-    Raises Refused for other files, for what is no JSON object, and for what is too long or nested too deeply.
-    """
+    """Read the JSON object of a request, with only the paths of its files left. Raises Refused for files that are no
+    uploads, and for what is no such object, too long or nested too deeply."""
     body = b""
     async for part in request.stream():
         body += part

@@ -1,9 +1,4 @@
-"""Serve a page made with Gradio to this machine alone, and leave nothing behind.
-
-    stopping = Stopping()
-    with open_port("127.0.0.1", 7860) as port, private_folder() as folder, ended_in_time(stopping, folder):
-        server = make_server(page, port, limits, folder, stopping)
-        server.run(sockets=[port.socket])                        # until SIGINT or SIGTERM
+"""Serve a page made with Gradio to this machine alone, and leave nothing behind (scripts/app.py).
 
 Gradio's pages ask other hosts for fonts and a script, its servers report their use, and what is uploaded stays in the
 system's temporary folder. Here not so; `guard` says what may come in.
@@ -99,8 +94,8 @@ def open_port(host: str, port: int) -> Iterator[Port]:
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """Make a folder that takes all temporary files of this process until the block ends, and is deleted then. Import
-    Gradio in the block: it asks for the folder, and whether to report its use, early."""
+    """Make a folder for all temporary files of this process, deleted when the block ends. Import Gradio in the block:
+    it asks for the folder, and whether to report its use, early."""
     before, environment = tempfile.tempdir, dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="aand-app-") as created:
         folder = os.path.realpath(created)  # paths in it are read if no link is on the way
@@ -144,8 +139,7 @@ def make_server(
     page: gradio.Blocks, port: Port, limits: Limits, folder: Path, stopping: Stopping,
     allowed_hosts: Iterable[str] = (), **looks: Any,
 ):
-    """Make a uvicorn server of the page, which prints its address once it can be stopped. Uploads go to the folder;
-    `looks` are Gradio's: theme, css, ..."""
+    """Make a uvicorn server of the page, which prints its address once it can be stopped; looks: Gradio's, as theme"""
     import uvicorn
     from fastapi import FastAPI
     from gradio import mount_gradio_app
@@ -180,8 +174,8 @@ def make_server(
 
 @contextmanager
 def ended_in_time(stopping: Stopping, folder: Path) -> Iterator[None]:
-    """Let a signal end the process within 2 seconds, even while a model computes, which nothing can interrupt, and
-    delete the folder. The interpreter's own end would wait for all threads, and long."""
+    """Let a signal end the process within 2 seconds, and delete the folder. The interpreter's own end would wait for
+    all threads, also for a model that computes, which nothing can interrupt."""
     once = Lock()
 
     def end() -> None:

@@ -1,8 +1,4 @@
-"""Results of the app, and their meaning by the threshold that is set. Nothing here knows of the page.
-
-    results = score_all(detector, {"photo.png": Path("uploads/photo.png")}, workers=2)
-    results = judge_again(results, detector.at(0.05))                # the network does not run again
-"""
+"""Results of the app, and their meaning by the threshold that is set. Nothing here knows of the page."""
 
 from __future__ import annotations
 
@@ -29,12 +25,11 @@ PERCENT = (0.1, 50.0)  # ends of the slider of false alarms
 
 @dataclass(frozen=True)
 class Results:
-    """Images in the order given, by the page's names for them: these are the paths of their records. `paths` are their
-    files; `index` is of the chosen one."""
+    """Images in the order given."""
 
-    records: tuple[Record, ...] = ()
-    paths: tuple[Path, ...] = ()
-    index: int = 0
+    records: tuple[Record, ...] = ()  # whose paths are the page's names for them
+    paths: tuple[Path, ...] = ()  # of their files
+    index: int = 0  # of the chosen one
 
     @property
     def chosen(self) -> Record | None:
@@ -61,9 +56,9 @@ def name_files(paths: Iterable[Path], root: Path | None = None) -> dict[str, Pat
 
 
 def images_below(root: Path, folder: str) -> dict[str, Path]:
-    """Find the images in and below a folder that is given relative to `root`, by their path below `root`, but for links
-    to files elsewhere. Raises UsageError where there are none, and, in the same words, for a folder that is not there
-    and one that is not in `root`, links followed."""
+    """Find the images in and below a folder, given relative to `root`, by their path below `root`; links out of it are
+    left out. Raises UsageError where there are none, and in the same words for a folder not there and one not in
+    `root`."""
     root = root.resolve()
     below = PurePath(folder)
     if below.is_relative_to(root):
@@ -85,8 +80,8 @@ def images_below(root: Path, folder: str) -> dict[str, Path]:
 def score_all(
     detector: Detector, named: Mapping[str, Path], workers: int, progress: Callable[[int, int], None] | None = None
 ) -> Results:
-    """Score files, given by their names; the one with the highest score is chosen. progress: called with how many are
-    done, and of how many; what it raises ends the scoring. Raises UsageError for more than MOST_IMAGES."""
+    """Score files, given by their names, and choose the one with the highest score. progress: called with how many are
+    done, and of how many. Raises UsageError for more than MOST_IMAGES."""
     if len(named) > MOST_IMAGES:
         raise UsageError(f"{len(named)} images: the app takes {MOST_IMAGES} at a time, scripts/predict.py any number")
     names, records = list(named), []
@@ -163,8 +158,7 @@ def csv_of(results: Results) -> str:
 
 
 def score_span(scores: Iterable[float]) -> tuple[float, float, float]:
-    """Lowest and highest value and step of a slider over scores: from 0, or the lowest, to a quarter above all of them,
-    in a hundred to a thousand round steps."""
+    """Lowest, highest value and step of a slider: from 0 or below to a quarter above all, in 100..1000 round steps."""
     scores = [0.0, *scores]
     low, span = min(scores), 1.25 * (max(scores) - min(scores)) or 1.0
     step = 10.0 ** (math.floor(math.log10(span)) - 2)

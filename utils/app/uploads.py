@@ -1,12 +1,7 @@
 """Take in the files that visitors upload: each into a folder of its own, and nothing stays of what breaks off.
 
-    uploads = Uploads(folder, page.upload_file_set, most_bytes=50 * 2**20)
-    paths = await uploads.take(request)
-    paths[0] in uploads                                     # for as long as it is there, and the file that it was
-
-Gradio's own handler keeps the fields of a form in memory, however long they are, names folders by what is in the files
-(so that who has the same file could ask whether it was uploaded), and leaves what was broken off. Here a folder's name
-is random, and told to none but who uploaded the file: that keeps visitors apart.
+Gradio's own handler keeps the fields of a form in memory, however long, leaves what was broken off, and names folders
+by their files' content: who has a file could ask whether it was uploaded. Here the name is random, told to its visitor.
 """
 
 from __future__ import annotations
@@ -40,10 +35,7 @@ NO_ROOM = 507, "The file cannot be kept: there is no room for it."
 
 
 def is_plain(path: str | PathLike) -> bool:
-    """Tell whether a full path leads to a regular file without any link on the way.
-
-    It may have when it was uploaded or listed, and no longer when it is read: so ask again right before, each time.
-    """
+    """Tell whether a full path leads to a regular file without any link on the way: to be asked before each reading."""
     try:
         return os.path.realpath(path) == str(path) and stat.S_ISREG(os.lstat(path).st_mode)
     except (OSError, ValueError):
@@ -62,8 +54,7 @@ class PlainFiles(View):
 
 
 class Uploads:
-    """Uploaded files. folder: which takes it; paths: Gradio's own set of these files, from which it takes those that
-    it deletes; most_bytes: that a file may have."""
+    """Uploaded files. folder: that takes them; paths: Gradio's set of those that are there; most_bytes: of one."""
 
     def __init__(self, folder: Path, paths: set[str], most_bytes: int):
         self.folder, self.paths, self.most_bytes = folder, paths, most_bytes
@@ -73,8 +64,8 @@ class Uploads:
         return isinstance(path, str) and path in self.paths and (is_plain(path) or not os.path.lexists(path))
 
     async def take(self, request: Request) -> list[str]:
-        """Keep the files of a multipart body, and return their paths in order. Raises Refused, and keeps none of them,
-        for what is too large, no file, or ends before its end."""
+        """Keep the files of a multipart body; returns their paths. Raises Refused, and keeps none, for what is
+        too large, no file, or ends early."""
         parts = request.stream()
         try:
             with ExitStack() as undo:

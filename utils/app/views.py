@@ -1,11 +1,7 @@
-"""The parts of the app's page that show one image, as HTML: its verdict, heat map, place among the scores of good ones.
-
-Pictures are data URIs: nothing is written to disk.
-"""
+"""The parts of the app's page that show one image, as HTML in which pictures are data URIs: none is on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,10 +63,13 @@ class Visit:
         """Fill the page's verdict, picture, histogram and explanation, by the detector's thresholds."""
         chosen = self.results.chosen
         score = chosen.detection.score if chosen and chosen.detection else None
+        scores, kind = self.results.scores, "images scored here"
+        if detector.thresholds:
+            scores, kind = detector.thresholds.scores, "good images kept aside"
         return (
             verdict_panel(chosen, detector.image_threshold),
             text_panel(self.problem, "alert") if self.problem else picture_panel(chosen, self.picture),
-            histogram_panel(detector, score, self.results.scores),
+            score_position(np.array(scores), kind, score, detector.image_threshold) if len(scores) else "",
             text_panel(explain_threshold(detector), "explanation"),
         )
 
@@ -103,13 +102,6 @@ def picture_panel(record: Record | None, picture: Picture | None) -> str:
     height, width = record.detection.size
     return render("picture.html", name=record.path, regions=record.detection.regions, picture=picture, height=height,
                   width=width, count=count)
-
-
-def histogram_panel(detector: Detector, score: float | None, seen: Sequence[float]) -> str:
-    """The score of an image and the threshold among the scores of good images or, without those, of `seen` ones."""
-    good = detector.thresholds
-    scores, kind = (good.scores, "good images kept aside") if good else (seen, "images scored here")
-    return score_position(np.array(scores), kind, score, detector.image_threshold) if len(scores) else ""
 
 
 def download_link(csv: str) -> str:
