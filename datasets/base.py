@@ -19,9 +19,7 @@ from datasets.marks import NO_PHOTOGRAPHS
 from datasets.masks import anomalous_pixels
 from datasets.names import PrintableError, printable
 
-IMAGE_SUFFIXES = (
-    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif",
-)
+IMAGE_SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif")
 MAX_PIXELS = 89_478_485  # of an image: from here on Pillow warns of decompression bombs; decoded, it takes 1.3 GB
 SEVERAL_IMAGES = "file of several images, of which the first is used"
 LARGEST_PASS = 2**24  # pixels between the passes of a resize, or twice those of the image where these are more

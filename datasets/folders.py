@@ -89,9 +89,7 @@ def find_place(folder: Path, *names: str) -> Path:
     return folder
 
 
-def walk(
-    top: Path, enter: Callable[[Path], bool] = lambda folder: True
-) -> Iterator[tuple[Path, Contents | DataError]]:
+def walk(top: Path, enter: Callable[[Path], bool] = lambda folder: True) -> Iterator[tuple[Path, Contents | DataError]]:
     """A folder and those below it that `enter` lets in, links followed, each real folder once, so that loops of links
     end. In place of the contents there is a DataError where they cannot be looked into.
 

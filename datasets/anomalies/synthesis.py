@@ -32,9 +32,7 @@ def draw_anomalies(count: int, generator: torch.Generator) -> Tensor:
     return torch.rand(count, ANOMALY_DRAWS, generator=generator)
 
 
-def synthesise_anomalies(
-    images: Tensor, foregrounds: Tensor, textures: Tensor, draws: Tensor
-) -> tuple[Tensor, Tensor]:
+def synthesise_anomalies(images: Tensor, foregrounds: Tensor, textures: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
     """Paint a synthetic anomaly into each normal image, or leave it clean (one in five).
 
     images: uint8 (N, 3, S, S) RGB. foregrounds: uint8 (N, S, S) of 0 and 1; the anomaly stays inside. textures: uint8

@@ -86,9 +86,7 @@ class Predictor:
         return Prediction(self.view.place(maps), scores)
 
 
-def load_predictor(
-    files: RunCategory, device: Any = "cpu", batch_size: int = 16
-) -> tuple[Predictor, AAND, float]:
+def load_predictor(files: RunCategory, device: Any = "cpu", batch_size: int = 16) -> tuple[Predictor, AAND, float]:
     """The predictor of a trained category, its model, and the seconds that its training took.
 
     Raises RunError and CheckpointError for files, UsageError for the device, MissingPackage without torch.

@@ -2,8 +2,6 @@
 
     source = ExportSource.of(run, "bottle")
     export(source, "onnx", Path("bottle.onnx"))      # utils/detection/model_file.py runs it without torch
-    export(source, "openvino", Path("bottle.xml"), "bf16")             # two files: bottle.xml and bottle.bin
-    export(source, "onnx", Path("bottle.int8.onnx"), "int8", images)   # images (uint8) to measure activations on
 
 A new format is a row of FORMATS with a function that writes it, and a row of RUNTIMES in utils/detection/model_file.py
 that says what runs it. Torch is imported only where it is used: programs read FORMATS before they need it.

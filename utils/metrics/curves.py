@@ -122,6 +122,4 @@ def average_precision(ranking: Ranking) -> float:
 
 def f1_max(ranking: Ranking) -> float:
     """The highest harmonic mean of precision and recall that any threshold gives."""
-    return max(
-        float(np.max(2 * hits / (hits + false + ranking.num_positives))) for hits, _, false in ranking.pieces()
-    )
+    return max(float(np.max(2 * hits / (hits + false + ranking.num_positives))) for hits, _, false in ranking.pieces())

@@ -66,9 +66,7 @@ def aupro_per_image(masks: Images, anomaly_maps: Images) -> float:
     return float(np.mean(areas))
 
 
-def evaluate(
-    labels: np.ndarray, scores: np.ndarray, masks: Images | None, anomaly_maps: Images
-) -> dict[str, float]:
+def evaluate(labels: np.ndarray, scores: np.ndarray, masks: Images | None, anomaly_maps: Images) -> dict[str, float]:
     """All of METRICS that can be computed, by name; PRO at FPR 0.3.
 
     `masks` must be None if an anomalous image comes without its mask: as an empty one it would count as free of

@@ -181,7 +181,7 @@ def join() -> Iterator[World]:
 
 
 def own_device(name: str, world: World) -> str:
-    """The device that a name means in this process, its own CUDA one. UsageError for one that cannot be shared."""
+    """The device that a name means in this process: of CUDA ones its own. UsageError for one that cannot be shared."""
     if world.size == 1:
         return name
     if name not in ("auto", "cpu", "cuda"):

@@ -93,9 +93,7 @@ def read_data(
     views = find_views(store, source, samples, levels, config)
     groups = {TEXTURES: [texture_files(textures)]}
     groups |= files_to_train(source, samples, config, views)
-    groups |= {
-        (CALIBRATION, c): [image_files(paths_of(split.calibration), views[c])] for c, split in samples.items()
-    }
+    groups |= {(CALIBRATION, c): [image_files(paths_of(split.calibration), views[c])] for c, split in samples.items()}
     tests = {("test", c): evaluation_files(split.test, views[c]) for c, split in samples.items()}
     if config.eval_every:
         stacks = store.open(groups | tests)

@@ -1,10 +1,5 @@
 """The state of a training stage, from which it can be resumed bit for bit after its process ended.
 
-    stage = ResumableStage(path, parts, identity, check)
-    stage.track(optimizer=optimizer, scheduler=scheduler)         # restored, if there is a file
-    for epoch in stage.epochs(120):                               # saved after an epoch
-        for batch in stage.steps(batches(epoch)): ...             # and before a stop that was asked for
-
 The file holds the model, the optimiser and its schedule, all random states, and the figures of an unfinished epoch.
 """
 
