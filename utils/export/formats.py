@@ -1,8 +1,5 @@
 """Write a trained category as a file that runs without this code: ONNX, OpenVINO, TorchScript or torch.export's.
 
-    source = ExportSource.of(run, "bottle")
-    export(source, "onnx", Path("bottle.onnx"))      # utils/detection/model_file.py runs it without torch
-
 A new format is a row of FORMATS with a function that writes it, and a row of RUNTIMES in utils/detection/model_file.py
 that says what runs it. Torch is imported only where it is used: programs read FORMATS before they need it.
 """

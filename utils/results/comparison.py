@@ -1,8 +1,5 @@
 """Compare scored runs: each one's figures over its seeds, their differences to the first, and how far to trust these.
 
-    comparison = compare(read_runs(["runs/rd4ad", "runs/aand"]), ["image_auroc", "aupro"])
-    print(format_text(comparison))                                        # utils/results/comparison_report.py
-
 Only results.json is read, of the run or of each seedN/ in it, and no torch. Values are fractions.
 """
 

@@ -3,7 +3,6 @@
     exit_on_signals()
     with stop_between_steps() as check:
         for batch in batches:
-            ...
             check()                            # raises Interrupted if a signal came
 """
 
