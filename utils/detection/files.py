@@ -159,13 +159,11 @@ def predict_files(
 ) -> Summary:
     """Predict every file, and write records as they come, heat maps to where `maps` says. Folders that could not be
     looked into come last, as errors."""
-    summary, started, paths = Summary(), time.perf_counter(), files.paths
-    limits = detector.thresholds and detector.thresholds.colour_limits
+    summary, started, limits, paths = Summary(), time.perf_counter(), None, files.paths
     with writer as write, tqdm(total=len(paths), desc="predicting", unit="image", disable=None) as bar:
         for records in predict_batches(detector, paths, workers):
-            scored = [record.detection.model_map for record in records if record.detection]
-            if maps and scored:
-                limits = limits or map_limits(np.stack(scored))  # without thresholds by the first batch
+            if maps and any(record.detection for record in records):
+                limits = limits or colour_limits(detector, records)
                 records = save_maps(detector, records, maps, limits, workers)
             for record in records:
                 write(record)
@@ -177,6 +175,13 @@ def predict_files(
             summary.add(record)
     summary.seconds = time.perf_counter() - started
     return summary
+
+
+def colour_limits(detector: Detector, records: Sequence[Record]) -> tuple[float, float]:
+    """Ends of the colour scale of all heat maps: by the thresholds or, without, by the first batch."""
+    if detector.thresholds:
+        return detector.thresholds.colour_limits
+    return map_limits(np.stack([record.detection.model_map for record in records if record.detection]))
 
 
 def save_maps(

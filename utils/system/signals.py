@@ -1,10 +1,4 @@
-"""Let SIGINT (Ctrl-C) and SIGTERM stop a program cleanly: at once or, in training, after the step that is under way.
-
-    exit_on_signals()
-    with stop_between_steps() as check:
-        for batch in batches:
-            check()                            # raises Interrupted if a signal came
-"""
+"""Let SIGINT (Ctrl-C) and SIGTERM stop a program cleanly: at once or, in training, after the step that is under way."""
 
 from __future__ import annotations
 
