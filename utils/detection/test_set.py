@@ -52,10 +52,13 @@ class TestSet:
             return self.images
         return FileStack(image_files(paths_of(samples), whole), self.images.shape[1], workers)
 
+    def predict(self, model: AAND, batch_size: int, world: World | None = None) -> Prediction:
+        """The prediction of a model as it is; raises as `Predictor.maps`."""
+        return Predictor.of(model, self.images.shape[1], self.view, batch_size).maps(self.images, self.paths, world)
+
     def metrics(self, model: AAND, batch_size: int, world: World) -> dict[str, float]:
-        """The metrics of a model as it is, whose maps the processes compute together; raises as `Predictor.maps`."""
-        predictor = Predictor.of(model, self.images.shape[1], self.view, batch_size)
-        prediction = predictor.maps(self.images, self.paths, world)
+        """The metrics of a model whose maps the processes compute together."""
+        prediction = self.predict(model, batch_size, world)
         return world.broadcast(lambda: self.evaluate(prediction))
 
     def evaluate(self, prediction: Prediction) -> dict[str, float]:
