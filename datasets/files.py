@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.base import FROM_DISK, Reader, Sample, shrink_mask
+from datasets.base import Reader, Sample, shrink_mask
 from datasets.foreground import foreground_of, rule_for, stored_foregrounds
 from datasets.view import WHOLE, View
 
@@ -29,9 +29,6 @@ class Files:
     planes_first: bool = False
     other_paths: tuple[Path, ...] = ()
     depends_on: str = ""
-
-    def load(self, path: Path, size: int, reader: Reader = FROM_DISK) -> np.ndarray:
-        return self.decode(path, size, reader)
 
     def shape(self, size: int) -> tuple[int, ...]:
         """Shape of all files decoded, one after the other along the first dimension."""

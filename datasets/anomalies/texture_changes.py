@@ -35,11 +35,7 @@ def change_textures(textures: Tensor, draws: Tensor, places: Sequence[Tensor] | 
     changed = list(textures.unbind(0))
     orders = draws[:, : len(TEXTURE_CHANGES)].argsort(dim=1)[:, :CHANGES_PER_TEXTURE].tolist()
     parameters = draws[:, len(TEXTURE_CHANGES) :].split([change.draws for change in TEXTURE_CHANGES], dim=1)
-    whole = [  # of the changes, up to the last that is not pixelwise: they need the whole texture
-        max((step + 1 for step, index in enumerate(order) if places is None or not TEXTURE_CHANGES[index].pixelwise),
-            default=0)
-        for order in orders
-    ]
+    whole = [CHANGES_PER_TEXTURE if places is None else _count_whole(order) for order in orders]
     for step in range(CHANGES_PER_TEXTURE):
         for index, change in enumerate(TEXTURE_CHANGES):
             rows = [row for row, order in enumerate(orders) if order[step] == index and step < whole[row]]
@@ -54,6 +50,11 @@ def change_textures(textures: Tensor, draws: Tensor, places: Sequence[Tensor] | 
             pixels = TEXTURE_CHANGES[index].apply(pixels, parameters[index][row : row + 1])
         changed[row] = pixels[0]
     return changed
+
+
+def _count_whole(order: Sequence[int]) -> int:
+    """Number of changes up to the last that is not pixelwise: they are made of whole textures."""
+    return max((step + 1 for step, index in enumerate(order) if not TEXTURE_CHANGES[index].pixelwise), default=0)
 
 
 def gamma(textures: Tensor, draws: Tensor) -> Tensor:

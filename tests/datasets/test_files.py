@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from datasets import open_dataset
-from datasets.base import DataError, Sample, load_image, load_mask
+from datasets.base import FROM_DISK, DataError, Sample, load_image, load_mask
 from datasets.files import evaluation_files, image_files, spread_masks, texture_files, training_files
 from datasets.foreground import fg_mask_path, foreground_mask, rule_for, stored_foregrounds
 from tests.support.trees import make_mvtec, write_image
@@ -27,8 +27,9 @@ def test_images_and_textures_are_decoded_as_rgb(tmp_path):
     images, textures = image_files(paths), texture_files(paths)
     assert images.paths == textures.paths == tuple(paths)
     assert (images.shape(SIZE), textures.shape(SIZE)) == ((2, SIZE, SIZE, 3), (2, 3, SIZE, SIZE))
-    np.testing.assert_array_equal(images.load(paths[0], SIZE), expected)
-    np.testing.assert_array_equal(textures.load(paths[0], SIZE), np.stack([expected[..., plane] for plane in range(3)]))
+    np.testing.assert_array_equal(images.decode(paths[0], SIZE, FROM_DISK), expected)
+    planes = np.stack([expected[..., plane] for plane in range(3)])
+    np.testing.assert_array_equal(textures.decode(paths[0], SIZE, FROM_DISK), planes)
 
 
 def test_training_images_come_with_their_foregrounds(tmp_path):
@@ -44,13 +45,13 @@ def test_training_images_come_with_their_foregrounds(tmp_path):
     for index, path in enumerate(paths):
         made = foreground_mask(load_image(path), rule_for("mvtec", "bottle"))
         for size, pick in ((SIZE, slice(None)), (SIZE // 2, slice(1, None, 2))):  # nearest: each second pixel
-            content = files.load(path, size)
+            content = files.decode(path, size, FROM_DISK)
             assert content.dtype == np.uint8
             np.testing.assert_array_equal(content[..., :3], load_image(path, size))
             np.testing.assert_array_equal(content[..., 3], (stored // 255 if index == 1 else made)[pick, pick])
     without = training_files(paths, "mvtec", "bottle", None)
     made = foreground_mask(load_image(paths[1]), rule_for("mvtec", "bottle"))
-    np.testing.assert_array_equal(without.load(paths[1], SIZE)[..., 3], made)
+    np.testing.assert_array_equal(without.decode(paths[1], SIZE, FROM_DISK)[..., 3], made)
     assert without.depends_on != training_files(paths, "mvtec", "carpet", None).depends_on
 
 
@@ -58,7 +59,7 @@ def test_foregrounds_are_made_at_the_images_full_size(tmp_path):
     pixels = np.zeros((160, 160, 3), np.uint8)
     pixels[:, 80:] = 200
     path = write_image(tmp_path / "000.png", pixels)
-    foreground = training_files([path], "mvtec", "pill", None).load(path, 16)[..., 3]  # grey above 50
+    foreground = training_files([path], "mvtec", "pill", None).decode(path, 16, FROM_DISK)[..., 3]  # grey above 50
     # 200 * Phi(x / 8) passes 50 at 5.4 before the edge: the 8th of 16 columns, sampled at pixel 75, has foreground
     assert foreground.sum(axis=0).tolist() == [0] * 7 + [16] * 9
 
@@ -68,7 +69,7 @@ def test_a_foreground_of_another_size_is_refused(tmp_path):
     stored = write_image(fg_mask_path(tmp_path, "mvtec", "bottle", paths[0]), np.zeros((8, 8), np.uint8))
     files = training_files(paths, "mvtec", "bottle", tmp_path)
     with pytest.raises(DataError, match=f"{stored} has 8x8 pixels, its image {paths[0]} 32x32"):
-        files.load(paths[0], SIZE)
+        files.decode(paths[0], SIZE, FROM_DISK)
 
 
 def test_masks_belong_to_their_samples(tmp_path):
@@ -78,7 +79,7 @@ def test_masks_belong_to_their_samples(tmp_path):
     assert images.paths == tuple(sample.image_path for sample in samples)
     assert masks.paths == tuple(sample.mask_path for sample in samples if sample.label)
     assert masks.shape(SIZE) == (len(masks.paths), SIZE, SIZE)
-    read = torch.stack([torch.from_numpy(masks.load(path, SIZE).copy()) for path in masks.paths])
+    read = torch.stack([torch.from_numpy(masks.decode(path, SIZE, FROM_DISK).copy()) for path in masks.paths])
     spread = spread_masks(samples, read)
     assert (spread.dtype, spread.shape) == (torch.uint8, (len(samples), SIZE, SIZE))
     assert {sample.label for sample in samples} == {0, 1}

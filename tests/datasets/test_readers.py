@@ -18,7 +18,6 @@ from tests.support.trees import (
     make_visa,
     write_image,
     write_visa_csv,
-    write_visa_meta,
 )
 
 MAKERS = {"mvtec": make_mvtec, "visa": make_visa, "mvtec3d": make_mvtec3d, "folder": make_folder}
@@ -127,33 +126,6 @@ def test_masks_are_paired_by_name_not_by_order(tmp_path):
 def test_layout_is_seen_whatever_the_path_is_called(tmp_path, name):
     for title in DATASETS:
         assert detect_layout(MAKERS[name](tmp_path / f"my_{title}_{name}")) == name
-
-
-def test_good_images_alone_are_not_mvtec_whatever_they_are_named(tmp_path):
-    """One's own screws need no test set: as of MVTec AD, its absence would be an error."""
-    write_image(tmp_path / "screw/train/good/000.png", np.zeros((32, 32, 3), np.uint8))
-    source = open_dataset(tmp_path)
-    assert source.name == "folder" and source.samples("screw", "test") == []
-
-
-def test_layout_is_mvtec_only_if_all_names_are(tmp_path):
-    assert detect_layout(make_mvtec(tmp_path, ["bottle", "zipper"])) == "mvtec"
-    assert detect_layout(make_folder(tmp_path, ["widget"])) == "folder"
-    assert open_dataset(tmp_path).categories == ("bottle", "widget", "zipper")
-    assert open_dataset(tmp_path, "mvtec", ["bottle"]).categories == ("bottle",)
-
-
-def test_layout_with_jpeg_images(tmp_path):
-    assert detect_layout(make_mvtec(tmp_path / "a", suffix=".jpg")) == "mvtec"
-    assert detect_layout(make_folder(tmp_path / "b", suffix=".JPG")) == "folder"
-
-
-def test_meta_json_means_visa_unless_it_belongs_to_other_folders(tmp_path):
-    assert detect_layout(make_visa(tmp_path / "a", ["gadget"], meta=True)) == "visa"
-    write_visa_meta(make_mvtec(tmp_path / "b"), [("bottle", "train", "normal", "bottle/train/good/000.png", "")])
-    assert detect_layout(tmp_path / "b") == "mvtec"
-    write_visa_meta(make_folder(tmp_path / "c"), [("candle", "train", "normal", "widget/train/good/000.png", "")])
-    assert detect_layout(tmp_path / "c") == "visa"
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -33,7 +33,7 @@ def counted(files: Files) -> tuple[Files, Counter]:
 
     def load(path: Path, size: int, reader: Reader) -> np.ndarray:
         calls.update([path])
-        return files.load(path, size, reader)
+        return files.decode(path, size, reader)
 
     return replace(files, decode=load), calls
 

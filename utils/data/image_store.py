@@ -48,7 +48,7 @@ class FileStack:
         positions = torch.arange(len(self))[index]
         paths = [self.files.paths[position] for position in positions.reshape(-1).tolist()]
         stack = torch.empty(len(paths), *self.shape[1:], dtype=torch.uint8)
-        decoded = in_parallel(lambda path: self.files.load(path, self.size, self.reader), paths, self.workers)
+        decoded = in_parallel(lambda path: self.files.decode(path, self.size, self.reader), paths, self.workers)
         for place, content in enumerate(decoded):
             stack.numpy()[place] = content  # Pillow's arrays are read-only, which torch does not like
         return stack.view(*positions.shape, *self.shape[1:])
@@ -113,7 +113,7 @@ class ImageStore:
         def read(job: tuple[Files, Put | None, int]) -> str | None:
             part, put, place = job
             try:
-                content = part.load(part.paths[place], self.size, reader)
+                content = part.decode(part.paths[place], self.size, reader)
             except DataError as error:
                 return str(error)
             if put:

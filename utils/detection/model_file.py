@@ -195,8 +195,7 @@ def _reason(error: Exception) -> str:
 def _find_facts(path: Path, metadata: Mapping[str, str]) -> Facts:
     if KEY not in metadata:
         raise ValueError("it was not made by scripts/export.py")
-    if SEAL_KEY in metadata:
-        seal = metadata[SEAL_KEY]
+    if (seal := metadata.get(SEAL_KEY)) is not None:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             start = content.find(seal.encode())
             sha256 = hashlib.sha256(content[:start])

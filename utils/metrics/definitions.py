@@ -56,14 +56,7 @@ def aupro_per_image(masks: Images, anomaly_maps: Images) -> float:
     short of its maximum; FPRs below 0.3 stay, divided by the largest. The curve is not extended to FPR 0. An image
     without two different FPRs left has no area and does not count.
     """
-    areas = [
-        value
-        for mask, anomaly_map in zip(*check_pixels(masks, anomaly_maps), strict=True)
-        if mask.any() and (value := _area_of_image(mask, anomaly_map)) is not None
-    ]
-    if not areas:
-        raise UndefinedMetric("no anomalous image has two false-positive rates below the limit")
-    return float(np.mean(areas))
+    return _mean_area(*check_pixels(masks, anomaly_maps))
 
 
 def evaluate(labels: np.ndarray, scores: np.ndarray, masks: Images | None, anomaly_maps: Images) -> dict[str, float]:
@@ -90,7 +83,7 @@ def evaluate(labels: np.ndarray, scores: np.ndarray, masks: Images | None, anoma
         metrics |= _ranking_metrics("pixel", ranking)
         metrics["aupro"] = area(corners(ranking, _region_weights(masks)), FPR_LIMIT)
         del ranking  # its memory
-        metrics["aupro_per_image"] = aupro_per_image(masks, anomaly_maps)
+        metrics["aupro_per_image"] = _mean_area(masks, anomaly_maps)
     return metrics
 
 
@@ -104,6 +97,15 @@ def pixel_curves(masks: Images, anomaly_maps: Images) -> dict[str, Corners]:
     masks, anomaly_maps = check_pixels(masks, anomaly_maps)
     ranking = _rank_pixels(masks, anomaly_maps)
     return {"roc": thin(corners(ranking)), "pro": thin(corners(ranking, _region_weights(masks)))}
+
+
+def _mean_area(masks: Images, anomaly_maps: Images) -> float:
+    """`aupro_per_image` of what is checked."""
+    pairs = ((mask, anomaly_map) for mask, anomaly_map in zip(masks, anomaly_maps, strict=True) if mask.any())
+    areas = [value for pair in pairs if (value := _area_of_image(*pair)) is not None]
+    if not areas:
+        raise UndefinedMetric("no anomalous image has two false-positive rates below the limit")
+    return float(np.mean(areas))
 
 
 def _ranking_metrics(what: str, ranking: Ranking) -> dict[str, float]:

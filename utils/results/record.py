@@ -187,9 +187,9 @@ def read_results(folder: Path, run: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read ({error}); {advice}") from error
     try:
-        found = typed(results, Results)
+        checked = typed(results, Results)
         mean_row(results["categories"])
-        if others := found.categories.keys() - found.test_files.keys():
+        if others := checked.categories.keys() - checked.test_files.keys():
             raise ValueError(f"test_files: none of {', '.join(sorted(others))}")
     except ValueError as error:
         raise RunError(f"{path} is broken, or of another version ({error}); {advice}") from error

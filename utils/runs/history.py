@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from itertools import compress
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
@@ -85,9 +84,8 @@ class RunLog:
         try:
             text = read_text(path)
             whole = text[: text.rfind("\n") + 1].splitlines(keepends=True)
-            records = map(parse_epoch, whole)
-            earlier = [r["category"] != category or (r["stage"], r["epoch"]) < (stage, epoch) for r in records]
-            kept = "".join(compress(whole, earlier))
+            rows = [(line, parse_epoch(line)) for line in whole]
+            kept = "".join(t for t, r in rows if r["category"] != category or (r["stage"], r["epoch"]) < (stage, epoch))
         except ValueError as error:
             raise RunError(f"{path} cannot be read ({error}); repair it, or choose another `output`") from error
         if kept != text:

@@ -97,7 +97,8 @@ class World:
     def together(self, function: Callable[[], Result]) -> Result:
         """Call the function, which must not speak to the others, in all processes; where it raises in one, all raise.
 
-        Interrupted is raised in all; where it did not fail itself, ProcessError, or ProcessLost for an OSError.
+        Interrupted in one is raised in all; of another error, where it did not happen, ProcessError, or ProcessLost for
+        an OSError.
         """
         if self.size == 1:
             return function()

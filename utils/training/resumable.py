@@ -135,8 +135,7 @@ class ResumableStage:
             raise CheckpointError(f"{self.path} is no progress of train.py: its values are of other kinds; delete it")
         before = content["identity"]
         said = {n: now for n, now in self.identity.items() if n in before or not n.startswith(MADE_WITH)}
-        kinds = {n: type(before.get(n)) is type(now) for n, now in said.items()}  # a tensor is never compared
-        others = {n: now for n, now in said.items() if not kinds[n] or before.get(n) != now}
+        others = {n: now for n, now in said.items() if type(before.get(n)) is not type(now) or before.get(n) != now}
         if differences := [f"{name}: {before.get(name)} -> {now}" for name, now in others.items()]:
             raise CheckpointError(
                 f"{self.path} cannot go on with something else ({'; '.join(differences)}); choose another `output`, "
