@@ -168,8 +168,8 @@ def test_files_are_decoded_as_the_view_shows_them(trained, tmp_path):
     part = np.zeros((64, 64, 3), np.uint8)
     part[10:50, 20:44] = 200
     Image.fromarray(part).save(tmp_path / "part.png")
-    part = tmp_path / "part.png"
-    foreground = training_files([part], "mvtec", "pill", None, VIEW).decode(part, 32, FROM_DISK)
+    path = tmp_path / "part.png"
+    foreground = training_files([path], "mvtec", "pill", None, VIEW).decode(path, 32, FROM_DISK)
     found = foreground_mask(part, rule_for("mvtec", "pill"))
     assert found.any() and not found.all()
     np.testing.assert_array_equal(foreground[..., 3], VIEW.show_mask(found, 32))
