@@ -78,13 +78,14 @@ def make_parser() -> argparse.ArgumentParser:
         "scikit-image); default: DTD beside the data set")
     add("--dataset", choices=["auto", *DATASETS], default="auto", help="layout of the data (auto: decided by looking)")
     add("--categories", nargs="+", metavar="NAME", help="categories to train (default: all)")
-    add("--method", choices=METHODS, default="aand", help="aand, or rd4ad: plain reverse distillation (default aand)")
+    add("--method", choices=METHODS, default="aand", help="aand, or a baseline: rd4ad, plain "
+        "reverse distillation, or patchcore, a memory of good patches (default aand)")
     add("--recipe", choices=RECIPES, default="published", help="published, or robust (aand only): images cropped "
-        "to the objects, in full contrast; standardised maps (default published)")
+        "to the objects, in full contrast; maps relative to what is usual for similar patches (default published)")
     add("--backbone", default="wide_resnet50_2", metavar="NAME", help=f"teacher: {', '.join(BACKBONES)} or timm:NAME "
-        "(default wide_resnet50_2)")
+        "(default wide_resnet50_2); resnet50_v1: of the first arrangement, as Caffe's and Keras's --weights are")
     add("--weights", default="default", metavar="W", help="teacher's ImageNet weights: default (download), bundled "
-        "(efficientnet_lite0 only), random (for tests) or the path of a state dict")
+        "(efficientnet_lite0 to 2, with their packages), random (for tests) or the path of a state dict")
     add("--image_size", type=image_size, default=256, metavar="N", help="pixels, a multiple of 32 up to "
         f"{MAX_IMAGE_SIZE} (default 256)")
     add_stage_flags(parser)
@@ -135,6 +136,7 @@ def main(flags: argparse.Namespace) -> None:
     check_root(flags.data_root)  # torch takes seconds to import, a wrong path is told at once
     from utils.system.processes import join
     from utils.training.config import TrainConfig
+    from utils.training.fitting import fill_memory
     from utils.training.run import open_training
     from utils.training.stages import train_stage1, train_stage2
 
@@ -147,6 +149,8 @@ def main(flags: argparse.Namespace) -> None:
                     for stage in category.stages:  # from where an earlier process left them
                         if stage.number == 1:  # amplification, on synthetic anomalies
                             train_stage1(category.model, category.data, run.config, stage)
+                        elif not run.config.traits.trained:  # memory, of good images
+                            fill_memory(category.model, category.data, run.config, stage)
                         else:  # student, on good images
                             train_stage2(category.model, category.data, run.config, stage)
                     category.set_thresholds()

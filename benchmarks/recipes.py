@@ -37,7 +37,7 @@ from datasets.batches import hold_out
 from datasets.files import Files, paths_of, texture_files, training_files
 from datasets.view import WHOLE, View
 from models.aand import AAND, build_model
-from models.recipes import BASELINE, PUBLISHED, ROBUST, Recipe
+from models.recipes import BASELINE, MEMORY, PUBLISHED, ROBUST, Recipe
 from models.teacher import build_teacher
 from utils.cli import (
     at_least,
@@ -55,8 +55,9 @@ from utils.training.category import TrainingSet
 from utils.training.config import TrainConfig
 from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
+from utils.training.fitting import fill_memory, standardise
 from utils.training.resumable import ResumableStage
-from utils.training.stages import standardise, train_stage1, train_stage2
+from utils.training.stages import train_stage1, train_stage2
 
 HOLDOUT = 0.2
 VALIDATION_SEED = 0  # the same anomalies for every seed of training
@@ -70,10 +71,12 @@ ROWS: dict[str, Recipe] = {
     "published, cropped": replace(PUBLISHED, crop=True),
     "published, stretched": replace(PUBLISHED, stretch=True),
     "published, standardised": replace(PUBLISHED, standardised=True),
+    "patchcore": MEMORY,
     "robust": ROBUST,
     "robust, not cropped": replace(ROBUST, crop=False),
     "robust, not stretched": replace(ROBUST, stretch=False),
-    "robust, not standardised": replace(ROBUST, standardised=False),
+    "robust, not standardised": replace(ROBUST, standardised=False, memory=False),
+    "robust, no memory": replace(ROBUST, memory=False),
     "robust, no hard positions": replace(ROBUST, hard_positions=False),
 }
 
@@ -164,7 +167,8 @@ class Category:
         if recipe.amplified:
             self._amplify(model, images, view, self.config(recipe, seed))
         features = TeacherFeatures(model, images[..., :3], batch_size=BATCH_SIZE, seed=seed, execution=execution)
-        features.keep("auto", "ram", Path())
+        if recipe.standardised:
+            features.keep("auto", "ram", Path())
         metrics: dict[int, dict[str, float]] = {}
         rating = 0.0  # seconds
 
@@ -179,7 +183,11 @@ class Category:
 
         stage = ResumableStage()
         stage.log = log
-        train_stage2(model, TrainingSet(images[..., :3], []), self.config(recipe, seed), stage)
+        if recipe.trained:
+            train_stage2(model, TrainingSet(images[..., :3], []), self.config(recipe, seed), stage)
+        else:
+            stage.log = lambda epoch, figures: log(options.epochs, figures)
+            fill_memory(model, TrainingSet(images[..., :3], []), self.config(recipe, seed), stage)
         aurocs = [figures["image_auroc"] for figures in metrics.values()]
         seconds = time.perf_counter() - started - rating
         inference = self.inference_seconds(model, view)

@@ -3,7 +3,10 @@
 import numpy as np
 
 MAX_IMAGE_SIZE = 4096  # pixels
-BACKBONES = ("wide_resnet50_2", "resnet18", "resnet34", "resnet50", "efficientnet_lite0")
+BACKBONES = (
+    "wide_resnet50_2", "resnet18", "resnet34", "resnet50", "resnet50_v1",
+    "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2",
+)
 
 
 class WeightsError(RuntimeError):

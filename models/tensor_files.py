@@ -62,7 +62,7 @@ def read_file(path: str | Path, legacy: bool = False) -> dict:
 
 def describe_misfit(own: Mapping[str, Tensor], state: object) -> str:
     """Why `state` cannot be copied into tensors of these names, shapes and kinds of numbers: the first few reasons, ""
-    if it can be. Numbers that are not finite are a reason too."""
+    if it can be. Numbers that are not finite are a reason too. Tensors (0, ...) take any rows, all the same number."""
     if not isinstance(state, Mapping):
         return f"it is a {type(state).__name__}, not a state dict"
     reasons = [f"{name} is missing" for name in own if name not in state]
@@ -70,6 +70,8 @@ def describe_misfit(own: Mapping[str, Tensor], state: object) -> str:
     for name, tensor in own.items():
         if name in state and (difference := _difference(tensor, state[name])):
             reasons.append(f"{name} {difference}")
+    if not reasons and len(rows := {len(state[name]) for name, tensor in own.items() if _can_grow(tensor)}) > 1:
+        reasons.append(f"its tensors have different numbers of rows: {', '.join(map(str, sorted(rows)))}")
     more = f"; and {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
     return "; ".join(reasons[:SHOWN]) + more
 
@@ -121,12 +123,17 @@ def _check_pickle(file: IO[bytes]) -> None:
             raise ValueError(f"it names {named}, more than tensors and plain values; nothing of it was run")
 
 
+def _can_grow(own: Tensor) -> bool:
+    return own.ndim > 0 and len(own) == 0
+
+
 def _difference(own: Tensor, found: object) -> str:
     if not isinstance(found, Tensor):
         return f"is a {type(found).__name__}, not a tensor"
     if found.layout is not torch.strided or found.device.type != "cpu":
         return "is no plain tensor"
-    if found.shape != own.shape:
+    fits = found.ndim == own.ndim and found.shape[1:] == own.shape[1:] if _can_grow(own) else found.shape == own.shape
+    if not fits:
         return f"has shape {tuple(found.shape)}, the model needs {tuple(own.shape)}"
     if found.dtype != own.dtype and not (found.dtype in FLOATS and own.dtype in FLOATS):
         return f"holds {found.dtype}, the model needs {own.dtype}".replace("torch.", "")

@@ -31,7 +31,10 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("openvino")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CASES = {"published": ("aand", "published"), "robust": ("aand", "robust"), "rd4ad": ("rd4ad", "published")}
+CASES = {
+    "published": ("aand", "published"), "robust": ("aand", "robust"), "rd4ad": ("rd4ad", "published"),
+    "patchcore": ("patchcore", "published"),
+}
 THRESHOLDS = Thresholds((0.5, 1.25), ((0, 1.25), (9, 0.75)), 4096, GIVEN, 0.4)
 
 class Files:

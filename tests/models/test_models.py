@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from models import WeightsError
-from models.aand import AAND, discrepancy_map, gaussian_smooth
+from models.aand import AAND, discrepancies, gaussian_smooth, sum_levels
 from models.amplification import AmplifiedTeacher, MatchingGuidedResidualGate, sine_position_code
 from models.official import build_official, load_official, split_official, to_official
 from models.student import OneClassBottleneck, ReverseDecoder
@@ -225,7 +225,7 @@ def test_gaussian_equals_scipys():
 
 def test_discrepancy_by_hand():
     one, other = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1), torch.tensor([0.0, 2.0]).view(1, 2, 1, 1)
-    found = discrepancy_map([one, one, torch.zeros_like(one)], [other, 3 * one, one], (2, 2))
+    found = sum_levels(discrepancies([one, one, torch.zeros_like(one)], [other, 3 * one, one]), (2, 2))
     assert found.flatten().tolist() == pytest.approx([2.0] * 4)  # 1 + 0 + 1: a zero vector is at distance 1
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.aand import discrepancy_map
+from models.aand import discrepancies, sum_levels
 from models.losses import level_mask
 from models.official import build_official, load_ours, split_official
 from tests.support.golden import EXPECTED, FOLDER, array, official_part
@@ -34,7 +34,7 @@ def outputs() -> dict[str, np.ndarray]:
         true_mask = [m * raa.generator(f) for m, raa, f in zip(masks, raas, features, strict=True)]
         embedding = model.bottleneck([level.amplified for level in amplified])
         student = model.decoder(embedding)
-        raw = discrepancy_map([level.amplified for level in amplified], student, (256, 256))
+        raw = sum_levels(discrepancies([level.amplified for level in amplified], student), (256, 256))
         anomaly_map, anomaly_score = model(images)
     found = {"embedding": embedding, "anomaly_map_raw": raw, "anomaly_map": anomaly_map, "image_score": anomaly_score}
     for i in range(3):

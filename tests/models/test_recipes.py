@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from datasets.files import image_files
-from models import WeightsError, recipes
-from models.aand import build_model, gaussian_smooth
+from models import WeightsError, memory, recipes
+from models.aand import MEMORY_WEIGHT, build_model, gaussian_smooth
+from models.memory import embed, resize
 from models.official import official_name
 from models.recipes import METHODS, PUBLISHED, Recipe
 from models.similarity import compare_features
@@ -23,7 +24,8 @@ from utils.data.image_store import FileStack
 from utils.runs.folder import Run
 from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
-from utils.training.stages import standardise
+from utils.training.fitting import remember, standardise
+from utils.training.resumable import ResumableStage
 
 SIZE, FP32 = 64, Execution()
 ROBUST = ("--recipe", "robust", "--categories", "bottle", "--aux_path", "builtin")
@@ -115,6 +117,62 @@ def test_a_models_map_is_that_of_standardised_distances(model, features, images)
     assert torch.equal(score, anomaly_map.amax(dim=(1, 2, 3)))
     assert abs(torch.stack([d.mean() for d in distances])).max() < 1e-3  # around 0 on these images
     assert torch.stack([d.std(correction=0) for d in distances]).numpy() == pytest.approx(1, rel=1e-3)
+
+
+def test_with_a_memory_the_map_is_that_of_what_is_usual_for_similar_patches(model, features, images):
+    remember(model.memory, features, ResumableStage())
+    standardise(model, features, FP32)
+    inputs = model.normalise(images[..., :3].permute(0, 3, 1, 2))
+    with torch.no_grad():
+        anomaly_map, score = model(inputs)
+        teacher = model.teacher(inputs)
+        *levels, away = model.memory(embed(teacher), model.standardisation(teacher, model.student(teacher)))
+    parts = [*levels, MEMORY_WEIGHT * away]
+    large = [F.interpolate(part[:, None], SIZE, mode="bilinear", align_corners=True) for part in parts]
+    assert torch.allclose(anomaly_map, gaussian_smooth(sum(large), 4.0), atol=1e-4)
+    assert torch.equal(score, anomaly_map.amax(dim=(1, 2, 3)))
+
+
+def test_what_is_usual_is_measured_without_an_images_own_patches(model, features, images, monkeypatch):
+    """All 5 x 64 patches are in the memory; each position's nearest one is of another image. Against all at once."""
+    monkeypatch.setattr(memory, "ALIKE", 1)
+    remember(model.memory, features, ResumableStage())
+    standardise(model, features, FP32)
+    assert model.memory.patches.shape == (320, 152) and model.memory.images.bincount().tolist() == [64] * 5
+    with torch.no_grad():
+        teacher = model.teacher(model.normalise(images[..., :3].permute(0, 3, 1, 2)))
+        distances = model.standardisation(teacher, model.student(teacher))
+        patches = embed(teacher).permute(0, 2, 3, 1).reshape(320, 152)
+    owners = torch.arange(5).repeat_interleave(64)
+    apart = torch.cdist(patches, model.memory.patches)
+    apart[owners[:, None] == model.memory.images] = torch.inf
+    away, place = apart.min(dim=1)
+    values = torch.stack([*(resize(d, distances[1]).flatten() for d in distances), away], dim=1)
+    for row in (place[0], place[100]):
+        near = values[place == row]
+        mean = (near.sum(dim=0) + 8 * values.mean(dim=0)) / (len(near) + 8)
+        square = (near.square().sum(dim=0) + 8 * values.square().mean(dim=0)) / (len(near) + 8)
+        assert model.memory.mean[row].tolist() == pytest.approx(mean.tolist(), rel=1e-3, abs=1e-3)
+        assert model.memory.deviation[row].tolist() == pytest.approx((square - mean**2).sqrt().tolist(), rel=1e-2)
+
+
+def test_a_robust_run_from_before_there_was_a_memory_has_the_maps_of_then(trained, tmp_path):
+    assert run_train(tmp_path, "--data_root", trained.data, *TINY, *ROBUST, "--output", "run").status == 0
+    category = Run(tmp_path / "run").category("bottle")
+    content = torch.load(category.stage(2))
+    assert len(content["usual"]["patches"]) == 64  # four images of 4 x 4 positions
+    del content["usual"]
+    torch.save(content, category.stage(2))
+    model, _ = category.load_model()
+    assert not model.memory
+    inputs = model.normalise(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8))
+    with torch.no_grad():
+        anomaly_map, _ = model(inputs)
+        teacher = model.teacher(inputs)
+        distances = model.standardisation(teacher, model.student(teacher))
+    levels = [F.interpolate(d[:, None], 32, mode="bilinear", align_corners=True) for d in distances]
+    assert torch.allclose(anomaly_map, gaussian_smooth(sum(levels), 4.0), atol=1e-5)
+    assert run_test(tmp_path, "--data_root", trained.data, "--run", "run").status == 0
 
 
 def test_only_a_recipe_that_calibrates_saves_a_calibration():

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from datasets.view import View
-from models.aand import build_model
+from models.aand import AAND, build_model
+from models.memory import LocalStandardisation, Memory
 from models.recipes import METHODS
 from models.teacher import build_teacher
 from tests.support.trees import good_image
@@ -55,7 +56,11 @@ def _fill(model: nn.Module) -> None:
         if isinstance(part, nn.BatchNorm2d):
             part.running_mean.normal_(0, 0.1)
             part.bias.normal_(0, 0.1)
-    if model.standardisation:
+        if isinstance(part, Memory):
+            part.patches = torch.randn(20, part.patches.shape[1])
+        if isinstance(part, LocalStandardisation):
+            part.mean, part.deviation = torch.randn(20, part.mean.shape[1]), 0.5 + torch.rand(20, part.mean.shape[1])
+    if isinstance(model, AAND) and model.standardisation:
         for offset in model.standardisation.offsets:
             offset.normal_(0, 0.02)
         model.standardisation.set_scale(torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.5, 0.7, 0.9]))

@@ -21,12 +21,10 @@ from utils.detection.test_set import TestSet
 from utils.system.processes import ALONE, World, join
 from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
+from utils.training.fitting import remember, standardise
 from utils.training.norms import running_statistics, synchronise_norms
-from utils.training.stages import (
-    stage1_losses,
-    stage2_loss,
-    standardise,
-)
+from utils.training.resumable import ResumableStage
+from utils.training.stages import stage1_losses, stage2_loss
 from utils.training.steps import Optimizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -212,8 +210,10 @@ def evaluate(world: World, count: int) -> Found:
     masks[1::2, :9, :9] = 1
     test_set = TestSet(images, masks.any(axis=(1, 2)).astype(int), masks)
     metrics = test_set.metrics(model, 2, world)
+    remember(model.memory, features, ResumableStage(world=world))
     standardise(model, features, Execution(world=world))
-    return {"maps": maps, "scores": scores, "metrics": metrics, "calibration": model.standardisation.state_dict()}
+    found = {"maps": maps, "scores": scores, "metrics": metrics}
+    return found | {"calibration": model.standardisation.state_dict() | model.memory.state_dict()}
 
 
 @pytest.mark.parametrize(("processes", "count"), [(2, 5), (3, 3)])

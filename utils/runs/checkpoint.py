@@ -3,6 +3,7 @@
     checkpoints/teacher.pt               the frozen trunk, one for all categories: a run needs no other weights
     checkpoints/<category>/stage1.pt     the amplification (AAND only)
     checkpoints/<category>/stage2.pt     the student: bottleneck and decoder; of some recipes the calibration
+                                         and what is usual for similar patches
 
 Each file is {"settings": {..., "category"}, "seconds": training time, <part>: state dict, ...}; those of a stage also
 hold "made_with": the settings of the training, and what the files are that they were trained upon, by which other ones
@@ -22,7 +23,7 @@ from torch import nn
 
 from datasets.view import View
 from models import WeightsError, probe_image
-from models.aand import AAND, build_model
+from models.aand import AAND, USUAL, build_model
 from models.recipes import METHODS
 from models.teacher import PretrainedTeacher, build_teacher
 from models.tensor_files import describe_misfit, fingerprint, read_file
@@ -88,6 +89,7 @@ def load_checkpoint(
             text = str(before)[:80] if isinstance(before, str | int | None) else f"a {type(before).__name__}"
             raise CheckpointError(f"{path} was made with {key}={text}, the run has {value}")
     _refuse_others(path, content.get("made_with", {}), beside or {})
+    parts = {name: part for name, part in parts.items() if name in content or name != USUAL}
     for name, part in parts.items():
         if misfit := describe_misfit(part.state_dict(), content.get(name)):
             raise CheckpointError(f"{path} does not fit the model: {name}: {misfit}")

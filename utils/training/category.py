@@ -71,7 +71,7 @@ class Category:
         view = world.together(lambda: self.files.view)
         self.made_with = {**made_with, self.files.view_file.name: view.word}
         self.model: AAND = build_model(pretrained, config.traits).to(pretrained.device)
-        if config.sync_norms:
+        if config.sync_norms and config.traits.trained:
             synchronise_norms(self.model.bottleneck, world)
             synchronise_norms(self.model.decoder, world)
         config.execution.prepare(self.model)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from models.aand import AAND
 from models.folding import fold_batch_norms
@@ -45,10 +46,10 @@ class Execution:
         if self.compile:
             teacher.trunk.compile()
 
-    def prepare(self, model: AAND) -> None:
+    def prepare(self, model: nn.Module) -> None:
         """Lay out a model with a prepared teacher for training, in place."""
         model.to(memory_format=self.memory_format)
-        if self.compile:
+        if self.compile and isinstance(model, AAND):
             model.bottleneck.compile()
             model.decoder.compile()
 

@@ -31,10 +31,14 @@ class TeacherFeatures:
         self.device = model.device
         self.kept: list[Tensor] | None = None  # levels (N, H, W, C)
 
-    def epoch(self, epoch: int) -> Iterator[list[Tensor]]:
-        """The batches of an epoch, three levels (B, C, H, W) each; of several processes' batches this one's share."""
+    def batches(self, epoch: int) -> Iterator[Tensor]:
+        """The images' numbers (B,) in the batches of an epoch; of several processes' batches this one's share."""
         for batch in epoch_batches(len(self.images), self.batch_size, self.seed, epoch):
-            batch = batch[self.execution.world.share(len(batch))]
+            yield batch[self.execution.world.share(len(batch))]
+
+    def epoch(self, epoch: int) -> Iterator[list[Tensor]]:
+        """The features of the batches of an epoch, three levels (B, C, H, W) each."""
+        for batch in self.batches(epoch):
             if self.kept is None:
                 yield self.compute(batch)
             else:

@@ -7,8 +7,6 @@ amplification loss from its share alone, and this loss is the mean over the proc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -25,12 +23,12 @@ from models.losses import (
     level_mask,
 )
 from models.similarity import compare_features
-from models.standardisation import residuals
 from utils.system.device import near
 from utils.training.category import TrainingSet
 from utils.training.config import TrainConfig
 from utils.training.execution import Execution
 from utils.training.features import TeacherFeatures
+from utils.training.fitting import remember, standardise
 from utils.training.norms import running_statistics
 from utils.training.resumable import ResumableStage, StepGenerator
 from utils.training.steps import Optimizer, Steps
@@ -99,6 +97,8 @@ def train_stage2(model: AAND, data: TrainingSet, config: TrainConfig, stage: Res
     """
     recipe, execution, last = config.traits, config.execution, config.epochs_stage2
     features = keep_features(model, data, config, stage)
+    if model.memory is not None and not stage.resumed:
+        remember(model.memory, features, stage)
     student = [*model.bottleneck.parameters(), *model.decoder.parameters()]
     statistics = running_statistics(model.bottleneck, model.decoder)
     steps = Steps(Optimizer(student, config.lr, execution, model.device, statistics), recipe.milestones(last))
@@ -141,36 +141,3 @@ def stage2_loss(model: AAND, teacher_features: list[Tensor], hard_positions: boo
         if hard_positions:
             loss = loss + hard_distillation_loss(similarity)
     return loss
-
-
-@torch.no_grad()
-def standardise(model: AAND, features: TeacherFeatures, execution: Execution) -> None:
-    """Set the model's standardisation by its residuals, then its distances, on the training images."""
-    standardisation = model.standardisation
-    model.eval()
-
-    def student_features() -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-        for teacher_features in features.epoch(1):
-            with execution.autocast(teacher_features[0].device):
-                yield teacher_features, model.student(teacher_features)
-
-    def mean(values: Iterator[list[Tensor]]) -> list[Tensor]:
-        """Means of each level's values (N, ..., H, W) over images and positions, in float64."""
-        count, sums = 0, None
-        for levels in values:
-            totals = [level.flatten(-2).mean(dim=-1).double().sum(dim=0) for level in levels]
-            sums = totals if sums is None else [a + b for a, b in zip(sums, totals, strict=True)]
-            count += len(levels[0])
-        execution.world.all_reduce_coalesced(sums)
-        count = execution.world.total(count)
-        return [total / count for total in sums]
-
-    standardisation.reset()
-    offsets = mean([residuals(*pair) for pair in zip(*both, strict=True)] for both in student_features())
-    for offset, found in zip(standardisation.offsets, offsets, strict=True):
-        offset.copy_(found)
-    moments = mean(
-        [torch.stack([d, d.square()], dim=1) for d in standardisation(*both)] for both in student_features()
-    )  # (2,) each
-    first, second = torch.stack(moments).unbind(1)  # (levels,) each
-    standardisation.set_scale(first, (second - first**2).clamp_min(0).sqrt())

@@ -1,0 +1,134 @@
+"""A memory of patches of good images: what a patch resembles, and what is usual for patches like it.
+
+A patch is what levels 2 and 3 of the teacher say about one position of level 2, each averaged over 3x3 positions, as in
+PatchCore (Roth et al., "Towards Total Recall in Industrial Anomaly Detection", CVPR 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from sklearn.random_projection import GaussianRandomProjection
+from torch import Tensor, nn
+
+AT_ONCE = 1024  # patches of the memory that a batch is compared with in one product
+ALIKE = 8  # patches of the memory, the nearest ones of a patch and itself, that are usual together
+PROJECTED = 128  # dimensions in which a coreset is searched
+PRIOR = 8.0  # positions of the whole training set that are added to those of each patch
+
+Progress = Callable[[Iterable[int]], Iterable[int]]
+
+
+def embed(levels: Sequence[Tensor]) -> Tensor:
+    """The patches (N, C2 + C3, H/8, W/8), float32, of a teacher's three levels."""
+    level2, level3 = (F.avg_pool2d(level.float(), 3, stride=1, padding=1) for level in levels[1:])
+    level3 = F.interpolate(level3, level2.shape[-2:], mode="bilinear", align_corners=False)
+    return torch.cat([level2, level3], dim=1)
+
+
+def squared_distances(patches: Tensor, others: Tensor) -> Tensor:
+    """Squared Euclidean distances of patches (..., C) to others (M, C): (..., M)."""
+    products = F.linear(patches, others, -others.square().sum(dim=1) / 2)
+    return (patches.square().sum(dim=-1, keepdim=True) - 2 * products).clamp_min(0)  # rounding makes them negative
+
+
+class Memory(nn.Module):
+    """The patches that are remembered, (M, C); none as made. Files of any number of patches can be loaded."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("patches", torch.empty(0, channels))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name, own in self.named_buffers():
+            setattr(self, name, own.new_empty(state_dict.get(prefix + name, own).shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    def nearest(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """The distance of each patch (N, C, h, w) to the nearest one in the memory, and its place there: (N, h, w)."""
+        parts = [squared_distances(patches.movedim(1, -1), part).min(dim=-1) for part in self.patches.split(AT_ONCE)]
+        squares, part = torch.stack([values for values, _ in parts]).min(dim=0)
+        places = torch.stack([place + AT_ONCE * number for number, (_, place) in enumerate(parts)])
+        return squares.sqrt(), places.gather(0, part[None])[0]
+
+
+class LocalStandardisation(Memory):
+    """Distances relative to those of similar patches of good images: what is usual on a plain surface is not what is
+    usual on a rough one, or beside the object.
+
+    Each patch of the memory knows mean and deviation of several distances at the training images' positions that it is
+    the nearest one of: those of the student at each level, and the patch's own distance to the memory, measured without
+    the patches of the same image.
+
+    patches: (M, C); images: (M,), numbers of the training images that they are of; mean, deviation: (M, levels + 1).
+    """
+
+    def __init__(self, channels: int, levels: int):
+        super().__init__(channels)
+        self.register_buffer("mean", torch.empty(0, levels + 1))
+        self.register_buffer("deviation", torch.empty(0, levels + 1))
+        self.register_buffer("images", torch.empty(0, dtype=torch.long))
+
+    def forward(self, patches: Tensor, distances: Sequence[Tensor]) -> list[Tensor]:
+        """Distances (N, H_l, W_l) of each level at the positions of patches (N, C, h, w), then those of the patches to
+        the memory (N, h, w): all around 0 and of deviation 1 on good images, whatever there is at a position."""
+        away, place = self.nearest(patches)
+        usual = zip((*distances, away), self.mean[place].unbind(-1), self.deviation[place].unbind(-1), strict=True)
+        return [(found - resize(mean, found)) / resize(deviation, found) for found, mean, deviation in usual]
+
+    def nearest_of_others(self, patches: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """`nearest` for patches (N, C, h, w) of the training images of these numbers (N,), without the memory's patches
+        of the same image; with those if it has no others."""
+        away = squared_distances(patches.movedim(1, -1), self.patches)  # (N, h, w, M)
+        same = images[:, None].to(self.images) == self.images  # (N, M)
+        same &= ~same.all(dim=1, keepdim=True)
+        squares, place = away.masked_fill_(same[:, None, None], torch.inf).min(dim=-1)
+        return squares.sqrt(), place
+
+    def set_usual(self, count: Tensor, sums: Tensor, squares: Tensor) -> None:
+        """Set mean and deviation by the number of positions of each patch (M,), and the sums (M, levels + 1) of their
+        distances and of the squares of these; of patches alike together."""
+        whole = torch.stack([sums, squares]).sum(dim=1, keepdim=True) / count.sum()
+        alike = squared_distances(self.patches, self.patches).topk(min(ALIKE, len(self)), dim=1, largest=False).indices
+        number = count[alike].sum(dim=1)[:, None] + PRIOR
+        mean, square = (
+            (own[alike].sum(dim=1) + PRIOR * prior) / number for own, prior in zip((sums, squares), whole, strict=True)
+        )
+        deviation = (square - mean**2).clamp_min(0).sqrt()
+        self.mean = mean.to(self.patches)
+        self.deviation = torch.where(deviation > 0, deviation, 1).to(self.patches)
+
+
+def resize(values: Tensor, like: Tensor) -> Tensor:
+    """Values (N, h, w) at the size of others, bilinearly with aligned corners."""
+    if values.shape == like.shape:
+        return values
+    return F.interpolate(values[:, None], like.shape[-2:], mode="bilinear", align_corners=True)[:, 0]
+
+
+def choose_coreset(candidates: Tensor, count: int, seed: int, progress: Progress = iter) -> tuple[Tensor, float]:
+    """Indices (count,) of candidates (P, C) by greedy k-centre: each is the one farthest from those before it.
+
+    Searched in a random projection where C is larger than PROJECTED. Returns also the distance of the candidate that is
+    farthest from the coreset, there.
+    """
+    if candidates.shape[1] > PROJECTED:
+        projection = GaussianRandomProjection(PROJECTED, random_state=seed)
+        candidates = torch.from_numpy(projection.fit_transform(candidates.numpy())).float()
+    squares = candidates.square().sum(dim=1)
+    chosen = torch.empty(count, dtype=torch.long)
+    nearest = torch.full_like(squares, torch.inf)
+    place = int(torch.randint(len(candidates), (1,), generator=torch.Generator().manual_seed(seed)))
+    for step in progress(range(count)):
+        chosen[step] = place
+        away = squares - 2 * (candidates @ candidates[place]) + squares[place]
+        torch.minimum(nearest, away.clamp_min_(0), out=nearest)
+        nearest[place] = 0
+        place = int(nearest.argmax())
+    return chosen, float(nearest.max().sqrt())
