@@ -17,7 +17,7 @@ from torch import Tensor, nn
 AT_ONCE = 1024  # patches of the memory that a batch is compared with in one product
 ALIKE = 8  # patches of the memory, the nearest ones of a patch and itself, that are usual together
 PROJECTED = 128  # dimensions in which a coreset is searched
-PRIOR = 8.0  # positions of the whole training set that are added to those of each patch
+PRIOR = 60.0  # positions of the whole training set that are added to those of each patch
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 

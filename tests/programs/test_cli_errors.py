@@ -165,7 +165,7 @@ def test_no_textures_beside_the_data(refused, tmp_path):
         ("--backbone vgg16", "unknown --backbone vgg16; choose one of wide_resnet50_2, resnet18"),
         ("--backbone timm:nothing", "timm:nothing"),
         ("--weights absent.pth", "--weights absent.pth: no such file"),
-        ("--backbone resnet18 --weights bundled", "only --backbone efficientnet_lite0 comes bundled, not resnet18"),
+        ("--backbone resnet18 --weights bundled", "efficientnet_lite2 come bundled, not resnet18"),
     ],
 )
 def test_flags(refused, option, expected):
