@@ -10,6 +10,8 @@ epoch; a dash: not known; in `summary` and `runs` the best of each category and 
     runs       a row a run: mean and standard deviation over the seeds, and the swing: highest less lowest test image
                AUROC over the last fifth of the epochs, averaged over the seeds, of those that --eval_every logged
     protocol   beside the result, the epoch with the best image AUROC on the test set (with --eval_every): no result
+    kinds      a row a run, a column a kind of defect: I-AUROC of its images against the good ones, by scores.csv: mean
+               and standard deviation over the seeds; of a single category
     seeds      a row a run, a column a seed: I-AUROC / P-AUROC / PRO
     synthetic  for runs of earlier versions with --select synthetic --eval_every: Spearman's rank correlation between
                figures on synthetic anomalies and on the test set, over a run's epochs (mean over runs and seeds) and
@@ -19,6 +21,7 @@ epoch; a dash: not known; in `summary` and `runs` the best of each category and 
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import sys
 from collections import defaultdict
@@ -31,20 +34,24 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
 
 from utils.cli import run_command, user_path
 from utils.metrics.tables import ABSENT, COLUMNS, HEADINGS, Statistic
 from utils.results.comparison import Run, Values, read_runs
-from utils.results.record import result_folders
+from utils.results.record import SCORES, result_folders
 from utils.runs.history import SYNTHETIC, read_metrics
 from utils.system.errors import RunError
 
 LAST_FIFTH = 0.8  # share of the epochs before it
 BASELINE = "rd4ad"
 RATED_BY = ("image_auroc", "aupro")  # what rated an epoch, with the prefix SYNTHETIC
-TEACHERS = {"resnet18": "ResNet-18"}  # as tables write them; others by their own name
+TEACHERS = {"resnet18": "ResNet-18", "resnet50_v1": "ResNet-50 (v1)"}  # as tables write them; others by their own name
 DATASETS = {"mvtec": " (MVTec AD)", "mvtec3d": " (MVTec 3D-AD, RGB)", "visa": " (VisA)"}
-RECIPES = {BASELINE: "RD4AD, ours", "published": "AAND, ours", "robust": "AAND, `--recipe robust`"}
+RECIPES = {
+    BASELINE: "RD4AD, ours", "patchcore": "PatchCore, ours", "published": "AAND, ours",
+    "robust": "AAND, `--recipe robust`",
+}
 
 Curve = dict[int, dict[str, Any]]  # what was logged of a category, by epoch of Stage II
 Table = list[list[str]]  # rows of cells, the headings first
@@ -60,8 +67,9 @@ class ScoredRun(NamedTuple):
 
     @property
     def recipe(self) -> str:
+        """The method of a baseline, otherwise the recipe."""
         settings = self.run.seeds[0]["settings"]
-        return BASELINE if settings["method"] == BASELINE else settings.get("recipe", "published")
+        return settings.get("recipe", "published") if settings["method"] == "aand" else settings["method"]
 
     @property
     def teacher(self) -> str:
@@ -159,6 +167,27 @@ def by_seed(runs: Sequence[ScoredRun]) -> Table:
     return rows
 
 
+def by_kind(runs: Sequence[ScoredRun]) -> Table:
+    found = [[read_kinds(seed) for seed in result_folders(run.folder)] for run in runs]
+    kinds = list(dict.fromkeys(kind for seeds in found for seed in seeds for kind in seed))
+    rows = [["teacher", "recipe", *kinds]]
+    for run, seeds in zip(runs, found, strict=True):
+        rows.append([run.teacher, run.linked(run.recipe), *(percent([seed[kind] for seed in seeds]) for kind in kinds)])
+    return blank_repeated(rows, 1)
+
+
+def read_kinds(folder: Path) -> dict[str, float]:
+    """I-AUROC of each kind of defect, by the scores in the folder of a seed."""
+    with (folder / SCORES).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    kinds = list(dict.fromkeys(row["defect"] for row in rows if row["label"] == "1"))
+    own = {kind: [row for row in rows if row["label"] == "0" or row["defect"] == kind] for kind in kinds}
+    return {
+        kind: float(roc_auc_score([int(row["label"]) for row in rows], [float(row["score"]) for row in rows]))
+        for kind, rows in own.items()
+    }
+
+
 def synthetic(runs: Sequence[ScoredRun]) -> Table:
     rows = [["category", "metric", "over epochs", "over runs", "selected less last epoch, test set"]]
     for category in dict.fromkeys(category for run in runs for category in run.run.categories()):
@@ -240,7 +269,8 @@ def print_table(rows: Table) -> None:
 
 
 TABLES: dict[str, Callable[[Sequence[ScoredRun]], Table]] = {
-    "runs": list_runs, "summary": summary, "protocol": protocol, "seeds": by_seed, "synthetic": synthetic,
+    "runs": list_runs, "summary": summary, "protocol": protocol, "kinds": by_kind, "seeds": by_seed,
+    "synthetic": synthetic,
 }
 
 

@@ -80,16 +80,19 @@ class LocalStandardisation(Memory):
         the memory (N, h, w): all around 0 and of deviation 1 on good images, whatever there is at a position."""
         away, place = self.nearest(patches)
         usual = zip((*distances, away), self.mean[place].unbind(-1), self.deviation[place].unbind(-1), strict=True)
-        return [(found - resize(mean, found)) / resize(deviation, found) for found, mean, deviation in usual]
+        return [(now - resize(mean, now)) / resize(deviation, now) for now, mean, deviation in usual]
 
     def nearest_of_others(self, patches: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         """`nearest` for patches (N, C, h, w) of the training images of these numbers (N,), without the memory's patches
         of the same image; with those if it has no others."""
-        away = squared_distances(patches.movedim(1, -1), self.patches)  # (N, h, w, M)
         same = images[:, None].to(self.images) == self.images  # (N, M)
         same &= ~same.all(dim=1, keepdim=True)
-        squares, place = away.masked_fill_(same[:, None, None], torch.inf).min(dim=-1)
-        return squares.sqrt(), place
+        rows = patches.movedim(1, -1)  # (N, h, w, C)
+        nearest = [  # an image at a time: of all there is not always room
+            squared_distances(row, self.patches).masked_fill_(own, torch.inf).min(dim=-1)
+            for row, own in zip(rows, same, strict=True)
+        ]
+        return torch.stack([squares for squares, _ in nearest]).sqrt(), torch.stack([place for _, place in nearest])
 
     def set_usual(self, count: Tensor, sums: Tensor, squares: Tensor) -> None:
         """Set mean and deviation by the number of positions of each patch (M,), and the sums (M, levels + 1) of their

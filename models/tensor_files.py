@@ -132,6 +132,8 @@ def _difference(own: Tensor, found: object) -> str:
         return f"is a {type(found).__name__}, not a tensor"
     if found.layout is not torch.strided or found.device.type != "cpu":
         return "is no plain tensor"
+    if _can_grow(own) and found.numel() == 0:
+        return "is empty"
     fits = found.ndim == own.ndim and found.shape[1:] == own.shape[1:] if _can_grow(own) else found.shape == own.shape
     if not fits:
         return f"has shape {tuple(found.shape)}, the model needs {tuple(own.shape)}"

@@ -100,6 +100,18 @@ def test_best_epoch_on_the_test_set(monkeypatch, capsys, tmp_path):
     ]
 
 
+def test_a_column_a_kind_of_defect(monkeypatch, capsys, tmp_path):
+    """Good images at 1 and 3: one dent is above both, one above the first; the scratch is above the first, or both."""
+    lines = ["good,0,1", "good,0,3", "dent,1,2", "dent,1,4"]
+    run = write_run(tmp_path / "run", *of("robust", (0.5, 0.9, 0.5), (0.6, 0.9, 0.7)))
+    for seed, scratch in ((0, "2.5"), (1, "9")):
+        text = "\n".join(["defect,label,score", *lines, f"scratch,1,{scratch}"])
+        (run / f"seed{seed}" / "scores.csv").write_text(text + "\n")
+    [[heading, *rows]] = tables(call(accuracy, monkeypatch, capsys, run, "--table", "kinds"))
+    assert heading == ["teacher", "recipe", "dent", "scratch"]
+    assert rows == [["ResNet-18", "robust", "75.00 ± 0.00", "75.00 ± 35.36"]]
+
+
 def test_a_column_a_seed(monkeypatch, capsys, tmp_path):
     two = write_run(tmp_path / "two", *of("robust", (0.5, 0.9, 0.5), (0.6, 0.9, 0.7)))
     one = write_run(tmp_path / "one", *of("robust", (0.4, 0.8, 0.3)))

@@ -240,7 +240,7 @@ def test_recipes(monkeypatch, capsys, tmp_path):
     amplified = []
     train_stage1 = recipes.train_stage1
     monkeypatch.setattr(recipes, "train_stage1", lambda *a: amplified.append(a[2].seed) or train_stage1(*a))
-    rows = ["rd4ad", "published", "published, standardised", "robust"]
+    rows = ["rd4ad", "patchcore", "published", "published, standardised", "robust"]
     options = ("--category", "bottle", "--aux_path", "builtin", "--weights", "random", "--image_size", 64)
     data = make_folder(tmp_path, ["bottle"], train=6, size=96)
     printed = call(

@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from models.aand import AAND
-from models.memory import LocalStandardisation, Progress, choose_coreset, embed, resize
+from models.memory import LocalStandardisation, choose_coreset, embed, resize
 from models.patchcore import PatchCore
 from models.standardisation import residuals
 from models.teacher import STRIDES
@@ -88,19 +88,17 @@ def set_usual(model: AAND, features: TeacherFeatures, execution: Execution) -> N
 def remember(memory: LocalStandardisation, features: TeacherFeatures, stage: ResumableStage) -> None:
     """Fill the memory of a model with a coreset of PATCHES patches of the training images."""
     patches, images = draw_patches(features)
-    chosen, _ = choose_coreset(patches, min(PATCHES, len(patches)), features.seed, watched(stage))
+    chosen, _ = search(patches, PATCHES, features.seed, stage)
     memory.patches, memory.images = patches[chosen].to(memory.patches.device), images[chosen].to(memory.images.device)
 
 
 def fill_memory(model: PatchCore, data: TrainingSet, config: TrainConfig, stage: ResumableStage) -> None:
     """Fill PatchCore's memory with patches of the training images; nothing is trained, so it is all a single epoch."""
     execution = replace(config.execution, precision="fp32")
-    features = TeacherFeatures(
-        model, data.images, batch_size=config.batch_size, seed=config.seed, execution=execution
-    )
+    features = TeacherFeatures(model, data.images, batch_size=config.batch_size, seed=config.seed, execution=execution)
     for epoch in stage.epochs(1):
         patches, _ = draw_patches(features)
-        chosen, radius = choose_coreset(patches, max(1, round(CORESET * len(patches))), config.seed, watched(stage))
+        chosen, radius = search(patches, max(1, round(CORESET * len(patches))), config.seed, stage)
         model.memory.patches = patches[chosen].to(model.device)
         figures = {"radius": radius}
         if data.test_set:
@@ -119,17 +117,19 @@ def draw_patches(features: TeacherFeatures) -> tuple[Tensor, Tensor]:
     for batch, levels in zip(features.batches(1), features.epoch(1), strict=True):
         for image, patches in zip(batch.tolist(), embed(levels).flatten(2).transpose(1, 2), strict=True):
             own[image] = patches[positions[images == image].to(patches.device)].cpu()
-    found = {image: patches for part in features.execution.world.all_gather(own) for image, patches in part.items()}
-    return torch.cat([found[image] for image in sorted(found)]), images
+    whole = {image: patches for part in features.execution.world.all_gather(own) for image, patches in part.items()}
+    return torch.cat([whole[image] for image in sorted(whole)]), images
 
 
-def watched(stage: ResumableStage) -> Progress:
-    """The steps of a search with a bar, which stop where the stage is asked to."""
+def search(patches: Tensor, count: int, seed: int, stage: ResumableStage) -> tuple[Tensor, float]:
+    """The coreset of at most so many patches, as `choose_coreset` gives it, found by rank 0 for all processes. A bar
+    shows its steps; Interrupted where the stage is asked to stop."""
 
-    def progress(steps: Iterable[int]) -> Iterator[int]:
-        for step in tqdm(steps, "memory", unit="patch", leave=False, disable=None if stage.world.is_first else True):
+    def watched(steps: Iterable[int]) -> Iterator[int]:
+        for step in tqdm(steps, "memory", unit="patch", leave=False, disable=None):
             if step % CHECKED == 0:
-                stage.world.together(stage.check)
+                stage.check()
             yield step
 
-    return progress
+    count = min(count, len(patches))
+    return stage.world.broadcast(lambda: choose_coreset(patches, count, seed, watched))
