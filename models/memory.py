@@ -18,6 +18,7 @@ AT_ONCE = 1024  # patches of the memory that a batch is compared with in one pro
 ALIKE = 8  # patches of the memory, the nearest ones of a patch and itself, that are usual together
 PROJECTED = 128  # dimensions in which a coreset is searched
 PRIOR = 60.0  # positions of the whole training set that are added to those of each patch
+STANDING = 0.5  # share of what is usual for a patch, among all patches, that its distances keep
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 
@@ -62,25 +63,26 @@ class LocalStandardisation(Memory):
     """Distances relative to those of similar patches of good images: what is usual on a plain surface is not what is
     usual on a rough one, or beside the object.
 
-    Each patch of the memory knows mean and deviation of several distances at the training images' positions that it is
-    the nearest one of: those of the student at each level, and the patch's own distance to the memory, measured without
-    the patches of the same image.
+    Each patch of the memory has mean and deviation of several distances at the training images' positions that it is
+    the nearest one of: those of the student at each level, and the distance to the memory itself, measured without the
+    patches of the same image. Distances at such a position are counted from this mean, in such deviations. They keep a
+    part of how this mean stands among those of all positions: where good images differ, defects are likely too.
 
-    patches: (M, C); images: (M,), numbers of the training images that they are of; mean, deviation: (M, levels + 1).
+    patches: (M, C); images: (M,), numbers of the training images that they are of; origin, deviation: (M, levels + 1).
     """
 
     def __init__(self, channels: int, levels: int):
         super().__init__(channels)
-        self.register_buffer("mean", torch.empty(0, levels + 1))
+        self.register_buffer("origin", torch.empty(0, levels + 1))
         self.register_buffer("deviation", torch.empty(0, levels + 1))
         self.register_buffer("images", torch.empty(0, dtype=torch.long))
 
     def forward(self, patches: Tensor, distances: Sequence[Tensor]) -> list[Tensor]:
         """Distances (N, H_l, W_l) of each level at the positions of patches (N, C, h, w), then those of the patches to
-        the memory (N, h, w): all around 0 and of deviation 1 on good images, whatever there is at a position."""
+        the memory (N, h, w), all as they stand against good images: around 0, of deviation about 1."""
         away, place = self.nearest(patches)
-        usual = zip((*distances, away), self.mean[place].unbind(-1), self.deviation[place].unbind(-1), strict=True)
-        return [(now - resize(mean, now)) / resize(deviation, now) for now, mean, deviation in usual]
+        usual = zip((*distances, away), self.origin[place].unbind(-1), self.deviation[place].unbind(-1), strict=True)
+        return [(now - resize(origin, now)) / resize(deviation, now) for now, origin, deviation in usual]
 
     def nearest_of_others(self, patches: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         """`nearest` for patches (N, C, h, w) of the training images of these numbers (N,), without the memory's patches
@@ -95,17 +97,22 @@ class LocalStandardisation(Memory):
         return torch.stack([squares for squares, _ in nearest]).sqrt(), torch.stack([place for _, place in nearest])
 
     def set_usual(self, count: Tensor, sums: Tensor, squares: Tensor) -> None:
-        """Set mean and deviation by the number of positions of each patch (M,), and the sums (M, levels + 1) of their
+        """Set origin and deviation by the number of positions of each patch (M,), and the sums (M, levels + 1) of their
         distances and of the squares of these; of patches alike together."""
-        whole = torch.stack([sums, squares]).sum(dim=1, keepdim=True) / count.sum()
+        whole, whole_square = (of.sum(dim=0) / count.sum() for of in (sums, squares))  # (levels + 1,)
         alike = squared_distances(self.patches, self.patches).topk(min(ALIKE, len(self)), dim=1, largest=False).indices
         number = count[alike].sum(dim=1)[:, None] + PRIOR
-        mean, square = (
-            (own[alike].sum(dim=1) + PRIOR * prior) / number for own, prior in zip((sums, squares), whole, strict=True)
-        )
-        deviation = (square - mean**2).clamp_min(0).sqrt()
-        self.mean = mean.to(self.patches)
-        self.deviation = torch.where(deviation > 0, deviation, 1).to(self.patches)
+        mean = (sums[alike].sum(dim=1) + PRIOR * whole) / number
+        deviation = deviation_of(mean, (squares[alike].sum(dim=1) + PRIOR * whole_square) / number)
+        standing = (mean - whole) / deviation_of(whole, whole_square)
+        self.origin = (mean - STANDING * standing * deviation).to(self.patches)
+        self.deviation = deviation.to(self.patches)
+
+
+def deviation_of(mean: Tensor, square: Tensor) -> Tensor:
+    """The standard deviation of values with this mean and mean square; 1 where they are all equal."""
+    deviation = (square - mean**2).clamp_min(0).sqrt()
+    return torch.where(deviation > 0, deviation, 1)
 
 
 def resize(values: Tensor, like: Tensor) -> Tensor:

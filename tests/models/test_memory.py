@@ -71,31 +71,34 @@ def test_a_training_image_is_compared_with_the_others(usual):
 # What is usual
 
 
-def test_mean_and_deviation_are_those_of_each_patch_and_a_little_of_all(usual):
+def test_origin_and_deviation_are_those_of_each_patch_and_a_little_of_all(usual):
     """Positions 2, 1, 1; the first column's distances 1 and 3, 2, 6; the second's all 5."""
     count = torch.tensor([2.0, 1.0, 1.0])
     sums = torch.tensor([[4.0, 10.0], [2.0, 5.0], [6.0, 5.0]])
     squares = torch.tensor([[10.0, 50.0], [4.0, 25.0], [36.0, 25.0]])
     usual.set_usual(count, sums, squares)
-    mean, square = 12 / 4, 50 / 4  # of all
-    expected = [(4 + mean) / 3, (2 + mean) / 2, (6 + mean) / 2]
-    assert usual.mean[:, 0].tolist() == pytest.approx(expected)
-    second = [(10 + square) / 3, (4 + square) / 2, (36 + square) / 2]
-    deviations = [(s - m**2) ** 0.5 for s, m in zip(second, expected, strict=True)]
+    whole, whole_square = 12 / 4, 50 / 4
+    means = [(4 + whole) / 3, (2 + whole) / 2, (6 + whole) / 2]
+    mean_squares = [(10 + whole_square) / 3, (4 + whole_square) / 2, (36 + whole_square) / 2]
+    deviations = [(s - m**2) ** 0.5 for s, m in zip(mean_squares, means, strict=True)]
     assert usual.deviation[:, 0].tolist() == pytest.approx(deviations, rel=1e-5)
-    assert usual.mean[:, 1].tolist() == [5, 5, 5] and usual.deviation[:, 1].tolist() == [1, 1, 1]  # only shifted
+    standing = [(m - whole) / (whole_square - whole**2) ** 0.5 for m in means]  # half of it is kept
+    kept = [m - 0.5 * z * d for m, z, d in zip(means, standing, deviations, strict=True)]
+    assert usual.origin[:, 0].tolist() == pytest.approx(kept, rel=1e-5)
+    assert usual.origin[:, 1].tolist() == [5, 5, 5] and usual.deviation[:, 1].tolist() == [1, 1, 1]  # only shifted
 
 
 def test_patches_alike_have_the_same_usual_distances(usual, monkeypatch):
     monkeypatch.setattr(module, "ALIKE", 2)  # 0 with 4, 4 with 0, 10 with 4
+    monkeypatch.setattr(module, "STANDING", 0)
     count = torch.tensor([1.0, 3.0, 4.0])
     sums = torch.tensor([[1.0], [3.0], [12.0]]).expand(3, 2)
     usual.set_usual(count, sums, sums**2)
-    assert usual.mean[:, 0].tolist() == pytest.approx([(4 + 2) / 5, (4 + 2) / 5, (15 + 2) / 8])
+    assert usual.origin[:, 0].tolist() == pytest.approx([(4 + 2) / 5, (4 + 2) / 5, (15 + 2) / 8])
 
 
 def test_distances_are_relative_to_what_is_usual_for_the_nearest_patch(usual):
-    usual.mean = torch.tensor([[1.0, 0.5], [2.0, 0.25], [3.0, 1.0]])
+    usual.origin = torch.tensor([[1.0, 0.5], [2.0, 0.25], [3.0, 1.0]])
     usual.deviation = torch.tensor([[0.5, 2.0], [1.0, 0.5], [2.0, 4.0]])
     level, away = usual(patches([[0.0], [5.0], [13.0]]), [torch.tensor([[[2.0, 2.0, 2.0]]])])
     assert level.flatten().tolist() == [(2 - 1) / 0.5, (2 - 2) / 1, (2 - 3) / 2]
@@ -103,7 +106,7 @@ def test_distances_are_relative_to_what_is_usual_for_the_nearest_patch(usual):
 
 
 def test_what_is_usual_is_enlarged_to_a_finer_level(usual):
-    usual.mean = torch.tensor([[0.0, 0.0], [2.0, 0.0], [2.0, 0.0]])
+    usual.origin = torch.tensor([[0.0, 0.0], [2.0, 0.0], [2.0, 0.0]])
     usual.deviation = torch.ones(3, 2)
     level, _ = usual(patches([[0.0], [4.0]]), [torch.full((1, 1, 3), 5.0)])
     assert level.flatten().tolist() == [5, 4, 3]
@@ -153,14 +156,14 @@ def test_a_search_shows_its_steps_and_can_be_stopped():
 
 
 def test_any_number_of_patches_is_loaded_but_all_tensors_have_it(usual):
-    usual.mean, usual.deviation = torch.rand(3, 2), torch.rand(3, 2)
+    usual.origin, usual.deviation = torch.rand(3, 2), torch.rand(3, 2)
     state, made = usual.state_dict(), LocalStandardisation(channels=1, levels=1)
     assert describe_misfit(made.state_dict(), state) == ""
     made.load_state_dict(state)
-    assert torch.equal(made.patches, usual.patches) and torch.equal(made.mean, usual.mean)
+    assert torch.equal(made.patches, usual.patches) and torch.equal(made.origin, usual.origin)
     own = LocalStandardisation(1, 1).state_dict()
-    assert describe_misfit(own, own).startswith("patches is empty; mean is empty")
-    shorter = describe_misfit(own, state | {"mean": torch.rand(2, 2)})
+    assert describe_misfit(own, own).startswith("patches is empty; origin is empty")
+    shorter = describe_misfit(own, state | {"origin": torch.rand(2, 2)})
     assert shorter == "its tensors have different numbers of rows: 2, 3"
     wider = describe_misfit(own, state | {"patches": torch.rand(3, 2)})
     assert wider == "patches has shape (3, 2), the model needs (0, 1)"

@@ -152,8 +152,10 @@ def test_what_is_usual_is_measured_without_an_images_own_patches(model, features
         near = values[place == row]
         mean = (near.sum(dim=0) + 60 * values.mean(dim=0)) / (len(near) + 60)
         square = (near.square().sum(dim=0) + 60 * values.square().mean(dim=0)) / (len(near) + 60)
-        assert model.memory.mean[row].tolist() == pytest.approx(mean.tolist(), rel=1e-3, abs=1e-3)
-        assert model.memory.deviation[row].tolist() == pytest.approx((square - mean**2).sqrt().tolist(), rel=1e-2)
+        deviation = (square - mean**2).sqrt()
+        origin = mean - 0.5 * deviation * (mean - values.mean(dim=0)) / values.std(dim=0, correction=0)
+        assert model.memory.origin[row].tolist() == pytest.approx(origin.tolist(), rel=1e-3, abs=1e-3)
+        assert model.memory.deviation[row].tolist() == pytest.approx(deviation.tolist(), rel=1e-2)
 
 
 def test_a_robust_run_from_before_there_was_a_memory_has_the_maps_of_then(trained, tmp_path):

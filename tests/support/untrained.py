@@ -59,7 +59,8 @@ def _fill(model: nn.Module) -> None:
         if isinstance(part, Memory):
             part.patches = torch.randn(20, part.patches.shape[1])
         if isinstance(part, LocalStandardisation):
-            part.mean, part.deviation = torch.randn(20, part.mean.shape[1]), 0.5 + torch.rand(20, part.mean.shape[1])
+            part.origin = torch.randn(20, part.origin.shape[1])
+            part.deviation = 0.5 + torch.rand(20, part.origin.shape[1])
     if isinstance(model, AAND) and model.standardisation:
         for offset in model.standardisation.offsets:
             offset.normal_(0, 0.02)

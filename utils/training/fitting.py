@@ -73,7 +73,7 @@ def set_usual(model: AAND, features: TeacherFeatures, execution: Execution) -> N
     """Set what is usual for the patches of the model's memory, by the distances on the training images."""
     memory = model.memory
     count = torch.zeros(len(memory), dtype=torch.float64, device=model.device)
-    sums, squares = (count.new_zeros(len(memory), memory.mean.shape[1]) for _ in range(2))
+    sums, squares = (count.new_zeros(len(memory), memory.origin.shape[1]) for _ in range(2))
     for batch, both in zip(features.batches(1), both_features(model, features, execution), strict=True):
         away, place = memory.nearest_of_others(embed(both[0]), batch)
         distances = [resize(distance, away) for distance in model.standardisation(*both)]
