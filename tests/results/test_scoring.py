@@ -21,7 +21,7 @@ from tests.support.commands import maps_of, run_test
 from tests.support.trees import make_mvtec, write_image
 from utils.detection.test_set import fingerprint
 from utils.metrics import METRICS, evaluate
-from utils.runs.history import published_protocol
+from utils.runs.history import published_protocol, read_metrics
 from utils.system.environment import code_version, environment
 
 # Height and width of the test images, and of the masks where they differ from their image; the run's size is 32 x 32.
@@ -150,11 +150,14 @@ def test_published_protocol_is_beside_the_result(trained, seeded):
         results, found = read_results(folder), published_protocol(folder)
         assert results["published_protocol"] == found
         assert list(found) == ["bottle", "tile"]
+        logged = {record["category"]: record for record in read_metrics(folder) if record["stage"] == 2}  # the last
         for category, chosen in found.items():
             last = results["categories"][category]
             assert chosen["gain"]["image_auroc"] >= 0
-            for metric, gain in chosen["gain"].items():  # the model for inference rounds otherwise: ranks may change
-                assert chosen["metrics"][metric] - gain == pytest.approx(last[metric], abs=1e-5)
+            for metric, gain in chosen["gain"].items():
+                assert chosen["metrics"][metric] - gain == pytest.approx(logged[category][metric], abs=1e-9)
+                # The model for inference rounds otherwise: on some processors dozens of pixels change their ranks.
+                assert logged[category][metric] == pytest.approx(last[metric], abs=1e-3)
 
 
 # Native resolution

@@ -61,6 +61,7 @@ def _fill(model: nn.Module) -> None:
         if isinstance(part, LocalStandardisation):
             part.origin = torch.randn(20, part.origin.shape[1])
             part.deviation = 0.5 + torch.rand(20, part.origin.shape[1])
+            part.images = torch.arange(20)
     if isinstance(model, AAND) and model.standardisation:
         for offset in model.standardisation.offsets:
             offset.normal_(0, 0.02)
