@@ -149,10 +149,10 @@ def main(flags: argparse.Namespace) -> None:
                     for stage in category.stages:  # from where an earlier process left them
                         if stage.number == 1:  # amplification, on synthetic anomalies
                             train_stage1(category.model, category.data, run.config, stage)
-                        elif not run.config.traits.trained:  # memory, of good images
-                            fill_memory(category.model, category.data, run.config, stage)
-                        else:  # student, on good images
+                        elif run.config.traits.trained:  # student, on good images
                             train_stage2(category.model, category.data, run.config, stage)
+                        else:  # memory, of good images
+                            fill_memory(category.model, category.data, run.config, stage)
                     category.set_thresholds()
         if config.seeds:
             world.broadcast(lambda: score_seeds(training))

@@ -33,6 +33,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
@@ -180,12 +181,10 @@ def read_kinds(folder: Path) -> dict[str, float]:
     """I-AUROC of each kind of defect, by the scores in the folder of a seed."""
     with (folder / SCORES).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    kinds = list(dict.fromkeys(row["defect"] for row in rows if row["label"] == "1"))
-    own = {kind: [row for row in rows if row["label"] == "0" or row["defect"] == kind] for kind in kinds}
-    return {
-        kind: float(roc_auc_score([int(row["label"]) for row in rows], [float(row["score"]) for row in rows]))
-        for kind, rows in own.items()
-    }
+    labels, scores = (np.array([float(row[name]) for row in rows]) for name in ("label", "score"))
+    defects = np.array([row["defect"] for row in rows])
+    own = {kind: (labels == 0) | (defects == kind) for kind in dict.fromkeys(defects[labels == 1].tolist())}
+    return {kind: float(roc_auc_score(labels[of], scores[of])) for kind, of in own.items()}
 
 
 def synthetic(runs: Sequence[ScoredRun]) -> Table:

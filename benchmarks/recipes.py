@@ -37,7 +37,7 @@ from datasets.batches import hold_out
 from datasets.files import Files, paths_of, texture_files, training_files
 from datasets.view import WHOLE, View
 from models.aand import AAND, build_model
-from models.recipes import BASELINE, MEMORY, PUBLISHED, ROBUST, Recipe
+from models.recipes import BASELINE, PATCHCORE, PUBLISHED, ROBUST, Recipe
 from models.teacher import build_teacher
 from utils.cli import (
     at_least,
@@ -71,7 +71,7 @@ ROWS: dict[str, Recipe] = {
     "published, cropped": replace(PUBLISHED, crop=True),
     "published, stretched": replace(PUBLISHED, stretch=True),
     "published, standardised": replace(PUBLISHED, standardised=True),
-    "patchcore": MEMORY,
+    "patchcore": PATCHCORE,
     "robust": ROBUST,
     "robust, not cropped": replace(ROBUST, crop=False),
     "robust, not stretched": replace(ROBUST, stretch=False),

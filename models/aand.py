@@ -53,6 +53,11 @@ class AAND(nn.Module):
     def device(self) -> torch.device:
         return self.pretrained.device
 
+    @property
+    def student_parts(self) -> tuple[nn.Module, ...]:
+        """What Stage II trains."""
+        return self.bottleneck, self.decoder
+
     def stage_parts(self) -> dict[int, dict[str, nn.Module]]:
         """The parts that each stage trains and its checkpoint holds; plain reverse distillation has no Stage I."""
         parts = {"bottleneck": self.bottleneck, "decoder": self.decoder}

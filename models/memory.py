@@ -6,21 +6,17 @@ PatchCore (Roth et al., "Towards Total Recall in Industrial Anomaly Detection", 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from sklearn.random_projection import GaussianRandomProjection
 from torch import Tensor, nn
 
 AT_ONCE = 1024  # patches of the memory that a batch is compared with in one product
 ALIKE = 8  # patches of the memory, the nearest ones of a patch and itself, that are usual together
-PROJECTED = 128  # dimensions in which a coreset is searched
 PRIOR = 60.0  # positions of the whole training set that are added to those of each patch
 STANDING = 0.5  # share of what is usual for a patch, among all patches, that its distances keep
-
-Progress = Callable[[Iterable[int]], Iterable[int]]
 
 
 def embed(levels: Sequence[Tensor]) -> Tensor:
@@ -30,10 +26,14 @@ def embed(levels: Sequence[Tensor]) -> Tensor:
     return torch.cat([level2, level3], dim=1)
 
 
-def squared_distances(patches: Tensor, others: Tensor) -> Tensor:
-    """Squared Euclidean distances of patches (..., C) to others (M, C): (..., M)."""
-    products = F.linear(patches, others, -others.square().sum(dim=1) / 2)
-    return (patches.square().sum(dim=-1, keepdim=True) - 2 * products).clamp_min(0)  # rounding makes them negative
+def nearness(patches: Tensor, others: Tensor) -> Tensor:
+    """How near patches (..., C) are to others (M, C), in one product: (..., M), largest for the nearest one."""
+    return F.linear(patches, others, -others.square().sum(dim=1) / 2)
+
+
+def squared_distances(patches: Tensor, near: Tensor) -> Tensor:
+    """The squared Euclidean distances (..., M) of patches (..., C) that are so near (..., M) to others."""
+    return (patches.square().sum(dim=-1, keepdim=True) - 2 * near).clamp_min(0)  # rounding makes them negative
 
 
 class Memory(nn.Module):
@@ -53,10 +53,11 @@ class Memory(nn.Module):
 
     def nearest(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         """The distance of each patch (N, C, h, w) to the nearest one in the memory, and its place there: (N, h, w)."""
-        parts = [squared_distances(patches.movedim(1, -1), part).min(dim=-1) for part in self.patches.split(AT_ONCE)]
-        squares, part = torch.stack([values for values, _ in parts]).min(dim=0)
+        rows = patches.movedim(1, -1)  # (N, h, w, C)
+        parts = [nearness(rows, part).max(dim=-1) for part in self.patches.split(AT_ONCE)]
+        nearest, part = torch.stack([near for near, _ in parts]).max(dim=0)
         places = torch.stack([place + AT_ONCE * number for number, (_, place) in enumerate(parts)])
-        return squares.sqrt(), places.gather(0, part[None])[0]
+        return squared_distances(rows, nearest[..., None])[..., 0].sqrt(), places.gather(0, part[None])[0]
 
 
 class LocalStandardisation(Memory):
@@ -91,16 +92,17 @@ class LocalStandardisation(Memory):
         same &= ~same.all(dim=1, keepdim=True)
         rows = patches.movedim(1, -1)  # (N, h, w, C)
         nearest = [  # an image at a time: of all there is not always room
-            squared_distances(row, self.patches).masked_fill_(own, torch.inf).min(dim=-1)
+            nearness(row, self.patches).masked_fill_(own, -torch.inf).max(dim=-1)
             for row, own in zip(rows, same, strict=True)
         ]
-        return torch.stack([squares for squares, _ in nearest]).sqrt(), torch.stack([place for _, place in nearest])
+        near, place = (torch.stack(of) for of in zip(*nearest, strict=True))
+        return squared_distances(rows, near[..., None])[..., 0].sqrt(), place
 
     def set_usual(self, count: Tensor, sums: Tensor, squares: Tensor) -> None:
         """Set origin and deviation by the number of positions of each patch (M,), and the sums (M, levels + 1) of their
         distances and of the squares of these; of patches alike together."""
         whole, whole_square = (of.sum(dim=0) / count.sum() for of in (sums, squares))  # (levels + 1,)
-        alike = squared_distances(self.patches, self.patches).topk(min(ALIKE, len(self)), dim=1, largest=False).indices
+        alike = nearness(self.patches, self.patches).topk(min(ALIKE, len(self)), dim=1).indices
         number = count[alike].sum(dim=1)[:, None] + PRIOR
         mean = (sums[alike].sum(dim=1) + PRIOR * whole) / number
         deviation = deviation_of(mean, (squares[alike].sum(dim=1) + PRIOR * whole_square) / number)
@@ -120,25 +122,3 @@ def resize(values: Tensor, like: Tensor) -> Tensor:
     if values.shape == like.shape:
         return values
     return F.interpolate(values[:, None], like.shape[-2:], mode="bilinear", align_corners=True)[:, 0]
-
-
-def choose_coreset(candidates: Tensor, count: int, seed: int, progress: Progress = iter) -> tuple[Tensor, float]:
-    """Indices (count,) of candidates (P, C) by greedy k-centre: each is the one farthest from those before it.
-
-    Searched in a random projection where C is larger than PROJECTED. Returns also the distance of the candidate that is
-    farthest from the coreset, there.
-    """
-    if candidates.shape[1] > PROJECTED:
-        projection = GaussianRandomProjection(PROJECTED, random_state=seed)
-        candidates = torch.from_numpy(projection.fit_transform(candidates.numpy())).float()
-    squares = candidates.square().sum(dim=1)
-    chosen = torch.empty(count, dtype=torch.long)
-    nearest = torch.full_like(squares, torch.inf)
-    place = int(torch.randint(len(candidates), (1,), generator=torch.Generator().manual_seed(seed)))
-    for step in progress(range(count)):
-        chosen[step] = place
-        away = squares - 2 * (candidates @ candidates[place]) + squares[place]
-        torch.minimum(nearest, away.clamp_min_(0), out=nearest)
-        nearest[place] = 0
-        place = int(nearest.argmax())
-    return chosen, float(nearest.max().sqrt())

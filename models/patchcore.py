@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.aand import MAP_SIGMA, gaussian_smooth, sum_levels
 from models.folding import fold_batch_norms
-from models.memory import Memory, embed, squared_distances
+from models.memory import Memory, embed, nearness, squared_distances
 from models.recipes import Recipe
 from models.teacher import PretrainedTeacher
 
@@ -45,6 +45,11 @@ class PatchCore(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.teacher.device
+
+    @property
+    def student_parts(self) -> tuple[nn.Module, ...]:
+        """None: nothing is trained."""
+        return ()
 
     def stage_parts(self) -> dict[int, dict[str, nn.Module]]:
         """The memory alone, in the place of a student."""
@@ -78,7 +83,7 @@ class PatchCore(nn.Module):
         memory = self.memory.patches
         nearest = memory[place.gather(1, position)[:, 0]]  # (N, C)
         count = min(NEIGHBOURS, len(memory))
-        around = squared_distances(nearest, memory).topk(count, dim=1, largest=False).indices  # (N, count)
-        away = squared_distances(farthest, memory).sqrt().gather(1, around)
+        around = nearness(nearest, memory).topk(count, dim=1).indices  # (N, count)
+        away = squared_distances(farthest, nearness(farthest, memory).gather(1, around)).sqrt()
         weight = 1 - torch.softmax(away, dim=1)[:, 0] if count > 1 else 1
         return weight * largest[:, 0]

@@ -32,6 +32,10 @@ class Recipe:
         """Each category has a view of its own (datasets/view.py)."""
         return self.crop or self.stretch
 
+    def epochs(self, stage1: int, stage2: int) -> tuple[int, int]:
+        """The epochs of both stages that a training has of those asked for; a memory is filled in one."""
+        return stage1 if self.amplified else 0, stage2 if self.trained else 1
+
     def milestones(self, epochs: int) -> list[int]:
         """The epochs after which the learning rate falls to LR_FACTOR of it; the first epoch always has the whole."""
         return [max(1, int(share * epochs)) for share in LR_MILESTONES] if self.falling_rate else []
@@ -40,10 +44,10 @@ class Recipe:
 PUBLISHED = Recipe()
 ROBUST = Recipe(crop=True, stretch=True, standardised=True, memory=True)
 BASELINE = Recipe(amplified=False, falling_rate=False, hard_positions=False)  # plain reverse distillation
-MEMORY = Recipe(model="models.patchcore.PatchCore", amplified=False, trained=False)
+PATCHCORE = Recipe(model="models.patchcore.PatchCore", amplified=False, trained=False)
 METHODS = {
     "aand": {"published": PUBLISHED, "robust": ROBUST},
     "rd4ad": {"published": BASELINE},
-    "patchcore": {"published": MEMORY},
+    "patchcore": {"published": PATCHCORE},
 }
 RECIPES = tuple(dict.fromkeys(name for recipes in METHODS.values() for name in recipes))

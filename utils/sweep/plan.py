@@ -83,9 +83,8 @@ def make_plan(
     known = {category for source in sources.values() for category in source.categories}
     if unknown := [category for category in categories or [] if category not in known]:
         raise UsageError(f"`categories`: none of the data sets has {', '.join(unknown)}")
-    first, second = settings["epochs_stage1"], settings["epochs_stage2"]
-    recipes = {method: METHODS[method][recipe] for method in methods}
-    epochs = {name: (second if of.trained else 1) + (first if of.amplified else 0) for name, of in recipes.items()}
+    asked = settings["epochs_stage1"], settings["epochs_stage2"]
+    epochs = {method: sum(METHODS[method][recipe].epochs(*asked)) for method in methods}
     tasks = []
     for name, source in sources.items():
         for category in (c for c in source.categories if categories is None or c in categories):

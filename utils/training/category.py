@@ -71,9 +71,9 @@ class Category:
         view = world.together(lambda: self.files.view)
         self.made_with = {**made_with, self.files.view_file.name: view.word}
         self.model: AAND = build_model(pretrained, config.traits).to(pretrained.device)
-        if config.sync_norms and config.traits.trained:
-            synchronise_norms(self.model.bottleneck, world)
-            synchronise_norms(self.model.decoder, world)
+        if config.sync_norms:
+            for part in self.model.student_parts:
+                synchronise_norms(part, world)
         config.execution.prepare(self.model)
         self.stage: ResumableStage | None = None  # under way
         self.stages = self._untrained()

@@ -87,8 +87,7 @@ class TrainConfig:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
         changes: dict[str, Any] = {"torch_device": device, "world": world}
-        if not self.traits.trained:
-            changes["epochs_stage2"] = 1
+        _, changes["epochs_stage2"] = self.traits.epochs(self.epochs_stage1, self.epochs_stage2)
         if self.plain:
             changes |= {"precision": "fp32", "cache": "none", "cache_features": "off", "compile": False}
         else:

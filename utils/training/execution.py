@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from models.aand import AAND
 from models.folding import fold_batch_norms
@@ -46,12 +45,12 @@ class Execution:
         if self.compile:
             teacher.trunk.compile()
 
-    def prepare(self, model: nn.Module) -> None:
+    def prepare(self, model: AAND) -> None:
         """Lay out a model with a prepared teacher for training, in place."""
         model.to(memory_format=self.memory_format)
-        if self.compile and isinstance(model, AAND):
-            model.bottleneck.compile()
-            model.decoder.compile()
+        if self.compile:
+            for part in model.student_parts:
+                part.compile()
 
 
 PLAIN = Execution(channels_last=False, fold_norms=False, fused_optimizer=False)

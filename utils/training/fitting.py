@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from models.aand import AAND
-from models.memory import LocalStandardisation, choose_coreset, embed, resize
+from models.memory import LocalStandardisation, embed, resize
 from models.patchcore import PatchCore
 from models.standardisation import residuals
 from models.teacher import STRIDES
@@ -23,7 +23,10 @@ from utils.training.resumable import ResumableStage
 CANDIDATES = 50_000  # patches that a coreset is chosen from
 CORESET = 0.1  # of them, in PatchCore's memory
 PATCHES = 4000  # in the memory of a standardisation
+PROJECTED = 128  # dimensions in which a coreset is searched
 CHECKED = 100  # patches between two looks at whether to stop
+
+Progress = Callable[[Iterable[int]], Iterable[int]]
 
 
 @torch.no_grad()
@@ -133,3 +136,27 @@ def search(patches: Tensor, count: int, seed: int, stage: ResumableStage) -> tup
 
     count = min(count, len(patches))
     return stage.world.broadcast(lambda: choose_coreset(patches, count, seed, watched))
+
+
+def choose_coreset(candidates: Tensor, count: int, seed: int, progress: Progress = iter) -> tuple[Tensor, float]:
+    """Indices (count,) of candidates (P, C) by greedy k-centre: each is the one farthest from those before it.
+
+    Searched in a random projection where C is larger than PROJECTED. Returns also the distance of the candidate that is
+    farthest from the coreset, there.
+    """
+    if candidates.shape[1] > PROJECTED:
+        from sklearn.random_projection import GaussianRandomProjection  # late: nobody else needs it
+
+        projection = GaussianRandomProjection(PROJECTED, random_state=seed)
+        candidates = torch.from_numpy(projection.fit_transform(candidates.numpy())).float()
+    squares = candidates.square().sum(dim=1)
+    chosen = torch.empty(count, dtype=torch.long)
+    nearest = torch.full_like(squares, torch.inf)
+    place = int(torch.randint(len(candidates), (1,), generator=torch.Generator().manual_seed(seed)))
+    for step in progress(range(count)):
+        chosen[step] = place
+        away = squares - 2 * (candidates @ candidates[place]) + squares[place]
+        torch.minimum(nearest, away.clamp_min_(0), out=nearest)
+        nearest[place] = 0
+        place = int(nearest.argmax())
+    return chosen, float(nearest.max().sqrt())

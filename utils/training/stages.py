@@ -99,8 +99,8 @@ def train_stage2(model: AAND, data: TrainingSet, config: TrainConfig, stage: Res
     features = keep_features(model, data, config, stage)
     if model.memory is not None and not stage.resumed:
         remember(model.memory, features, stage)
-    student = [*model.bottleneck.parameters(), *model.decoder.parameters()]
-    statistics = running_statistics(model.bottleneck, model.decoder)
+    student = [weight for part in model.student_parts for weight in part.parameters()]
+    statistics = running_statistics(*model.student_parts)
     steps = Steps(Optimizer(student, config.lr, execution, model.device, statistics), recipe.milestones(last))
     stage.track(**steps.tracked)
     for epoch in stage.epochs(last):
