@@ -19,7 +19,6 @@ from models.teacher import PretrainedTeacher
 
 USUAL = "usual"  # the memory's name in files; those from before there was one lack it
 MAP_SIGMA = 4.0  # pixels
-MEMORY_WEIGHT = 2.0  # of the distances to the memory, a level of the student weighs 1
 
 
 class AAND(nn.Module):
@@ -103,8 +102,7 @@ class AAND(nn.Module):
         else:
             distances = self.standardisation(teacher_features, student_features)
         if self.memory:  # one that is filled
-            *distances, away = self.memory(embed(teacher_features), distances)
-            distances.append(MEMORY_WEIGHT * away)
+            distances = self.memory(embed(teacher_features), distances)
         anomaly_map = gaussian_smooth(sum_levels(distances, images.shape[-2:]), MAP_SIGMA)
         return anomaly_map, anomaly_map.amax(dim=(1, 2, 3))
 

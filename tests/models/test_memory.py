@@ -102,15 +102,19 @@ def test_patches_alike_have_the_same_usual_distances(usual, monkeypatch):
 def test_distances_are_relative_to_what_is_usual_for_the_nearest_patch(usual):
     usual.origin = torch.tensor([[1.0, 0.5], [2.0, 0.25], [3.0, 1.0]])
     usual.deviation = torch.tensor([[0.5, 2.0], [1.0, 0.5], [2.0, 4.0]])
-    level, away = usual(patches([[0.0], [5.0], [13.0]]), [torch.tensor([[[2.0, 2.0, 2.0]]])])
+    asked = patches([[0.0], [5.0], [13.0]]), [torch.tensor([[[2.0, 2.0, 2.0]]])]
+    level, away = usual.compare(*asked)
     assert level.flatten().tolist() == [(2 - 1) / 0.5, (2 - 2) / 1, (2 - 3) / 2]
     assert away.flatten().tolist() == [(0 - 0.5) / 2, (1 - 0.25) / 0.5, (3 - 1) / 4]
+    level, away = usual(*asked)
+    assert level.flatten().tolist() == [2, 1, 1]  # what is rebuilt well is no sign of a good image
+    assert away.flatten().tolist() == [4 * (0 - 0.5) / 2, 4 * (1 - 0.25) / 0.5, 4 * (3 - 1) / 4]
 
 
 def test_what_is_usual_is_enlarged_to_a_finer_level(usual):
     usual.origin = torch.tensor([[0.0, 0.0], [2.0, 0.0], [2.0, 0.0]])
     usual.deviation = torch.ones(3, 2)
-    level, _ = usual(patches([[0.0], [4.0]]), [torch.full((1, 1, 3), 5.0)])
+    level, _ = usual.compare(patches([[0.0], [4.0]]), [torch.full((1, 1, 3), 5.0)])
     assert level.flatten().tolist() == [5, 4, 3]
     assert resize(torch.ones(1, 2, 2), torch.ones(1, 2, 2)).shape == (1, 2, 2)
 
@@ -169,4 +173,5 @@ def test_any_number_of_patches_is_loaded_but_all_tensors_have_it(usual):
     assert shorter == "its tensors have different numbers of rows: 2, 3"
     wider = describe_misfit(own, state | {"patches": torch.rand(3, 2)})
     assert wider == "patches has shape (3, 2), the model needs (0, 1)"
+    assert "weights is missing" in describe_misfit(own, {name: state[name] for name in state if name != "weights"})
     assert "patches is missing" in describe_misfit(own, {name: state[name] for name in state if name != "patches"})

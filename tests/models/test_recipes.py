@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from datasets.files import image_files
 from models import WeightsError, memory, recipes
-from models.aand import MEMORY_WEIGHT, build_model, gaussian_smooth
+from models.aand import build_model, gaussian_smooth
 from models.memory import embed, resize
 from models.official import official_name
 from models.recipes import METHODS, PUBLISHED, Recipe
@@ -126,8 +126,7 @@ def test_with_a_memory_the_map_is_that_of_what_is_usual_for_similar_patches(mode
     with torch.no_grad():
         anomaly_map, score = model(inputs)
         teacher = model.teacher(inputs)
-        *levels, away = model.memory(embed(teacher), model.standardisation(teacher, model.student(teacher)))
-    parts = [*levels, MEMORY_WEIGHT * away]
+        parts = model.memory(embed(teacher), model.standardisation(teacher, model.student(teacher)))
     large = [F.interpolate(part[:, None], SIZE, mode="bilinear", align_corners=True) for part in parts]
     assert torch.allclose(anomaly_map, gaussian_smooth(sum(large), 4.0), atol=1e-4)
     assert torch.equal(score, anomaly_map.amax(dim=(1, 2, 3)))
