@@ -1,14 +1,15 @@
 """Tables of scored runs, in Markdown, as README and docs/ have them.
 
     python benchmarks/accuracy.py results/main/*                          # --table runs
-    python benchmarks/accuracy.py results/main/* --table summary --links .
+    python benchmarks/accuracy.py results/main/* --table summary
 
 Read results.json and metrics.jsonl of each run and its seeds; no model, no data. Figures are percent, of the result's
 epoch; a dash: not known; in `summary` and `runs` the best of each category and teacher is bold. The tables:
 
     summary    a row a category and teacher, a column a recipe: I-AUROC / P-AUROC / PRO, means over the seeds
     runs       a row a run: mean and standard deviation over the seeds, and the swing: highest less lowest test image
-               AUROC over the last fifth of the epochs, averaged over the seeds, of those that --eval_every logged
+               AUROC over the last fifth of the epochs, averaged over the seeds, of those that --eval_every logged; and
+               the seconds of training, mean over the seeds, on whatever machine it was
     protocol   beside the result, the epoch with the best image AUROC on the test set (with --eval_every): no result
     kinds      a row a run, a column a kind of defect: I-AUROC of its images against the good ones, by scores.csv: mean
                and standard deviation over the seeds; of a single category
@@ -85,6 +86,11 @@ class ScoredRun(NamedTuple):
     def figures(self, category: str) -> list[Values]:
         return [self.run.figures(category, metric) for metric in COLUMNS]
 
+    def seconds(self, category: str) -> str:
+        """The mean seconds of training, in whole ones."""
+        found = [seed.get("seconds", {}).get(category, {}).get("training") for seed in self.run.seeds]
+        return ABSENT if None in found else f"{fmean(found):.0f}"
+
     def chosen_on_test(self, category: str) -> list[Values]:
         """The figures of the published protocol: those of the epoch with the best image AUROC on the test set."""
         chosen = [s.get("published_protocol", {}).get(category, {}).get("metrics", {}) for s in self.run.seeds]
@@ -119,7 +125,7 @@ def groups(runs: Sequence[ScoredRun]) -> Iterator[tuple[str, str, list[ScoredRun
 
 def summary(runs: Sequence[ScoredRun]) -> Table:
     recipes = list(dict.fromkeys(run.recipe for run in runs))
-    rows = [["category", "teacher", *(RECIPES[recipe] for recipe in recipes), "runs"]]
+    rows = [["category", "teacher", *(RECIPES[recipe] for recipe in recipes)]]
     for category, teacher, found in groups(runs):
         if len({run.recipe for run in found}) < len(found):
             raise RunError(f"{category}, {teacher}: a recipe has several runs; this table has room for one")
@@ -127,20 +133,20 @@ def summary(runs: Sequence[ScoredRun]) -> Table:
         triples = [join(row, best) for row, best in zip(cells, find_best(cells), strict=True)]
         written = dict(zip([run.recipe for run in found], triples, strict=True))
         title = category.replace("_", " ") + DATASETS.get(found[0].run.seeds[0]["settings"].get("dataset"), "")
-        links = ", ".join(run.linked(run.recipe) for run in found)
-        rows.append([title, teacher, *(written.get(recipe, ABSENT) for recipe in recipes), links])
+        rows.append([title, teacher, *(written.get(recipe, ABSENT) for recipe in recipes)])
     return blank_repeated(rows, 1)
 
 
 def list_runs(runs: Sequence[ScoredRun]) -> Table:
-    rows = [["category", "teacher", "recipe", "seeds", *COLUMNS.values(), "swing"]]
+    rows = [["category", "teacher", "recipe", "seeds", *COLUMNS.values(), "swing", "training, s"]]
     for category, teacher, found in groups(runs):
         cells = [[percent(values) for values in run.figures(category)] for run in found]
         for run, row, best in zip(found, cells, find_best(cells), strict=True):
             figures = [f"**{cell}**" if bold else cell for cell, bold in zip(row, best, strict=True)]
             swings = [swing(curves.get(category, {})) for curves in run.curves]
             shown = ABSENT if None in swings else f"{100 * fmean(swings):.2f}"
-            rows.append([category, teacher, run.linked(run.recipe), str(len(run.run.seeds)), *figures, shown])
+            seconds = run.seconds(category)
+            rows.append([category, teacher, run.linked(run.recipe), str(len(run.run.seeds)), *figures, shown, seconds])
     return blank_repeated(rows, 2)
 
 

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-SMALLEST_AREA, LARGEST_AREA = 0.0005, 0.05  # of the image: drawn evenly in the logarithm
+AREAS = (0.0005, 0.05)  # smallest and largest, of the image: drawn evenly in the logarithm
+LARGE_AREAS = (0.02, 0.3)  # as of wear, stains and missing parts
 VISIBLE = 8  # grey levels: a pixel is anomalous where some channel changed by more,
 VISIBLE_SIGMA = 1.5  # smoothed with a Gaussian of so many pixels
 MIN_PIXELS = 12  # an anomaly with fewer anomalous pixels is drawn again
@@ -47,12 +48,14 @@ Kind = Callable[[Scene, np.random.Generator], np.ndarray]  # returns the changed
 
 
 def make_unseen_anomalies(
-    images: np.ndarray, foregrounds: np.ndarray, textures: Sequence[np.ndarray], seed: int
+    images: np.ndarray, foregrounds: np.ndarray, textures: Sequence[np.ndarray], seed: int,
+    areas: tuple[float, float] = AREAS,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Give every image one anomaly of each kind.
 
     images: uint8 (N, S, S, 3); foregrounds: uint8 (N, S, S) of 0 and 1, each anomaly is centred there; textures: uint8
-    (T, 3, S, S), planes as Stage I has them. An anomaly that cannot be seen after 20 attempts is left out.
+    (T, 3, S, S), planes as Stage I has them; areas: smallest and largest, shares of the image. An anomaly that cannot
+    be seen after 20 attempts is left out.
 
     Returns images uint8 (M, S, S, 3), masks uint8 (M, S, S) of 0 and 1, and the kind of each.
     """
@@ -60,7 +63,8 @@ def make_unseen_anomalies(
     for index, (image, foreground) in enumerate(zip(images, foregrounds, strict=True)):
         for number, (name, kind) in enumerate(KINDS.items()):
             rng = np.random.default_rng([seed, index, number])
-            for changed in (change(kind, image, foreground, images, textures, rng) for _ in range(MAX_REDRAWS)):
+            for _ in range(MAX_REDRAWS):
+                changed = change(kind, image, foreground, images, textures, rng, areas)
                 mask = visible_change(image, changed)
                 if mask.sum() >= MIN_PIXELS:
                     made.append(changed)
@@ -73,12 +77,12 @@ def make_unseen_anomalies(
 
 def change(
     kind: Kind, image: np.ndarray, foreground: np.ndarray, images: np.ndarray, textures: Sequence[np.ndarray],
-    rng: np.random.Generator,
+    rng: np.random.Generator, areas: tuple[float, float],
 ) -> np.ndarray:
     """An image uint8 (S, S, 3) with an anomaly of one kind, seen or not; grey where the image is."""
     other = images[rng.integers(len(images))]
     texture = np.moveaxis(np.asarray(textures[int(rng.integers(len(textures)))]), 0, -1)
-    changed = kind(Scene(image.astype(np.float32), draw_place(foreground, rng), other, texture), rng)
+    changed = kind(Scene(image.astype(np.float32), draw_place(foreground, rng, areas), other, texture), rng)
     if (image == image[..., :1]).all():  # a grey camera sees no colour in an anomaly either
         changed = np.repeat(changed.mean(axis=2, keepdims=True), 3, axis=2)
     return changed.round().clip(0, 255).astype(np.uint8)
@@ -94,13 +98,13 @@ def visible_change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return cv2.morphologyEx(visible.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
 
 
-def draw_place(foreground: np.ndarray, rng: np.random.Generator) -> Place:
+def draw_place(foreground: np.ndarray, rng: np.random.Generator, areas: tuple[float, float] = AREAS) -> Place:
     """A blob of random size, outline and softness, centred in the foreground uint8 (S, S)."""
     size = len(foreground)
     inside = np.flatnonzero(foreground)
     at = rng.choice(inside) if len(inside) else rng.integers(size * size)
     y, x = divmod(int(at), size)
-    area = size * size * math.exp(rng.uniform(math.log(SMALLEST_AREA), math.log(LARGEST_AREA)))
+    area = size * size * math.exp(rng.uniform(*map(math.log, areas)))
     radius, stretch, turn = math.sqrt(area / math.pi), math.exp(rng.uniform(-0.7, 0.7)), rng.uniform(0, math.pi)
     down, right = np.mgrid[:size, :size].astype(np.float32) - np.float32([y, x])[:, None, None]
     along = (right * math.cos(turn) + down * math.sin(turn)) / stretch

@@ -2,7 +2,7 @@
 # How good are the methods, with several teachers, on six categories? Three seeds each; what made results/main/.
 #
 #     bash results/main.sh --print            README's table
-#     bash results/main.sh --print runs       every run, with spread and swing: docs/accuracy.md
+#     bash results/main.sh --print runs       every run, with spread, swing and seconds: docs/accuracy.md
 #     bash results/main.sh --print kinds      loose pills by kind of defect: docs/accuracy.md
 #     bash results/main.sh --print protocol   what choosing the epoch on the test set would have given: docs/accuracy_errors.md
 #
@@ -10,14 +10,22 @@
 # figure. Seeds are scored at the end of train.py. Tables leave out runs that have not been made.
 source "$(dirname "$0")/common.sh"
 
-# The folders that exist of these.
-made() { for run; do if [ -d "$run" ]; then echo "$run"; fi; done; }
+# The folders that exist of these categories, each with all methods and teachers.
+made() {
+  local category run
+  for category; do
+    for run in "$FROM/$category"-{rd4ad,patchcore,published,robust}-{resnet18,resnet50,lite0}; do
+      if [ -d "$run" ]; then echo "$run"; fi
+    done
+  done
+}
 
 if [ "$mode" = --print ]; then
+  categories=(tire magnetic_tile pill loose_pills bottle hazelnut_toy)
   case ${2:-summary} in
-    summary) table summary . $(made "$FROM"/{tire,magnetic_tile,loose_pills}-{rd4ad,patchcore,published,robust}-{resnet18,lite0}) ;;
-    runs) table runs docs $(made "$FROM"/{tire,magnetic_tile,pill,loose_pills,bottle,hazelnut_toy}-{rd4ad,patchcore,published,robust}-{resnet18,lite0}) ;;
-    kinds) table kinds docs $(made "$FROM"/loose_pills-{rd4ad,patchcore,published,robust}-{resnet18,lite0}) ;;
+    summary) table summary . $(made "${categories[@]}") ;;
+    runs) table runs docs $(made "${categories[@]}") ;;
+    kinds) table kinds docs $(made loose_pills) ;;
     protocol) table protocol docs "$FROM"/{tire,magnetic_tile}-{rd4ad,published}-resnet18 ;;
     *) echo "tables: summary, runs, kinds, protocol" >&2; exit 2 ;;
   esac

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from benchmarks import end_to_end, recipes, scaling, speed
+from benchmarks import end_to_end, memory_choices, recipes, scaling, speed
 from benchmarks.limits import Convolution, ConvolutionLimit, count_flops, trunk_convolutions
 from benchmarks.memory import process_peak
 from datasets import open_dataset
@@ -248,7 +248,7 @@ def test_recipes(monkeypatch, capsys, tmp_path):
     )
     [[_, *table]] = tables(printed)
     assert [row[0] for row in table] == rows
-    assert all(re.fullmatch(r"[\d.]+ ± [\d.]+", cell) for row in table for cell in row[1:3])
+    assert all(re.fullmatch(r"[\d.]+ ± [\d.]+", cell) for row in table for cell in row[1:4])
     assert "seeds 0 1, 8 validation images" in printed  # one is held out; seven of eight kinds can be seen on it
     assert amplified == [0, 1, 0, 1]  # the standardised row has the Stage I of the one before, robust its own view
 
@@ -265,6 +265,28 @@ def test_recipes_are_validated_on_the_same_anomalies_whatever_they_show(tmp_path
         np.testing.assert_array_equal(shown.images[3].numpy(), of.show(category.validation.images[3].numpy(), 64))
     np.testing.assert_array_equal(whole.masks, cropped.masks)  # whole in both
     assert whole.masks.shape == (8, 64, 64) and whole.masks[1:].any(axis=(1, 2)).all()
+
+
+def test_choices_of_the_memory_are_rated_with_one_training(monkeypatch, capsys, tmp_path):
+    def said(*choices):
+        monkeypatch.setattr(memory_choices, "CHOICES", {name: all_choices[name] for name in choices})
+        torch.manual_seed(0)  # of the random teacher
+        [[heading, *rows]] = tables(call(memory_choices, monkeypatch, capsys, *places, *options))
+        assert heading == ["anomalies", "", "mean", "bottle", "cable"]
+        assert [row[:2] for row in rows] == [[size, name] for size in ("small", "large") for name in choices]
+        return [row[2:] for row in rows]
+
+    all_choices, before = memory_choices.CHOICES, {**vars(memory_choices.memory)}
+    data = make_folder(tmp_path, ["bottle", "cable"], train=6, size=96)
+    places = data / "bottle", data / "cable"
+    options = ("--aux_path", "builtin", "--weights", "random", "--image_size", 64, "--epochs", 1, "--device", "cpu")
+    small, as_eight, large, large_as_eight = said("as it is", "memory as 8 levels")
+    assert small != as_eight and small != large
+    for row in (small, as_eight, large, large_as_eight):
+        mean, *own = (np.array([float(figure) for figure in cell.split(" / ")]) for cell in row)
+        np.testing.assert_allclose(mean, np.mean(own, axis=0), atol=0.11)
+    assert said("memory as 8 levels", "as it is") == [as_eight, small, large_as_eight, large]  # in any order
+    assert vars(memory_choices.memory) == before
 
 
 def test_the_synthetic_test_set_is_of_good_images_and_anomalies():

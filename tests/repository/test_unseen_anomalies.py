@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from benchmarks.unseen_anomalies import (
+    AREAS,
     KINDS,
-    LARGEST_AREA,
+    LARGE_AREAS,
     MIN_PIXELS,
-    SMALLEST_AREA,
     Place,
     Scene,
     draw_place,
@@ -110,12 +110,13 @@ def test_an_empty_foreground_means_anywhere():
     assert len(centres) > 40
 
 
-def test_areas_are_spread_evenly_in_the_logarithm():
+@pytest.mark.parametrize("limits", [AREAS, LARGE_AREAS])
+def test_areas_are_spread_evenly_in_the_logarithm(limits):
     foreground = np.ones((SIZE, SIZE), np.uint8)
-    radii = np.array([draw_place(foreground, np.random.default_rng(seed)).radius for seed in range(400)])
+    radii = np.array([draw_place(foreground, np.random.default_rng(seed), limits).radius for seed in range(400)])
     areas = np.pi * radii**2 / SIZE**2
-    assert areas.min() >= SMALLEST_AREA and areas.max() <= LARGEST_AREA
-    middle = np.sqrt(SMALLEST_AREA * LARGEST_AREA)
+    assert areas.min() >= limits[0] and areas.max() <= limits[1]
+    middle = np.sqrt(limits[0] * limits[1])
     assert np.median(areas) == pytest.approx(middle, rel=0.35)  # of 400: a standard error of 0.11 in the logarithm
 
 
