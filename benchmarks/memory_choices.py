@@ -97,7 +97,8 @@ def main() -> None:
         settings = argparse.Namespace(**vars(options), data_root=path.parent, category=path.name)
         for size, choice, figures in rate(Category(settings, pick_device(options.device)), options.seed):
             found.setdefault((size, choice), []).append(figures)
-    print(f"{options.backbone}, {options.image_size} px, {options.epochs} + {options.epochs} epochs, seed {options.seed}")
+    epochs = f"{options.epochs} + {options.epochs} epochs"
+    print(f"{options.backbone}, {options.image_size} px, {epochs}, seed {options.seed}")
     print(", ".join(f"{name} {value}" for name, value in environment().items()))
     print(f"| anomalies | | mean | {' | '.join(names)} |\n|{'---|' * (3 + len(names))}")
     for size in SIZES:

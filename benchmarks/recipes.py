@@ -78,6 +78,7 @@ ROWS: dict[str, Recipe] = {
     "robust, not stretched": replace(ROBUST, stretch=False),
     "robust, not standardised": replace(ROBUST, standardised=False, memory=False),
     "robust, no memory": replace(ROBUST, memory=False),
+    "robust, no heads": replace(ROBUST, heads=False),
     "robust, no hard positions": replace(ROBUST, hard_positions=False),
 }
 

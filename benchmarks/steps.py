@@ -57,7 +57,7 @@ class Trainer:
             self.features.keep("on", "ram", Path())
         self.generator = torch.Generator().manual_seed(0)
         self.first = self._optimizer(self.model.teacher.amplification)
-        self.second = self._optimizer(self.model.bottleneck, self.model.decoder)
+        self.second = self._optimizer(*self.model.student_parts)
         self.epoch = 0
 
     def _optimizer(self, *modules: nn.Module) -> Optimizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 
 import torch
@@ -14,10 +15,10 @@ from models.memory import LocalStandardisation, embed
 from models.recipes import PUBLISHED, Recipe
 from models.similarity import compare_features
 from models.standardisation import Standardisation
-from models.student import OneClassBottleneck, ReverseDecoder
+from models.student import LinearHeads, OneClassBottleneck, ReverseDecoder
 from models.teacher import PretrainedTeacher
 
-USUAL = "usual"  # the memory's name in files; those from before there was one lack it
+LATER_PARTS = {"heads": "heads", "usual": "memory"}  # of robust models, by their names in files; earlier ones lack them
 MAP_SIGMA = 4.0  # pixels
 
 
@@ -28,21 +29,20 @@ class AAND(nn.Module):
     pixel in 0..6 (standardised: around 0 on good images), and the anomaly score (N,), the map's maximum.
     """
 
-    def __init__(
-        self, teacher: AmplifiedTeacher | PretrainedTeacher, standardised: bool = False, memory: bool = False
-    ):
+    def __init__(self, teacher: AmplifiedTeacher | PretrainedTeacher, recipe: Recipe = PUBLISHED):
         super().__init__()
         self.teacher = teacher
-        self.bottleneck = OneClassBottleneck(self.pretrained.plan)
-        self.decoder = ReverseDecoder(self.pretrained.plan)
-        channels = self.pretrained.plan.channels
-        self.standardisation = Standardisation(channels) if standardised else None
-        self.memory = LocalStandardisation(sum(channels[1:]), len(channels)) if memory else None
+        plan = self.pretrained.plan
+        self.bottleneck = OneClassBottleneck(plan)
+        self.decoder = ReverseDecoder(plan)
+        self.heads = LinearHeads(plan) if recipe.heads and plan.signed else None
+        self.standardisation = Standardisation(plan.channels) if recipe.standardised else None
+        self.memory = LocalStandardisation(sum(plan.channels[1:]), len(plan.channels)) if recipe.memory else None
 
     @classmethod
     def of(cls, pretrained: PretrainedTeacher, recipe: Recipe) -> AAND:
         """An untrained model of a recipe."""
-        return cls(AmplifiedTeacher(pretrained) if recipe.amplified else pretrained, recipe.standardised, recipe.memory)
+        return cls(AmplifiedTeacher(pretrained) if recipe.amplified else pretrained, recipe)
 
     @property
     def pretrained(self) -> PretrainedTeacher:
@@ -55,17 +55,23 @@ class AAND(nn.Module):
     @property
     def student_parts(self) -> tuple[nn.Module, ...]:
         """What Stage II trains."""
-        return self.bottleneck, self.decoder
+        parts = self.bottleneck, self.decoder
+        return parts if self.heads is None else (*parts, self.heads)
 
     def stage_parts(self) -> dict[int, dict[str, nn.Module]]:
         """The parts that each stage trains and its checkpoint holds; plain reverse distillation has no Stage I."""
-        parts = {"bottleneck": self.bottleneck, "decoder": self.decoder}
-        if self.standardisation:
-            parts["calibration"] = self.standardisation  # the name that it has in files
-        if self.memory is not None:
-            parts[USUAL] = self.memory
+        named = {  # as in files
+            "bottleneck": self.bottleneck, "decoder": self.decoder, "heads": self.heads,
+            "calibration": self.standardisation, "usual": self.memory,
+        }
+        parts = {name: part for name, part in named.items() if part is not None}
         first = {1: {"amplification": self.teacher.amplification}} if isinstance(self.teacher, AmplifiedTeacher) else {}
         return {**first, 2: parts}
+
+    def do_without(self, lacking: Iterable[str]) -> None:
+        """Drop those of the later parts, by their names in files, that the files of this model lack."""
+        for name in lacking:
+            setattr(self, LATER_PARTS[name], None)
 
     def normalise(self, images: Tensor) -> Tensor:
         """RGB images (N, 3, H, W), uint8 of 0..255, as the teacher wants them."""
@@ -73,7 +79,8 @@ class AAND(nn.Module):
 
     def student(self, teacher_features: list[Tensor]) -> list[Tensor]:
         """The student's features S_l, of the teacher features' shapes."""
-        return self.decoder(self.bottleneck(teacher_features))
+        rebuilt = self.decoder(self.bottleneck(teacher_features))
+        return rebuilt if self.heads is None else self.heads(rebuilt)
 
     def optimize_for_inference(self, dtype: torch.dtype = torch.float32) -> AAND:
         """Make prediction fast, for good: batch norms folded into their convolutions, weights channels last in `dtype`.
@@ -85,7 +92,7 @@ class AAND(nn.Module):
         self.eval().requires_grad_(False)
         example = torch.zeros(1, 3, 64, 64, device=self.device)
         fold_batch_norms(self, example)
-        parts = [self.pretrained.trunk, self.bottleneck, self.decoder]
+        parts = [self.pretrained.trunk, *self.student_parts]
         if isinstance(self.teacher, AmplifiedTeacher):
             parts.append(self.teacher.amplification)
         for part in parts:  # the rest, mean and deviation of the images, stays float32

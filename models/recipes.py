@@ -25,6 +25,7 @@ class Recipe:
     hard_positions: bool = True  # the worst positions have a loss of their own
     standardised: bool = False  # distances are relative to those of the training images
     memory: bool = False  # they are also relative to those of similar patches, and patches unlike all good ones count
+    heads: bool = False  # the student's levels end linearly, where the teacher's features can be negative
     trained: bool = True  # Stage II trains a student; else a memory is filled with good patches
 
     @property
@@ -42,7 +43,7 @@ class Recipe:
 
 
 PUBLISHED = Recipe()
-ROBUST = Recipe(crop=True, stretch=True, standardised=True, memory=True)
+ROBUST = Recipe(crop=True, stretch=True, standardised=True, memory=True, heads=True)
 BASELINE = Recipe(amplified=False, falling_rate=False, hard_positions=False)  # plain reverse distillation
 PATCHCORE = Recipe(model="models.patchcore.PatchCore", amplified=False, trained=False)
 METHODS = {

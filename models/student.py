@@ -50,6 +50,22 @@ class ReverseDecoder(nn.Module):
         return [level1, level2, level3]
 
 
+class LinearHeads(nn.Module):
+    """A 1x1 convolution for each of the decoder's levels, which end in a ReLU: for teachers whose features can be
+    negative. Each is the identity at first."""
+
+    def __init__(self, plan: StudentPlan):
+        super().__init__()
+        for level, width in enumerate(plan.channels, start=1):
+            head = nn.Conv2d(width, width, 1)
+            nn.init.dirac_(head.weight)
+            nn.init.zeros_(head.bias)
+            self.add_module(f"level{level}", head)
+
+    def forward(self, levels: list[Tensor]) -> list[Tensor]:
+        return [head(level) for head, level in zip(self.children(), levels, strict=True)]
+
+
 def _residual_stage(plan: StudentPlan, channels_in: int, channels_out: int, depth: int, upsample: bool) -> nn.Module:
     """Residual blocks of torchvision's making; the first one halves the size, or doubles it with `upsample`."""
     kind = BasicBlock if plan.basic else Bottleneck

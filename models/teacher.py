@@ -14,7 +14,7 @@ import torch
 import torchvision.models as tv
 from torch import Tensor, nn
 
-from models import BACKBONES, WeightsError
+from models import BACKBONES, WeightsError, probe_image
 from models.tensor_files import describe_misfit, first_line, is_state_dict, read_file
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -38,6 +38,7 @@ class StudentPlan:
     channels: tuple[int, int, int]  # at strides 4, 8, 16
     depths: tuple[int, int, int]  # blocks of the decoder's stages, coarsest level first
     base_width: int = 64  # torchvision's width of a bottleneck: 128 in wide_resnet50_2
+    signed: bool = False  # the levels have negative values too: no ReLU ends them
 
     @property
     def basic(self) -> bool:
@@ -111,7 +112,7 @@ def build_teacher(backbone: str = "wide_resnet50_2", weights: str = "default") -
     elif backbone in BUNDLED_BACKBONES or backbone.startswith("timm:"):
         trunk, mean, std = _timm_trunk(timm_name(backbone))
         channels = tuple(trunk.feature_info.channels())
-        plan = StudentPlan(channels, (2, 2, 2) if channels[0] < 256 else (3, 4, 6))
+        plan = StudentPlan(channels, (2, 2, 2) if channels[0] < 256 else (3, 4, 6), signed=_is_signed(trunk))
     else:
         raise WeightsError(f"unknown `backbone` {backbone}; choose one of {', '.join(BACKBONES)} or timm:NAME")
     if weights != "random":
@@ -143,6 +144,13 @@ def _timm_trunk(name: str) -> tuple[nn.Module, tuple[float, ...], tuple[float, .
     trunk = timm.create_model(name, features_only=True, out_indices=indices)
     config = timm.get_pretrained_cfg(name)
     return trunk, *((config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD))
+
+
+@torch.no_grad()
+def _is_signed(trunk: nn.Module) -> bool:
+    """Whether some level has negative values, of whatever weights."""
+    image = torch.from_numpy(probe_image(64)).permute(2, 0, 1)[None] / 255
+    return any(bool((level < 0).any()) for level in trunk.eval()(image))
 
 
 def _load_trunk(trunk: nn.Module, state: dict[str, Tensor], source: str) -> None:

@@ -157,15 +157,16 @@ def test_what_is_usual_is_measured_without_an_images_own_patches(model, features
         assert model.memory.deviation[row].tolist() == pytest.approx(deviation.tolist(), rel=1e-2)
 
 
-def test_a_robust_run_from_before_there_was_a_memory_has_the_maps_of_then(trained, tmp_path):
+def test_a_robust_run_from_before_there_were_memory_and_heads_has_the_maps_of_then(trained, tmp_path):
     assert run_train(tmp_path, "--data_root", trained.data, *TINY, *ROBUST, "--output", "run").status == 0
     category = Run(tmp_path / "run").category("bottle")
     content = torch.load(category.stage(2))
     assert len(content["usual"]["patches"]) == 64  # four images of 4 x 4 positions
-    del content["usual"]
+    del content["usual"], content["heads"]
     torch.save(content, category.stage(2))
     model, _ = category.load_model()
-    assert not model.memory
+    assert model.memory is None and model.heads is None
+    assert list(model.stage_parts()[2]) == ["bottleneck", "decoder", "calibration"]  # thresholds name it by these
     inputs = model.normalise(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8))
     with torch.no_grad():
         anomaly_map, _ = model(inputs)
@@ -174,6 +175,25 @@ def test_a_robust_run_from_before_there_was_a_memory_has_the_maps_of_then(traine
     levels = [F.interpolate(d[:, None], 32, mode="bilinear", align_corners=True) for d in distances]
     assert torch.allclose(anomaly_map, gaussian_smooth(sum(levels), 4.0), atol=1e-5)
     assert run_test(tmp_path, "--data_root", trained.data, "--run", "run").status == 0
+
+
+@pytest.mark.parametrize(("backbone", "signed"), [("efficientnet_lite0", True), ("resnet18", False)])
+def test_a_teacher_with_negative_features_has_a_student_that_can_rebuild_them(backbone, signed):
+    model = build_model(build_teacher(backbone, "random"), recipes.ROBUST)
+    assert model.pretrained.plan.signed == signed
+    assert (model.heads is not None) == signed
+    assert build_model(build_teacher(backbone, "random")).heads is None  # the published student
+    sizes = zip(model.pretrained.plan.channels, (32, 16, 8), strict=True)
+    features = [torch.randn(2, width, size, size) for width, size in sizes]
+    with torch.no_grad():
+        before, rebuilt = model.eval().decoder(model.bottleneck(features)), model.student(features)
+    assert all(torch.equal(a, b) for a, b in zip(before, rebuilt, strict=True))  # heads are the identity at first
+    assert all((level >= 0).all() for level in rebuilt)
+    if signed:
+        with torch.no_grad():
+            model.heads.level2.weight.neg_()
+            assert (model.student(features)[1] == -rebuilt[1]).all()
+        assert model.heads in model.student_parts and model.stage_parts()[2]["heads"] is model.heads
 
 
 def test_only_a_recipe_that_calibrates_saves_a_calibration():

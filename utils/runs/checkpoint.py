@@ -2,8 +2,8 @@
 
     checkpoints/teacher.pt               the frozen trunk, one for all categories: a run needs no other weights
     checkpoints/<category>/stage1.pt     the amplification (AAND only)
-    checkpoints/<category>/stage2.pt     the student: bottleneck and decoder; of some recipes the calibration
-                                         and what is usual for similar patches
+    checkpoints/<category>/stage2.pt     the student: bottleneck and decoder; of some recipes its heads, the
+                                         calibration, and what is usual for similar patches
 
 Each file is {"settings": {..., "category"}, "seconds": training time, <part>: state dict, ...}; those of a stage also
 hold "made_with": the settings of the training, and what the files are that they were trained upon, by which other ones
@@ -23,7 +23,7 @@ from torch import nn
 
 from datasets.view import View
 from models import WeightsError, probe_image
-from models.aand import AAND, USUAL, build_model
+from models.aand import AAND, LATER_PARTS, build_model
 from models.recipes import METHODS
 from models.teacher import PretrainedTeacher, build_teacher
 from models.tensor_files import describe_misfit, fingerprint, read_file
@@ -62,10 +62,11 @@ def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def load_checkpoint(
-    path: Path, parts: Mapping[str, nn.Module], settings: Mapping[str, Any], category: str | None = None,
+    path: Path, parts: dict[str, nn.Module], settings: Mapping[str, Any], category: str | None = None,
     beside: MadeWith | None = None,
 ) -> float:
-    """Load `parts` strictly from a file of `save_checkpoint`; returns the seconds its training took.
+    """Load `parts` strictly from a file of `save_checkpoint`; returns the seconds its training took. LATER_PARTS that
+    an earlier file lacks are taken out of `parts`.
 
     beside: the settings and the files that it is used with. Raises CheckpointError for a file that is missing or
     unreadable, was made with other settings, other files or for another category, or does not fit: in names, shapes or
@@ -89,7 +90,9 @@ def load_checkpoint(
             text = str(before)[:80] if isinstance(before, str | int | None) else f"a {type(before).__name__}"
             raise CheckpointError(f"{path} was made with {key}={text}, the run has {value}")
     _refuse_others(path, content.get("made_with", {}), beside or {})
-    parts = {name: part for name, part in parts.items() if name in content or name != USUAL}
+    for name in LATER_PARTS:
+        if name not in content:
+            parts.pop(name, None)
     for name, part in parts.items():
         if misfit := describe_misfit(part.state_dict(), content.get(name)):
             raise CheckpointError(f"{path} does not fit the model: {name}: {misfit}")
@@ -126,7 +129,10 @@ def load_model(
     seconds = 0.0
     for number, parts in model.stage_parts().items():
         path = stage(number)
+        made = set(parts)
         seconds += load_checkpoint(path, parts, settings, category, beside)
+        if lacking := made - set(parts):
+            model.do_without(lacking)
         beside[path.name] = state_of(parts)
     _probe(model.eval(), teacher, stage, min(settings["image_size"], PROBE_SIZE))
     return model, seconds
