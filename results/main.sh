@@ -49,7 +49,9 @@ for recipe in rd4ad published; do
 done
 three_seeds "$MVTEC3D" tire robust lite0 --eval_every 9
 three_seeds "$FOLDER" magnetic_tile robust lite0 --eval_every 9
+three_seeds "$MVTEC" pill robust lite0 --eval_every 9
 three_seeds "$FOLDER" loose_pills robust lite0 --eval_every 9
 three_seeds "$MVTEC3D" tire patchcore lite0
 three_seeds "$FOLDER" magnetic_tile patchcore lite0
+three_seeds "$MVTEC" pill patchcore lite0
 three_seeds "$FOLDER" loose_pills patchcore lite0
