@@ -51,7 +51,11 @@ three_seeds "$MVTEC3D" tire robust lite0 --eval_every 9
 three_seeds "$FOLDER" magnetic_tile robust lite0 --eval_every 9
 three_seeds "$MVTEC" pill robust lite0 --eval_every 9
 three_seeds "$FOLDER" loose_pills robust lite0 --eval_every 9
+three_seeds "$MVTEC" bottle robust lite0 --eval_every 9
+three_seeds "$FOLDER" hazelnut_toy robust lite0 --eval_every 9
 three_seeds "$MVTEC3D" tire patchcore lite0
 three_seeds "$FOLDER" magnetic_tile patchcore lite0
 three_seeds "$MVTEC" pill patchcore lite0
 three_seeds "$FOLDER" loose_pills patchcore lite0
+three_seeds "$MVTEC" bottle patchcore lite0
+three_seeds "$FOLDER" hazelnut_toy patchcore lite0
