@@ -2,8 +2,8 @@
 # How good are the methods, with several teachers, on six categories? Three seeds each; what made results/main/.
 #
 #     bash results/main.sh --print            README's table
-#     bash results/main.sh --print runs       every run, with spread, swing and seconds: docs/accuracy.md
-#     bash results/main.sh --print kinds      loose pills by kind of defect: docs/accuracy.md
+#     bash results/main.sh --print runs       every run, with spread, swing and seconds: docs/accuracy_runs.md
+#     bash results/main.sh --print kinds      loose pills by kind of defect: docs/accuracy_runs.md
 #     bash results/main.sh --print protocol   what choosing the epoch on the test set would have given: docs/accuracy_errors.md
 #
 # Everything else: results/common.sh. --precision auto was bf16 on that machine. Left out: --workers, which changes no
