@@ -4,8 +4,8 @@ models/memory.py, measured without a test image.
     python benchmarks/memory_choices.py data/mvtec3d/tire data/mvtec/pill --aux_path data/dtd/images
 
 Each category is trained once, then standardised and rated with each choice, on the same held-out images with anomalies
-of unseen kinds as in benchmarks/recipes.py, and on large ones of the same kinds. I-AUROC / P-AUROC / PRO, percent, of
-each category and their mean.
+of unseen kinds as in benchmarks/recipes.py, on large ones of the same kinds, and on obvious ones. I-AUROC / P-AUROC /
+PRO, percent, of each category and their mean.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from torch import nn
+import torch
 
 from benchmarks.recipes import BATCH_SIZE, RATED_BY, Category, synthetic_test_set
-from benchmarks.unseen_anomalies import LARGE_AREAS
+from benchmarks.unseen_anomalies import LARGE, OBVIOUS, SMALL
 from datasets.view import View
 from models import memory
 from models.recipes import ROBUST
@@ -35,20 +35,21 @@ from utils.training.fitting import standardise
 from utils.training.resumable import ResumableStage
 from utils.training.stages import train_stage2
 
-ALL = -float("inf")  # every distance of the student counts
+NONE = 1e9  # deviations: a limit that nothing reaches
 CHOICES: dict[str, dict[str, float]] = {  # of the constants
     "as it is": {},
+    "memory as 1 level": {"WEIGHT": 1},
     "memory as 2 levels": {"WEIGHT": 2},
+    "memory as 4 levels": {"WEIGHT": 4},
     "memory as 8 levels": {"WEIGHT": 8},
-    "student's distances all count": {"LEAST": ALL},
-    "all count, memory as 2 levels": {"LEAST": ALL, "WEIGHT": 2},
-    "student's distances from 0 on": {"LEAST": 0},
-    "from 2 deviations on": {"LEAST": 2},
+    "limit of 1 deviation": {"LIMIT": 1},
+    "limit of 6 deviations": {"LIMIT": 6},
+    "no limit": {"LIMIT": NONE},
     "nothing of the standing": {"STANDING": 0},
     "all of the standing": {"STANDING": 1},
     "a prior of 8 positions": {"PRIOR": 8},
 }
-SIZES = ("small", "large")  # anomalies: as in benchmarks/recipes.py, and of LARGE_AREAS
+SORTS = {"small": SMALL, "large": LARGE, "obvious": OBVIOUS}  # of anomalies; benchmarks/recipes.py has the first
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,7 +67,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def rate(category: Category, seed: int) -> Iterator[tuple[str, str, list[float]]]:
-    """Sizes of anomalies, choices, and the figures of each."""
+    """Sorts of anomalies, choices, and the figures of each."""
     config = category.config(ROBUST, seed)
     view = View.of(category.whole, crop=ROBUST.crop, stretch=ROBUST.stretch)
     images, model = category.images(view), category.untrained(ROBUST, seed)
@@ -74,17 +75,17 @@ def rate(category: Category, seed: int) -> Iterator[tuple[str, str, list[float]]
     train_stage2(model, TrainingSet(images[..., :3], []), config, ResumableStage())
     features = TeacherFeatures(model, images[..., :3], batch_size=BATCH_SIZE, seed=seed, execution=category.execution)
     features.keep("auto", "ram", Path())
-    large = synthetic_test_set(*category.held_out, LARGE_AREAS)
-    test_sets = dict(zip(SIZES, (category.validation_of(view), category.validation_of(view, large)), strict=True))
+    painted = {name: synthetic_test_set(*category.held_out, sort) for name, sort in SORTS.items()}
+    test_sets = {name: category.validation_of(view, test_set) for name, test_set in painted.items()}
     usual = {name: getattr(memory, name) for choice in CHOICES.values() for name in choice}
     for choice, constants in CHOICES.items():
         for name, value in (usual | constants).items():
             setattr(memory, name, value)
-        nn.init.constant_(model.memory.weights[-1:], memory.WEIGHT)
+        model.memory.weights[-1], model.memory.limit = memory.WEIGHT, torch.tensor(memory.LIMIT)
         standardise(model, features, category.execution)
-        for size, test_set in test_sets.items():
+        for sort, test_set in test_sets.items():
             metrics = test_set.evaluate(test_set.predict(model, BATCH_SIZE))
-            yield size, choice, [100 * metrics[name] for name in RATED_BY]
+            yield sort, choice, [100 * metrics[name] for name in RATED_BY]
     for name, value in usual.items():
         setattr(memory, name, value)
 
@@ -96,17 +97,17 @@ def main() -> None:
     found: dict[tuple[str, str], list[list[float]]] = {}
     for path in options.categories:
         settings = argparse.Namespace(**vars(options), data_root=path.parent, category=path.name)
-        for size, choice, figures in rate(Category(settings, pick_device(options.device)), options.seed):
-            found.setdefault((size, choice), []).append(figures)
+        for sort, choice, figures in rate(Category(settings, pick_device(options.device)), options.seed):
+            found.setdefault((sort, choice), []).append(figures)
     epochs = f"{options.epochs} + {options.epochs} epochs"
     print(f"{options.backbone}, {options.image_size} px, {epochs}, seed {options.seed}")
     print(", ".join(f"{name} {value}" for name, value in environment().items()))
     print(f"| anomalies | | mean | {' | '.join(names)} |\n|{'---|' * (3 + len(names))}")
-    for size in SIZES:
+    for sort in SORTS:
         for choice in CHOICES:
-            rows = found[size, choice]
+            rows = found[sort, choice]
             cells = [" / ".join(f"{figure:.1f}" for figure in row) for row in [np.mean(rows, axis=0), *rows]]
-            print(f"| {size} | {choice} | {' | '.join(cells)} |")
+            print(f"| {sort} | {choice} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

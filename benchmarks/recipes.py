@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.unseen_anomalies import AREAS, make_unseen_anomalies
+from benchmarks.unseen_anomalies import SMALL, Sort, make_unseen_anomalies
 from datasets import open_dataset
 from datasets.anomalies.textures import find_aux_path, list_textures
 from datasets.base import DataError, Sample
@@ -224,15 +224,15 @@ class Category:
         return training_files(paths_of(samples), self.source.name, self.options.category, None, view)
 
 
-def synthetic_test_set(held_out: Stack, textures: Stack, areas: tuple[float, float] = AREAS) -> TestSet:
-    """Held-out good images and anomalies of every unseen kind on each of them.
+def synthetic_test_set(held_out: Stack, textures: Stack, sort: Sort = SMALL) -> TestSet:
+    """Held-out good images and anomalies of every unseen kind of a sort on each of them.
 
-    held_out: uint8 (N, S, S, 4), RGB and foreground of 0 and 1; textures: uint8 (T, 3, S, S); areas: of the smallest
-    and the largest anomaly, shares of the image. Raises DataError if no anomaly can be seen.
+    held_out: uint8 (N, S, S, 4), RGB and foreground of 0 and 1; textures: uint8 (T, 3, S, S). Raises DataError if no
+    anomaly can be seen.
     """
     content: Tensor = held_out[:]
     images, foregrounds = content[..., :3].numpy(), content[..., 3].numpy()
-    anomalies, found, _ = make_unseen_anomalies(images, foregrounds, textures, VALIDATION_SEED, areas)
+    anomalies, found, _ = make_unseen_anomalies(images, foregrounds, textures, VALIDATION_SEED, sort)
     if len(anomalies) == 0:
         raise DataError("no synthetic anomaly can be seen on the images held out")
     labels = np.repeat([0, 1], [len(images), len(anomalies)])

@@ -18,13 +18,24 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-AREAS = (0.0005, 0.05)  # smallest and largest, of the image: drawn evenly in the logarithm
-LARGE_AREAS = (0.02, 0.3)  # as of wear, stains and missing parts
 VISIBLE = 8  # grey levels: a pixel is anomalous where some channel changed by more,
 VISIBLE_SIGMA = 1.5  # smoothed with a Gaussian of so many pixels
 MIN_PIXELS = 12  # an anomaly with fewer anomalous pixels is drawn again
 MAX_REDRAWS = 20
 HARMONICS = 4  # of a region's outline
+
+
+class Sort(NamedTuple):
+    """What anomalies are drawn."""
+
+    areas: tuple[float, float]  # smallest and largest, shares of the image: drawn evenly in the logarithm
+    kinds: Sequence[str] = ()  # all where none is named
+    contrast: float = 0.0  # least mean difference of the anomalous pixels, grey levels
+
+
+SMALL = Sort((0.0005, 0.05))
+LARGE = Sort((0.02, 0.3))  # as of wear, stains and missing parts
+OBVIOUS = Sort((0.003, 0.1), ("texture", "paste", "smudge", "missing"), contrast=35)  # other kinds hardly ever are
 
 
 class Place(NamedTuple):
@@ -48,25 +59,26 @@ Kind = Callable[[Scene, np.random.Generator], np.ndarray]  # returns the changed
 
 
 def make_unseen_anomalies(
-    images: np.ndarray, foregrounds: np.ndarray, textures: Sequence[np.ndarray], seed: int,
-    areas: tuple[float, float] = AREAS,
+    images: np.ndarray, foregrounds: np.ndarray, textures: Sequence[np.ndarray], seed: int, sort: Sort = SMALL,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Give every image one anomaly of each kind.
+    """Give every image one anomaly of each kind of the sort.
 
     images: uint8 (N, S, S, 3); foregrounds: uint8 (N, S, S) of 0 and 1, each anomaly is centred there; textures: uint8
-    (T, 3, S, S), planes as Stage I has them; areas: smallest and largest, shares of the image. An anomaly that cannot
-    be seen after 20 attempts is left out.
+    (T, 3, S, S), planes as Stage I has them. An anomaly that cannot be seen, or not well enough for the sort, after 20
+    attempts is left out.
 
     Returns images uint8 (M, S, S, 3), masks uint8 (M, S, S) of 0 and 1, and the kind of each.
     """
     made, masks, kinds = [], [], []
     for index, (image, foreground) in enumerate(zip(images, foregrounds, strict=True)):
         for number, (name, kind) in enumerate(KINDS.items()):
+            if sort.kinds and name not in sort.kinds:
+                continue
             rng = np.random.default_rng([seed, index, number])
             for _ in range(MAX_REDRAWS):
-                changed = change(kind, image, foreground, images, textures, rng, areas)
+                changed = change(kind, image, foreground, images, textures, rng, sort.areas)
                 mask = visible_change(image, changed)
-                if mask.sum() >= MIN_PIXELS:
+                if mask.sum() >= MIN_PIXELS and difference(image, changed)[mask > 0].mean() >= sort.contrast:
                     made.append(changed)
                     masks.append(mask)
                     kinds.append(name)
@@ -91,14 +103,18 @@ def change(
 def visible_change(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Mask uint8 (S, S) of what can be seen to differ between two images uint8 (S, S, 3).
 
-    The largest channel's difference is smoothed, so that speckle does not count and a region has few holes.
+    The difference is smoothed, so that speckle does not count and a region has few holes.
     """
-    difference = cv2.absdiff(before, after).max(axis=2).astype(np.float32)
-    visible = cv2.GaussianBlur(difference, (0, 0), VISIBLE_SIGMA) > VISIBLE
+    visible = cv2.GaussianBlur(difference(before, after), (0, 0), VISIBLE_SIGMA) > VISIBLE
     return cv2.morphologyEx(visible.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
 
 
-def draw_place(foreground: np.ndarray, rng: np.random.Generator, areas: tuple[float, float] = AREAS) -> Place:
+def difference(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The largest channel's difference of two images uint8 (S, S, 3): float32 (S, S), grey levels."""
+    return cv2.absdiff(before, after).max(axis=2).astype(np.float32)
+
+
+def draw_place(foreground: np.ndarray, rng: np.random.Generator, areas: tuple[float, float] = SMALL.areas) -> Place:
     """A blob of random size, outline and softness, centred in the foreground uint8 (S, S)."""
     size = len(foreground)
     inside = np.flatnonzero(foreground)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 AT_ONCE = 1024  # patches of the memory that a batch is compared with in one product
 ALIKE = 8  # patches of the memory, the nearest ones of a patch and itself, that are usual together
 PRIOR = 60.0  # positions of the whole training set that are added to those of each patch
-LEAST = 1.0  # deviations: a student's distance below counts as this
-WEIGHT = 4.0  # of the distances to the memory, a level of the student weighs 1
+LIMIT = 3.0  # deviations: what a distance has more counts in its logarithm
+WEIGHT = 3.0  # of the distances to the memory, a level of the student weighs 1
 STANDING = 0.5  # share of what is usual for a patch, among all patches, that its distances keep
 
 
@@ -71,11 +71,12 @@ class LocalStandardisation(Memory):
     patches of the same image. Distances at such a position are counted from this mean, in such deviations. They keep a
     part of how this mean stands among those of all positions: where good images differ, defects are likely too.
 
-    The student's distances count from LEAST on. A lower one is no sign of a good image: the student rebuilds some
-    defects well, large smooth ones above all, and must not outvote the memory there.
+    Distances count from 0 on. A lower one is no sign of a good image: the student rebuilds some defects well, large
+    smooth ones above all, and must not outvote the memory there. What they have beyond `limit` counts in its logarithm,
+    since the map is smoothed: a glaring spot would outshine all that lies around it.
 
     patches: (M, C); images: (M,), numbers of the training images that they are of; origin, deviation: (M, levels + 1);
-    weights: (levels + 1,).
+    weights: (levels + 1,); limit: a number. The last two are in files, so that maps do not change with the code.
     """
 
     def __init__(self, channels: int, levels: int):
@@ -84,13 +85,13 @@ class LocalStandardisation(Memory):
         self.register_buffer("deviation", torch.empty(0, levels + 1))
         self.register_buffer("images", torch.empty(0, dtype=torch.long))
         self.register_buffer("weights", torch.tensor([1.0] * levels + [WEIGHT]))
+        self.register_buffer("limit", torch.tensor(LIMIT))
 
     def forward(self, patches: Tensor, distances: Sequence[Tensor]) -> list[Tensor]:
         """Distances (N, H_l, W_l) of each level at the positions of patches (N, C, h, w), then those of the patches to
-        the memory (N, h, w), all as they count in the map: weights times deviations from good images."""
-        *levels, away = self.compare(patches, distances)
-        counted = *(level.clamp_min(LEAST) for level in levels), away
-        return [weight * distance for weight, distance in zip(self.weights, counted, strict=True)]
+        the memory (N, h, w), all as they count in the map: 0 or more."""
+        compared = zip(self.weights, self.compare(patches, distances), strict=True)
+        return [weight * soften(distance, self.limit) for weight, distance in compared]
 
     def compare(self, patches: Tensor, distances: Sequence[Tensor]) -> list[Tensor]:
         """The same distances as they stand against good images: around 0, of deviation about 1."""
@@ -122,6 +123,12 @@ class LocalStandardisation(Memory):
         standing = (mean - whole) / deviation_of(whole, whole_square)
         self.origin = (mean - STANDING * standing * deviation).to(self.patches)
         self.deviation = deviation.to(self.patches)
+
+
+def soften(distances: Tensor, limit: Tensor) -> Tensor:
+    """Distances as they are from 0 to the limit, 0 below, and limit * (1 + log(distance / limit)) above: without a jump
+    and without a kink at the limit."""
+    return distances.clamp_min(0).minimum(limit) + limit * (distances.maximum(limit) / limit).log()
 
 
 def deviation_of(mean: Tensor, square: Tensor) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from models import memory as module
-from models.memory import LocalStandardisation, Memory, embed, nearness, resize, squared_distances
+from models.memory import LocalStandardisation, Memory, embed, nearness, resize, soften, squared_distances
 from models.tensor_files import describe_misfit
 from utils.training.fitting import choose_coreset
 
@@ -101,14 +103,22 @@ def test_patches_alike_have_the_same_usual_distances(usual, monkeypatch):
 
 def test_distances_are_relative_to_what_is_usual_for_the_nearest_patch(usual):
     usual.origin = torch.tensor([[1.0, 0.5], [2.0, 0.25], [3.0, 1.0]])
-    usual.deviation = torch.tensor([[0.5, 2.0], [1.0, 0.5], [2.0, 4.0]])
+    usual.deviation = torch.tensor([[0.5, 2.0], [1.0, 0.5], [2.0, 0.25]])
     asked = patches([[0.0], [5.0], [13.0]]), [torch.tensor([[[2.0, 2.0, 2.0]]])]
     level, away = usual.compare(*asked)
     assert level.flatten().tolist() == [(2 - 1) / 0.5, (2 - 2) / 1, (2 - 3) / 2]
-    assert away.flatten().tolist() == [(0 - 0.5) / 2, (1 - 0.25) / 0.5, (3 - 1) / 4]
+    assert away.flatten().tolist() == [(0 - 0.5) / 2, (1 - 0.25) / 0.5, (3 - 1) / 0.25]
     level, away = usual(*asked)
-    assert level.flatten().tolist() == [2, 1, 1]  # what is rebuilt well is no sign of a good image
-    assert away.flatten().tolist() == [4 * (0 - 0.5) / 2, 4 * (1 - 0.25) / 0.5, 4 * (3 - 1) / 4]
+    assert level.flatten().tolist() == [2, 0, 0]  # what is rebuilt well is no sign of a good image
+    assert away.flatten().tolist() == pytest.approx([0, 3 * (1 - 0.25) / 0.5, 3 * 3 * (1 + math.log(8 / 3))])
+
+
+def test_distances_are_softened_beyond_the_limit_without_a_jump_or_kink():
+    distances = torch.tensor([-5.0, 0.0, 1.5, 2.0, 2 * math.e, 2e4], dtype=torch.double)
+    limit = torch.tensor(2.0, dtype=torch.double)
+    assert soften(distances, limit).tolist() == pytest.approx([0, 0, 1.5, 2, 4, 2 * (1 + math.log(1e4))])
+    below, at, above = soften(torch.tensor([2 - 1e-4, 2, 2 + 1e-4], dtype=torch.double), limit).tolist()
+    assert above - at == pytest.approx(at - below, rel=1e-3)
 
 
 def test_what_is_usual_is_enlarged_to_a_finer_level(usual):
@@ -173,5 +183,6 @@ def test_any_number_of_patches_is_loaded_but_all_tensors_have_it(usual):
     assert shorter == "its tensors have different numbers of rows: 2, 3"
     wider = describe_misfit(own, state | {"patches": torch.rand(3, 2)})
     assert wider == "patches has shape (3, 2), the model needs (0, 1)"
-    assert "weights is missing" in describe_misfit(own, {name: state[name] for name in state if name != "weights"})
-    assert "patches is missing" in describe_misfit(own, {name: state[name] for name in state if name != "patches"})
+    for left_out in ("patches", "weights", "limit"):
+        lacking = {name: tensor for name, tensor in state.items() if name != left_out}
+        assert f"{left_out} is missing" in describe_misfit(own, lacking)

@@ -55,19 +55,19 @@ def test_choices_of_the_memory_are_rated_with_one_training(monkeypatch, capsys, 
         torch.manual_seed(0)  # of the random teacher
         [[heading, *rows]] = tables(call(memory_choices, monkeypatch, capsys, *places, *options))
         assert heading == ["anomalies", "", "mean", "bottle", "cable"]
-        assert [row[:2] for row in rows] == [[size, name] for size in ("small", "large") for name in choices]
+        assert [row[:2] for row in rows] == [[sort, name] for sort in ("small", "large", "obvious") for name in choices]
         return [row[2:] for row in rows]
 
     all_choices, before = memory_choices.CHOICES, {**vars(memory_choices.memory)}
     data = make_folder(tmp_path, ["bottle", "cable"], train=6, size=96)
     places = data / "bottle", data / "cable"
     options = ("--aux_path", "builtin", "--weights", "random", "--image_size", 64, "--epochs", 1, "--device", "cpu")
-    small, as_eight, large, large_as_eight = said("as it is", "memory as 8 levels")
+    small, as_eight, large, large_as_eight, *obvious = said("as it is", "memory as 8 levels")
     assert small != as_eight and small != large
-    for row in (small, as_eight, large, large_as_eight):
+    for row in (small, as_eight, large, large_as_eight, *obvious):
         mean, *own = (np.array([float(figure) for figure in cell.split(" / ")]) for cell in row)
         np.testing.assert_allclose(mean, np.mean(own, axis=0), atol=0.11)
-    assert said("memory as 8 levels", "as it is") == [as_eight, small, large_as_eight, large]  # in any order
+    assert said("memory as 8 levels", "as it is") == [as_eight, small, large_as_eight, large, *obvious[::-1]]
     assert vars(memory_choices.memory) == before
 
 

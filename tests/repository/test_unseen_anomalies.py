@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from benchmarks.unseen_anomalies import (
-    AREAS,
     KINDS,
-    LARGE_AREAS,
+    LARGE,
     MIN_PIXELS,
+    OBVIOUS,
+    SMALL,
     Place,
     Scene,
     draw_place,
@@ -94,6 +95,16 @@ def test_without_images_there_are_no_anomalies(textures):
     assert made.shape == (0, SIZE, SIZE, 3) and masks.shape == (0, SIZE, SIZE) and kinds == []
 
 
+def test_obvious_ones_differ_much(images, everywhere, textures):
+    made, masks, kinds = make_unseen_anomalies(images, everywhere, textures, seed=0, sort=OBVIOUS)
+    assert len(made) >= 12 and set(kinds) == set(OBVIOUS.kinds)
+    origins = [int(np.abs(images.astype(int) - one).mean(axis=(1, 2, 3)).argmin()) for one in made]
+    for origin, changed, mask in zip(origins, made, masks, strict=True):
+        assert np.abs(images[origin].astype(int) - changed).max(axis=2)[mask == 1].mean() >= OBVIOUS.contrast
+    weaker, _, _ = make_unseen_anomalies(images, everywhere, textures, seed=0, sort=OBVIOUS._replace(contrast=0))
+    assert any((one != other).any() for one, other in zip(made, weaker, strict=False))
+
+
 # Places
 
 
@@ -110,7 +121,7 @@ def test_an_empty_foreground_means_anywhere():
     assert len(centres) > 40
 
 
-@pytest.mark.parametrize("limits", [AREAS, LARGE_AREAS])
+@pytest.mark.parametrize("limits", [SMALL.areas, LARGE.areas])
 def test_areas_are_spread_evenly_in_the_logarithm(limits):
     foreground = np.ones((SIZE, SIZE), np.uint8)
     radii = np.array([draw_place(foreground, np.random.default_rng(seed), limits).radius for seed in range(400)])
