@@ -2,7 +2,7 @@
 # Do synthetic anomalies on held-out training images choose a better epoch than the last one? What made
 # results/epoch_selection/.
 #
-#     bash results/epoch_selection.sh --print     what they foretell, and what choosing by them gains: docs/accuracy_ablation.md
+#     bash results/epoch_selection.sh --print     what they foretell, and what choosing by them gains: docs/accuracy_epochs.md
 #
 # Everything else: results/common.sh. The commands need code that has --select: commit e57759b, which made these files, and
 # later ones up to 9eb076e; since then it is gone, as it gained no I-AUROC. Left out: --workers, which changes no figure.

@@ -4,7 +4,7 @@
 #     bash results/main.sh --print            README's table
 #     bash results/main.sh --print runs       every run, with spread, swing and seconds: docs/accuracy_runs.md
 #     bash results/main.sh --print kinds      loose pills by kind of defect: docs/accuracy_runs.md
-#     bash results/main.sh --print protocol   what choosing the epoch on the test set would have given: docs/accuracy_errors.md
+#     bash results/main.sh --print protocol   what choosing the epoch on the test set would have given: docs/accuracy_epochs.md
 #
 # Everything else: results/common.sh. --precision auto was bf16 on that machine. Left out: --workers, which changes no
 # figure. Seeds are scored at the end of train.py. Tables leave out runs that have not been made.
