@@ -2,7 +2,8 @@
 # How good are the methods, with several teachers, on six categories? Three seeds each; what made results/main/.
 #
 #     bash results/main.sh --print            README's table
-#     bash results/main.sh --print runs       every run, with spread, swing and seconds: docs/accuracy_runs.md
+#     bash results/main.sh --print runs       every run with efficientnet_lite0, spread, swing, seconds: docs/accuracy_runs.md
+#     bash results/main.sh --print resnets    the same with ResNets: docs/accuracy_runs_resnets.md
 #     bash results/main.sh --print kinds      loose pills by kind of defect: docs/accuracy_runs.md
 #     bash results/main.sh --print protocol   what choosing the epoch on the test set would have given: docs/accuracy_epochs.md
 #
@@ -10,24 +11,30 @@
 # figure. Seeds are scored at the end of train.py. Tables leave out runs that have not been made.
 source "$(dirname "$0")/common.sh"
 
-# The folders that exist of these categories, each with all methods and teachers.
+# The folders that exist of a category, with all methods, of teachers: made CATEGORY TEACHER...
 made() {
-  local category run
-  for category; do
-    for run in "$FROM/$category"-{rd4ad,patchcore,published,robust}-{resnet18,resnet50,lite0}; do
-      if [ -d "$run" ]; then echo "$run"; fi
+  local method teacher
+  for method in rd4ad patchcore published robust; do
+    for teacher in "${@:2}"; do
+      if [ -d "$FROM/$1-$method-$teacher" ]; then echo "$FROM/$1-$method-$teacher"; fi
     done
   done
 }
 
+# Those of all categories: all_made TEACHER...
+all_made() {
+  local category
+  for category in tire magnetic_tile pill loose_pills bottle hazelnut_toy; do made "$category" "$@"; done
+}
+
 if [ "$mode" = --print ]; then
-  categories=(tire magnetic_tile pill loose_pills bottle hazelnut_toy)
   case ${2:-summary} in
-    summary) table summary . $(made "${categories[@]}") ;;
-    runs) table runs docs $(made "${categories[@]}") ;;
-    kinds) table kinds docs $(made loose_pills) ;;
+    summary) table summary . $(all_made resnet18 resnet50 lite0) ;;
+    runs) table runs docs $(all_made lite0) ;;
+    resnets) table runs docs $(all_made resnet18 resnet50) ;;
+    kinds) table kinds docs $(made loose_pills resnet18 resnet50 lite0) ;;
     protocol) table protocol docs "$FROM"/{tire,magnetic_tile}-{rd4ad,published}-resnet18 ;;
-    *) echo "tables: summary, runs, kinds, protocol" >&2; exit 2 ;;
+    *) echo "tables: summary, runs, resnets, kinds, protocol" >&2; exit 2 ;;
   esac
   exit
 fi
