@@ -2,7 +2,7 @@
 
 A new method is one row in METHODS and, where its model is another, a module in models/ with a class that can stand for
 `models.aand.AAND`. The robust recipe was chosen on synthetic anomalies of kinds not trained on, on good images held
-out (docs/accuracy_ablation.md); one fault was seen on test maps (docs/accuracy.md).
+out (docs/accuracy_ablation.md); what prompted two changes was seen on test sets (docs/accuracy.md).
 """
 
 from __future__ import annotations

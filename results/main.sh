@@ -57,7 +57,7 @@ done
 three_seeds "$MVTEC3D" tire robust lite0 --eval_every 9
 three_seeds "$FOLDER" magnetic_tile robust lite0 --eval_every 9
 three_seeds "$MVTEC" pill robust lite0 --eval_every 9
-three_seeds "$FOLDER" loose_pills robust lite0 --eval_every 9
+for recipe in rd4ad published robust; do three_seeds "$FOLDER" loose_pills $recipe lite0 --eval_every 9; done
 three_seeds "$MVTEC" bottle robust lite0 --eval_every 9
 three_seeds "$FOLDER" hazelnut_toy robust lite0 --eval_every 9
 three_seeds "$MVTEC3D" tire patchcore lite0
