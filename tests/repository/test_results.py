@@ -89,11 +89,11 @@ def test_a_changed_number_changes_the_table(tmp_path):
     different = [pair for pair in zip(said.splitlines(), now.splitlines(), strict=True) if pair[0] != pair[1]]
     assert len(different) == 1
     assert "92.11" in different[0][0]
-    assert "92.08" in different[0][1]
+    assert "92.07" in different[0][1]
 
 
 def test_every_seed_has_its_files_and_nothing_else_is_there():
-    assert len(seed_folders()) == 102
+    assert len(seed_folders()) == 108
     for folder in seed_folders():
         assert re.fullmatch(r"[a-z_]+-(rd4ad|patchcore|published|robust)-(resnet18|resnet50|lite0)(-\w+)?/seed\d",
                             "/".join(folder.parts[-2:])), folder
