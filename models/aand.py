@@ -26,7 +26,8 @@ class AAND(nn.Module):
     """A teacher (amplified: AAND; plain: reverse distillation) with its student.
 
     Called with normalised images (N, 3, H, W), H and W multiples of 32, it returns the anomaly map (N, 1, H, W), each
-    pixel in 0..6 (standardised: around 0 on good images), and the anomaly score (N,), the map's maximum.
+    pixel in 0..6 (standardised: around 0 on good images; with a memory: 0 or more), and the anomaly score (N,), the
+    map's maximum.
     """
 
     def __init__(self, teacher: AmplifiedTeacher | PretrainedTeacher, recipe: Recipe = PUBLISHED):

@@ -60,9 +60,11 @@ three_seeds "$MVTEC" pill robust lite0 --eval_every 9
 for recipe in rd4ad published robust; do three_seeds "$FOLDER" loose_pills $recipe lite0 --eval_every 9; done
 three_seeds "$MVTEC" bottle robust lite0 --eval_every 9
 three_seeds "$FOLDER" hazelnut_toy robust lite0 --eval_every 9
-three_seeds "$MVTEC3D" tire patchcore lite0
-three_seeds "$FOLDER" magnetic_tile patchcore lite0
-three_seeds "$MVTEC" pill patchcore lite0
-three_seeds "$FOLDER" loose_pills patchcore lite0
-three_seeds "$MVTEC" bottle patchcore lite0
-three_seeds "$FOLDER" hazelnut_toy patchcore lite0
+for teacher in resnet18 lite0; do
+  three_seeds "$MVTEC3D" tire patchcore $teacher
+  three_seeds "$FOLDER" magnetic_tile patchcore $teacher
+  three_seeds "$MVTEC" pill patchcore $teacher
+  three_seeds "$FOLDER" loose_pills patchcore $teacher
+  three_seeds "$MVTEC" bottle patchcore $teacher
+  three_seeds "$FOLDER" hazelnut_toy patchcore $teacher
+done
