@@ -4,7 +4,7 @@
     python train.py --data_root data/mvtec --categories bottle cable --epochs_stage1 20 --epochs_stage2 20
     python train.py --data_root data/mvtec --method rd4ad           # the baseline
     python train.py --data_root data/mvtec --seeds 0 1 2            # three runs, scored: mean and standard deviation
-    python train.py --data_root data/mine --backbone efficientnet_lite0 --aux_path builtin    # without any download
+    python train.py --data_root photographs --preset own            # your own, in folders such as ok/ and scratched/
 
 The result of a run is its last epoch: test images influence nothing here. Score it with test.py. A run that was
 stopped, killed or failed goes on where it was:
@@ -21,11 +21,12 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import utils.system.missing  # noqa: F401
-from datasets import DATASETS, check_root
+from datasets import check_root
 from datasets.names import printable
 from models import BACKBONES
 from models.recipes import METHODS, RECIPES
@@ -34,11 +35,13 @@ from utils.cli import (
     MAX_SEED,
     PRECISIONS,
     CommandParser,
+    add_layout_flags,
     add_level_flag,
     add_reading_flags,
     at_least,
     first_alone_heard,
     image_size,
+    or_auto,
     positive,
     run_command,
     share,
@@ -46,6 +49,7 @@ from utils.cli import (
     user_path,
 )
 from utils.system.errors import command
+from utils.training.presets import PRESETS
 
 if TYPE_CHECKING:
     from utils.training.run import Training
@@ -66,17 +70,30 @@ def parse_args() -> argparse.Namespace:
             parser.error(f"--resume: {error}")
         sys.argv[1:] = [*before, *others, "--output", str(given.resume)]  # as if it had been called so
     flags = parser.parse_args()
-    del flags.resume
+    del flags.resume, flags.preset
     return flags
 
 
+class TrainParser(CommandParser):
+    """A parser whose defaults are those of the preset among the flags, if there is one."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
+        early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        early.add_argument("--preset", nargs="?")
+        self.set_defaults(**PRESETS.get(early.parse_known_args(args)[0].preset, {}))
+        return super().parse_known_args(args, namespace)
+
+
 def make_parser() -> argparse.ArgumentParser:
-    parser = CommandParser(description=__doc__)
+    parser = TrainParser(description=__doc__)
     add = parser.add_argument
     add("--data_root", type=user_path, required=True, metavar="DIR", help="folder that holds the categories")
+    add("--preset", choices=PRESETS, help="own: for photographs of your own, without any download: --backbone "
+        "efficientnet_lite0 --weights bundled --aux_path builtin --recipe robust --calibration auto --far auto "
+        "--epochs_stage1 auto --epochs_stage2 auto; flags that are given win")
     add("--aux_path", metavar="DTD_IMAGES", help="texture images for synthetic anomalies, or 'builtin' (photographs of "
         "scikit-image); default: DTD beside the data set")
-    add("--dataset", choices=["auto", *DATASETS], default="auto", help="layout of the data (auto: decided by looking)")
+    add_layout_flags(parser)
     add("--categories", nargs="+", metavar="NAME", help="categories to train (default: all)")
     add("--method", choices=METHODS, default="aand", help="aand, or a baseline: rd4ad, plain "
         "reverse distillation, or patchcore, a memory of good patches (default aand)")
@@ -89,10 +106,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--image_size", type=image_size, default=256, metavar="N", help="pixels, a multiple of 32 up to "
         f"{MAX_IMAGE_SIZE} (default 256)")
     add_stage_flags(parser)
-    add("--calibration", type=share_or_none, default=0.0, metavar="X", help="share of the training images kept out of "
-        "training, by which the thresholds of scripts/predict.py are set (default 0: none)")
-    add("--far", type=share, default=0.01, metavar="X", help="share of good images that may be called anomalous with "
-        "these thresholds, on average (default 0.01)")
+    add("--calibration", type=or_auto(share_or_none), default=0.0, metavar="X", help="share of the training images "
+        "kept out of training, by which the thresholds of scripts/predict.py are set; auto: a fifth, or up to a third "
+        "where the rate needs it (default 0: none)")
+    add("--far", type=or_auto(share), default=0.01, metavar="X", help="share of good images that may be called "
+        "anomalous with these thresholds, on average; auto: the lowest of 0.01, 0.02, 0.05, 0.1 that a third of the "
+        "images allows (default 0.01)")
     add("--eval_every", type=at_least(0), default=0, metavar="K", help="log the test metrics every K epochs of Stage "
         "II; they influence nothing (default 0: never)")
     add_level_flag(parser)
@@ -113,8 +132,10 @@ def add_stage_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="images, of all processes together "
         "(default 16)")
-    add("--epochs_stage1", type=at_least(1), default=100, metavar="N", help="epochs of the amplification (default 100)")
-    add("--epochs_stage2", type=at_least(1), default=120, metavar="N", help="epochs of the student (default 120)")
+    add("--epochs_stage1", type=or_auto(at_least(1)), default=100, metavar="N", help="epochs of the amplification; "
+        "auto: 20, of fewer than 100 images more, of more than 400 fewer (default 100)")
+    add("--epochs_stage2", type=or_auto(at_least(1)), default=120, metavar="N", help="epochs of the student; auto as "
+        "above (default 120)")
     add("--lr", type=positive, default=0.005, metavar="X", help="Adam's learning rate in both stages (default 0.005)")
     add("--seed", type=at_least(0, MAX_SEED), default=0, metavar="N", help="seed of everything random (default 0)")
     add("--seeds", type=at_least(0, MAX_SEED), nargs="+", metavar="N", help="several seeds instead of --seed, a run "

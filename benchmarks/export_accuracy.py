@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
-from datasets import open_dataset
 from datasets.base import load_image
 from utils.cli import at_least, run_command, user_path
 from utils.detection.model_file import RUNTIMES, ExportedModel
@@ -50,7 +49,7 @@ def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
     settings, source = Run(args.run).settings, ExportSource.of(args.run, args.category)
-    data = open_dataset(Path(settings.data_root), settings.dataset, [args.category])
+    data = settings.open_data([args.category])
     train, test = (data.samples(args.category, split) for split in ("train", "test"))
     labels = np.array([sample.label for sample in test])
     train_images, images = ([load_image(sample.image_path) for sample in samples] for samples in (train, test))

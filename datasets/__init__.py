@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from datasets.base import DataError, Sample
 from datasets.folder import FolderReader
 from datasets.folders import list_folders
 from datasets.mvtec import MVTec, MVTec3D
 from datasets.names import misfit_of, printable
+from datasets.own import OWN, OwnReader
+from datasets.own_folders import Names
 from datasets.problems import Problem, raise_errors
-from datasets.unused import find_outside
 from datasets.visa import VisA
 
-DATASETS = {"mvtec": MVTec(), "visa": VisA(), "mvtec3d": MVTec3D(), "folder": FolderReader()}
-AUTO_ORDER = ("visa", "mvtec3d", "mvtec", "folder")  # the most particular layout first
+DATASETS = {"mvtec": MVTec(), "visa": VisA(), "mvtec3d": MVTec3D(), "folder": FolderReader(), OWN: OwnReader()}
+AUTO_ORDER = ("visa", "mvtec3d", "mvtec", "folder")  # the most particular layout first; without any of them, OWN
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class DataSource:
     """A data set on disk.
 
     `missing` holds categories that were asked for (or belong to the data set) and are not on disk. `note` says what is
-    not certain about a layout decided by looking, and the flag that decides.
+    not certain about a layout decided by looking, and the flag that decides. `names` are those of the layout "own".
     """
 
     name: str
@@ -32,6 +34,11 @@ class DataSource:
     categories: tuple[str, ...]
     missing: tuple[str, ...]
     note: str = field(default="", compare=False)
+    names: Names = Names()
+
+    @property
+    def reader(self) -> Any:
+        return OwnReader(self.names) if self.name == OWN else DATASETS[self.name]
 
     def samples(self, category: str, split: str) -> list[Sample]:
         """The samples of a category's "train" (good images only) or "test" split. Raises DataError as `list_samples`,
@@ -43,32 +50,40 @@ class DataSource:
     def list_samples(self, category: str, split: str) -> tuple[list[Sample], list[Problem]]:
         """The samples, and the problems of the list; what has errors is in no sample. Raises DataError for an empty
         split, and for an unknown category or split."""
-        return DATASETS[self.name].list_samples(self.root, category, split)
+        return self.reader.list_samples(self.root, category, split)
 
     def list_unused(self) -> list[Problem]:
         """Warnings for images of the data set that belong to no category."""
-        return DATASETS[self.name].list_unused(self.root)
+        return self.reader.list_unused(self.root)
 
 
-def open_dataset(root: str | Path, name: str = "auto", categories: Sequence[str] | None = None) -> DataSource:
+def open_dataset(
+    root: str | Path, name: str = "auto", categories: Sequence[str] | None = None, good: Sequence[str] = (),
+    bad: Sequence[str] = (),
+) -> DataSource:
     """Decide the layout of `root` by what is there (unless `name` gives it) and its categories (all, unless given).
 
-    Categories come in the data set's own order. Raises DataError if there is no usable data set in `root`, or two that
-    differ, for an unknown layout or category, and if none of the categories asked for is on disk.
+    good, bad: names of the folders of good photographs and of others, for the layout "own". Categories come in the data
+    set's own order. Raises DataError if there is no usable data set in `root`, or two that differ, for an unknown
+    layout or category, and if none of the categories asked for is on disk.
     """
-    root = Path(root).expanduser()
+    root, names = Path(root).expanduser(), Names(tuple(good), tuple(bad))
+    if names != Names():
+        if name not in ("auto", OWN):
+            raise DataError(f"`good` and `bad` name folders of the layout {OWN!r}, not of {name!r}")
+        name = OWN
     if name != "auto" and name not in DATASETS:
         raise DataError(f"unknown data set {name!r}; use one of: auto, {', '.join(DATASETS)}")
     check_root(root)
     name, note = _decide(root) if name == "auto" else (name, "")
+    reader = DataSource(name, root, (), (), names=names).reader
     try:
-        there = DATASETS[name].find_categories(root)
+        there = reader.find_categories(root)
     except DataError as error:
         raise DataError(f"{error}{_other_layouts(root, name)}") from error
     if not there:
-        looked_for = DATASETS[name].LAYOUT
-        raise DataError(f"no category of the layout {name!r} in {root} (looked for {looked_for}){_hint(root, name)}")
-    known = DATASETS[name].CATEGORIES
+        raise DataError(f"no category of the layout {name!r} in {root} (looked for {reader.LAYOUT}){_hint(root, name)}")
+    known = reader.CATEGORIES
     wanted = {*there, *known} if categories is None else set(categories)
     listed = f"{root} ({name}) has: {', '.join(map(printable, there))}"
     unknown = [c for c in categories or () if c not in there and c not in known]
@@ -84,7 +99,7 @@ def open_dataset(root: str | Path, name: str = "auto", categories: Sequence[str]
         if reason := misfit_of(category):
             raise DataError(f"no category can be called {printable(category)!r}, as a folder in {root} is: {reason}; "
                             "rename it, or choose others with `categories`")
-    return DataSource(name, root, chosen, tuple(c for c in known if c in wanted and c not in there), note)
+    return DataSource(name, root, chosen, tuple(c for c in known if c in wanted and c not in there), note, names)
 
 
 def detect_layout(root: Path) -> str:
@@ -105,7 +120,9 @@ def _decide(root: Path) -> tuple[str, str]:
     """The layout, and a note about what is not certain."""
     fitting = _fitting(root)
     if not fitting:
-        looked_for = "; ".join(f"{name}: {DATASETS[name].LAYOUT}" for name in AUTO_ORDER)
+        if not _near(root) and DATASETS[OWN].matches(root):
+            return OWN, _doubt(root, OWN)
+        looked_for = "; ".join(f"{name}: {DATASETS[name].LAYOUT}" for name in (*AUTO_ORDER, OWN))
         raise DataError(f"no known data set layout in {root} (looked for {looked_for}){_hint(root)}")
     if fitting[0] != "visa" or len(fitting) == 1:
         return fitting[0], _doubt(root, fitting[0])
@@ -131,16 +148,16 @@ def _doubt(root: Path, name: str) -> str:
 
 
 def _hint(root: Path, name: str | None = None) -> str:
-    """The end of an error message: which other layout is in `root`, which data set near it, or where images are."""
-    if others := _other_layouts(root, name):
-        return others
+    """The end of an error message: which other layout is in `root`, or which data set near it."""
+    near = _near(root)
+    return _other_layouts(root, name) or (f"; did you mean {' or '.join(near[:3])}?" if near else "")
+
+
+def _near(root: Path) -> list[str]:
+    """Folders of data sets in `root`, or else above it."""
+    root = root.resolve()
     inside = [str(path) for path in list_folders(root) if _is_dataset(path)]
-    resolved = root.resolve()
-    above = [str(path) for path in resolved.parents[:3] if _is_dataset(path, resolved.relative_to(path).parts[0])]
-    if options := inside or above:
-        return f"; did you mean {' or '.join(options[:3])}?"
-    places = [printable(path) for problem in find_outside(root, (), "") for path in problem.paths]
-    return f"; images are in {', '.join(places[:3])}: good ones belong in <category>/train/good" if places else ""
+    return inside or [str(path) for path in root.parents[:3] if _is_dataset(path, root.relative_to(path).parts[0])]
 
 
 def _other_layouts(root: Path, name: str | None) -> str:

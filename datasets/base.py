@@ -60,7 +60,8 @@ class Sample:
     """One image of a category.
 
     `mask_path` is None for good images, and for anomalous ones without a mask. In a `blank_mask`, which good images may
-    have, nothing must be anomalous. `name` is unique within its split, e.g. "good/000" or "broken_large/013".
+    have, nothing must be anomalous. `folder` is the path below the defect's folder, if any. `name` is unique within its
+    split, e.g. "good/000" or "broken_large/013".
     """
 
     image_path: Path
@@ -68,10 +69,11 @@ class Sample:
     defect: str  # "good", or the kind of the defect
     mask_path: Path | None = None
     blank_mask: Path | None = None
+    folder: str = ""
 
     @property
     def name(self) -> str:
-        return f"{self.defect}/{self.image_path.stem}"
+        return "/".join(filter(None, (self.defect, self.folder, self.image_path.stem)))
 
 
 def load_image(

@@ -5,6 +5,7 @@ The rules work on the grey image at full size, smoothed with a Gaussian.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from datasets.base import DataError, load_mask
 from datasets.folders import list_folders
 from datasets.names import printable
+from datasets.own import OWN
 
 SIGMA = 8  # pixels
 
@@ -99,7 +101,7 @@ def foreground_mask(image: np.ndarray, rule: Rule) -> np.ndarray:
 
 def fg_mask_path(fg_root: Path, dataset: str, category: str, image_path: Path) -> Path:
     """Path at which the mask of a training image is stored."""
-    return Path(fg_root) / dataset / category / "train" / f"{image_path.stem}.png"
+    return Path(fg_root) / dataset / category / "train" / _mask_name(dataset, image_path)
 
 
 def mask_folder(fg_root: Path, dataset: str, category: str) -> Path:
@@ -122,7 +124,7 @@ def stored_foregrounds(paths: Sequence[Path], dataset: str, category: str, fg_ro
     if fg_root is None:
         return []
     folder = mask_folder(fg_root, dataset, category)
-    places = [folder / f"{path.stem}.png" for path in paths]
+    places = [folder / _mask_name(dataset, path) for path in paths]
     return [place for place in places if os.path.lexists(place)]  # a pipe is there, and an error
 
 
@@ -144,6 +146,14 @@ def foreground_of(
             f"{image.shape[1]}x{image.shape[0]}; make the masks again with scripts/fore_extractor.py"
         )
     return mask
+
+
+def _mask_name(dataset: str, image_path: Path) -> str:
+    """An image's own; of one's own photographs, which several folders may call alike, with a checksum of the folder."""
+    if dataset != OWN:
+        return f"{image_path.stem}.png"
+    folder = hashlib.sha256(os.fsencode(image_path.parent.resolve())).hexdigest()
+    return f"{image_path.stem}-{folder[:8]}.png"
 
 
 def _clear_object(grey: np.ndarray) -> np.ndarray:

@@ -19,6 +19,8 @@ from datasets.problems import Problem, count, error, errors_among, warning
 from datasets.unused import ELSEWHERE, find_unused, raise_empty
 
 SPLITS = ("train", "test")
+NO_MASK, MASK_WITHOUT_IMAGE = "image has no mask", "mask has no image"
+WITHOUT_MASKS = "defect without a folder of masks: its category gets an image AUROC only"
 MOST_NAMED = 3  # images that an error names
 ASK = "is this good or a defect? Rename it to good, or to what the defect is"
 
@@ -152,9 +154,8 @@ def _defect_samples(
     """
     images = list_images(image_folder)
     if hint is None and not mask_folder.is_dir():
-        message = "defect without a folder of masks: its category gets an image AUROC only"
         details = f"{count(len(images), 'image')}; if they are good, call it good"
-        problems = [warning(message, image_folder, details=details)] if images else []
+        problems = [warning(WITHOUT_MASKS, image_folder, details=details)] if images else []
         return [Sample(path, label=1, defect=defect) for path in images], problems
     masks = {path.stem: path for path in list_images(mask_folder)}
     hint = "" if mask_folder.is_dir() else f"; {hint}"
@@ -163,10 +164,10 @@ def _defect_samples(
         stem = _mask_stem(image, masks)
         if stem is None:
             expected = f"no {image.stem}_mask.png or {image.stem}.png in {mask_folder}{hint}"
-            problems.append(error("image has no mask", image, skips=image, details=expected))
+            problems.append(error(NO_MASK, image, skips=image, details=expected))
         else:
             samples.append(Sample(image, label=1, defect=defect, mask_path=masks.pop(stem)))
-    return samples, problems + [error("mask has no image", mask, skips=mask) for mask in masks.values()]
+    return samples, problems + [error(MASK_WITHOUT_IMAGE, mask, skips=mask) for mask in masks.values()]
 
 
 def _mask_stem(image: Path, masks: dict[str, Path]) -> str | None:

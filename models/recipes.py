@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+USUAL_EPOCHS, MOST_EPOCHS, LEAST_EPOCHS = 20, 60, 5  # of a stage, where the number of images decides
+FEW_IMAGES, MANY_IMAGES = 2000, 8000  # looked at in a stage: at least, with USUAL_EPOCHS or more; and at most
 LR_MILESTONES = (0.8, 0.9)  # shares of the epochs after which the learning rate falls
 LR_FACTOR = 0.2
 
@@ -40,6 +42,13 @@ class Recipe:
     def milestones(self, epochs: int) -> list[int]:
         """The epochs after which the learning rate falls to LR_FACTOR of it; the first epoch always has the whole."""
         return [max(1, int(share * epochs)) for share in LR_MILESTONES] if self.falling_rate else []
+
+
+def epochs_for(images: int) -> int:
+    """The epochs of a stage that suit so many training images: 20 for 100 to 400, more of fewer, fewer of more."""
+    if images * USUAL_EPOCHS < FEW_IMAGES:
+        return min(MOST_EPOCHS, -(-FEW_IMAGES // max(images, 1)))
+    return min(USUAL_EPOCHS, max(LEAST_EPOCHS, MANY_IMAGES // images))
 
 
 PUBLISHED = Recipe()

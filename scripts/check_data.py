@@ -26,10 +26,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils.system.missing  # noqa: F401
-from datasets import DATASETS, open_dataset
+from datasets import open_dataset
 from datasets.names import printable
 from datasets.problems import ERROR, WARNING, count, warning
-from utils.cli import CommandParser, add_file_flags, add_level_flag, run_command, user_path
+from utils.cli import CommandParser, add_file_flags, add_layout_flags, add_level_flag, run_command, user_path
 from utils.data.check import check_source, describe_depths, levels_given
 
 
@@ -37,7 +37,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__, allow_abbrev=True)
     add = parser.add_argument
     add("--data_root", type=user_path, required=True, metavar="DIR", help="folder that holds the categories")
-    add("--dataset", choices=["auto", *DATASETS], default="auto", help="layout of the data (auto: decided by looking)")
+    add_layout_flags(parser)
     add("--categories", nargs="+", metavar="NAME", help="categories to check (default: all)")
     add_level_flag(parser)
     add_file_flags(parser)
@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     options = make_parser().parse_args()
-    source = open_dataset(options.data_root, options.dataset, options.categories)
+    source = open_dataset(options.data_root, options.dataset, options.categories, options.good, options.bad)
     levels = levels_given(options.white_level, source.categories)
     checked = check_source(source, workers=options.workers, cache_dir=options.cache_dir, levels=levels)
     doubts = [warning("the layout is not certain", source.root, details=source.note)] if source.note else []

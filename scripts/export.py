@@ -68,7 +68,6 @@ def main(args: argparse.Namespace) -> None:
 
 def good_images(run: Run, category: str, folder: Path | None, most: int) -> list:
     """Decoded images of good parts, evenly from all in a folder, or from the run's training images."""
-    from datasets import open_dataset
     from datasets.folders import look_into
     from datasets.unused import NESTED, find_unused
 
@@ -79,9 +78,7 @@ def good_images(run: Run, category: str, folder: Path | None, most: int) -> list
         for problem in find_unused(folder, [folder], NESTED):
             print(f"{problem.severity}: {problem}", file=sys.stderr)
     else:
-        settings = run.settings
-        source = open_dataset(Path(settings.data_root), settings.dataset, [category])
-        paths = [sample.image_path for sample in source.samples(category, "train")]
+        paths = [sample.image_path for sample in run.settings.open_data([category]).samples(category, "train")]
     count, view = min(most, len(paths)), run.category(category).view
     return [view.load(paths[index * len(paths) // count]) for index in range(count)]
 

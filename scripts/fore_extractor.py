@@ -24,13 +24,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from datasets import DATASETS, open_dataset
+from datasets import open_dataset
 from datasets.base import is_deep, load_image, read_picture
 from datasets.foreground import Rule, fg_mask_path, foreground_mask, rule_for
 from datasets.levels import Levels
 from datasets.marks import FOREGROUND, mark_of, png_bytes
 from datasets.names import printable
-from utils.cli import CommandParser, add_level_flag, at_least, run_command, user_path
+from utils.cli import CommandParser, add_layout_flags, add_level_flag, at_least, run_command, user_path
 from utils.system.files import atomic_write, in_parallel
 from utils.system.own_files import holds, refuse_foreign
 
@@ -41,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__.split("\n", 1)[0], allow_abbrev=True)
     parser.add_argument("--data_path", type=user_path, required=True, help="the data set: the folder of its categories")
     parser.add_argument("--aux_path", help="ignored; accepted so that train.py's paths can be given as they are")
-    parser.add_argument("--dataset", choices=["auto", *DATASETS], default="auto", help="layout; auto looks (default)")
+    add_layout_flags(parser)
     parser.add_argument("--categories", nargs="+", help="only these (default: all)")
     parser.add_argument("--output", type=user_path, default=Path("fg_mask"), help="where to write (default: fg_mask)")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="threads (default: one per core)")
@@ -85,7 +85,7 @@ def extract(jobs: list[Job], workers: int) -> None:
 
 def main() -> None:
     options = make_parser().parse_args()
-    source = open_dataset(options.data_path, options.dataset, options.categories)
+    source = open_dataset(options.data_path, options.dataset, options.categories, options.good, options.bad)
     if source.note:
         print(f"note: {source.note}", file=sys.stderr)
     jobs = []

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from datasets import DATASETS
 from datasets.base import DataError
 from datasets.names import PrintableError, is_utf8, printable
 from models import MAX_IMAGE_SIZE, WeightsError
@@ -90,6 +91,11 @@ def share_or_none(text: str) -> float:
     return 0.0 if text.strip() in ("0", "0.0") else share(text)
 
 
+def or_auto(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    """An argparse type: `auto`, which becomes None, or what another type takes."""
+    return lambda text: None if text == "auto" else kind(text)
+
+
 def image_size(text: str) -> int:
     """An argparse type: a positive multiple of 32, the student's coarsest stride."""
     value = at_least(32, MAX_IMAGE_SIZE)(text)
@@ -139,6 +145,16 @@ def add_file_flags(parser: argparse.ArgumentParser) -> None:
     add("--cache_dir", type=user_path, default=Path("cache"), metavar="DIR", help="folder of checks.json, what is "
         "known of files that were checked, and of --cache disk; may be deleted at any time (default cache)")
     add_workers_flag(parser)
+
+
+def add_layout_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what lies where in a data set: --dataset, --good, --bad."""
+    add = parser.add_argument
+    add("--dataset", choices=["auto", *DATASETS], default="auto", help="layout of the data (auto: decided by looking)")
+    add("--good", nargs="+", default=[], metavar="NAME", help="folders of good photographs, by name or path below the "
+        "data, where they have names of their own; . is the data's folder itself (default: by their names, e.g. ok)")
+    add("--bad", nargs="+", default=[], metavar="NAME", help="folders of other photographs (default: all that are "
+        "beside good ones)")
 
 
 def add_level_flag(parser: argparse.ArgumentParser) -> None:

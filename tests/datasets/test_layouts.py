@@ -138,7 +138,7 @@ def test_errors_name_the_layouts_that_would_fit(tmp_path):
 
 def test_images_without_any_layout(tmp_path):
     write_image(tmp_path / "part/0.png", np.zeros((4, 4), np.uint8))
-    expected = "no known data set layout .*; images are in .*/part: good ones belong in <category>/train/good"
+    expected = "has images in part, and no folder's name says that they are good; name the folders .* after `good`"
     with pytest.raises(DataError, match=expected):
         open_dataset(tmp_path)
 

@@ -93,7 +93,7 @@ def test_folder_may_lack_masks_defects_or_the_whole_test_folder(tmp_path):
     assert len(read(tmp_path, "folder", "widget", "train")) == 3
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", MAKERS)
 def test_every_sample_can_be_loaded_and_is_named_once(tmp_path, name):
     source = open_dataset(MAKERS[name](tmp_path, size=32))
     for split in ("train", "test"):
@@ -122,13 +122,13 @@ def test_masks_are_paired_by_name_not_by_order(tmp_path):
 # Which layout it is
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", MAKERS)
 def test_layout_is_seen_whatever_the_path_is_called(tmp_path, name):
     for title in DATASETS:
         assert detect_layout(MAKERS[name](tmp_path / f"my_{title}_{name}")) == name
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", MAKERS)
 def test_categories_come_in_the_data_sets_order(tmp_path, name):
     assert len(DATASETS[name].CATEGORIES) == {"mvtec": 15, "visa": 12, "mvtec3d": 10, "folder": 0}[name]
     known = DATASETS[name].CATEGORIES or ("a", "b", "c")
@@ -161,7 +161,7 @@ def test_wrong_root(tmp_path):
         open_dataset(tmp_path, "coco")
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", MAKERS)
 def test_root_one_level_off_gets_a_hint(tmp_path, name):
     root = MAKERS[name](tmp_path / "data")
     (tmp_path / "other").mkdir()
@@ -182,7 +182,7 @@ def test_wrong_layout_is_told(tmp_path):
             open_dataset(make_mvtec3d(tmp_path / "b"), name)
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", MAKERS)
 def test_unknown_category_or_split(tmp_path, name):
     root = MAKERS[name](tmp_path)
     with fails(f"unknown category 'teapot'; .* has: {CATEGORY[name]}"):

@@ -14,7 +14,7 @@ from datasets.problems import WARNING, Problem, count, error, errors_among, rais
 from utils.data.check import KnownLevels, Splits, check_source
 from utils.data.decoded_files import DecodedFiles
 from utils.data.facts import Facts
-from utils.system.errors import command
+from utils.system.errors import command, layout_flags
 
 Skipped = dict[str, str]  # files below the data set's root -> why the run goes on without them
 
@@ -44,7 +44,8 @@ def usable_samples(
     checked = check_source(source, splits, workers=workers, cache_dir=cache_dir, levels=levels, decoded=decoded)
     samples, problems = checked.samples, checked.problems
     usable = Usable(samples, {}, checked.levels, checked.images, False, decoded)
-    listing = command("scripts/check_data.py", "--data_root", source.root, "--dataset", source.name)
+    layout = layout_flags(source.name, source.names.good, source.names.bad)
+    listing = command("scripts/check_data.py", "--data_root", source.root, *layout)
     errors = errors_among(problems)
     if source.note:
         print(f"note: {source.note}", file=sys.stderr)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from datasets import open_dataset
 from datasets.base import DataError
 from datasets.names import printable
 from datasets.problems import MOST_SHOWN, count
@@ -120,7 +119,7 @@ def digests_of_data(run: Run, category: str, workers: int) -> set[str]:
     """Digests of the training images as far as they are still where they were; where not, stderr says so."""
     settings = run.settings
     try:
-        samples = open_dataset(settings.data_root, settings.dataset, [category]).samples(category, "train")
+        samples = settings.open_data([category]).samples(category, "train")
     except (DataError, OSError):
         data = printable(settings.data_root)
         print(f"warning: {run.folder} does not say which images it was trained on, and they are not in {data} any "

@@ -36,6 +36,8 @@ from utils.system.files import write_text
 
 MOST_PIXELS = 2**25  # kept of all maps, 128 MB; of 512 images of 256 px all, of more the largest
 LADDER_STEP = 1.05  # between the ranks stored: another rate's pixel threshold allows up to 5 % fewer pixels than it may
+RATES = (0.01, 0.02, 0.05, 0.1)  # of false alarms
+USUAL_SHARE, MOST_SHARE = 1 / 5, 1 / 3  # of the good images, kept out of training
 HELD_OUT, GIVEN = "held out", "images given"  # where the good images are from
 DERIVED = ("images", "far", "image_threshold", "pixel_threshold")
 
@@ -55,6 +57,17 @@ def shortage(images: int, far: float) -> str | None:
     needed = images_needed(far)
     lowest = f"{images} good images allow no rate of false alarms below {smallest_rate(images):.3g}"
     return None if images >= needed else f"{lowest}; {far:g} needs {needed}"
+
+
+def suitable_rates(images: int, calibration: float | None, far: float | None) -> tuple[float, float]:
+    """The share of so many good images to keep out of training, and the rate of false alarms: what is given, and for
+    None what suits: the lowest of RATES that a third of the images allows, and a fifth of them or what it needs."""
+    if far is None:
+        most = round(images * (MOST_SHARE if calibration is None else calibration))
+        far = next((rate for rate in RATES if images_needed(rate) <= most), smallest_rate(max(1, most)))
+    if calibration is None:
+        calibration = min(MOST_SHARE, max(USUAL_SHARE, images_needed(far) / max(1, images)))
+    return calibration, far
 
 
 class LargestPixels:

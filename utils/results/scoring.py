@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from datasets import DataSource, open_dataset
+from datasets import DataSource
 from datasets.base import DataError, Sample, read_size
 from datasets.files import evaluation_files
 from datasets.marks import ANOMALY_MAP, HEAT_MAP, mark_of, tiff_bytes
@@ -63,7 +63,7 @@ def open_test_data(
         raise RunError(f"{run} has no category yet that is trained")
     if untrained := [category for category in categories or [] if category not in trained]:
         raise RunError(f"{run} has no trained {', '.join(untrained)}; it has: {', '.join(trained)}")
-    source = open_dataset(data_root, first.settings.dataset, categories or trained)
+    source = first.settings.open_data(categories or trained, data_root)
     if source.missing:
         print(printable(f"trained, but not in {data_root}: {', '.join(source.missing)}"), file=sys.stderr)
     # The training images are not checked: scoring needs none, and a copy among them was refused in training.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from datasets import DATASETS
+from datasets import DATASETS, DataSource, open_dataset
 from datasets.plain_json import read_json, typed
 from models import MAX_IMAGE_SIZE
 from models.recipes import METHODS, RECIPES
@@ -27,7 +27,7 @@ OFFICIAL = "official checkpoint"  # "weights" of a run that was made of the publ
 # Settings of runs from before there were these:
 EARLIER = {
     "recipe": "published", "select": LAST_EPOCH, "calibration": 0.0, "far": 0.01, "skipped": {}, "deterministic": False,
-    "sync_norms": False, "processes": 1, "white_level": None,
+    "sync_norms": False, "processes": 1, "white_level": None, "good": [], "bad": [],
 }
 
 Count = Annotated[int, Meta(ge=1)]
@@ -60,6 +60,8 @@ class Settings(Struct, frozen=True):
     epochs_stage1: Count | UnsetType = UNSET
     epochs_stage2: Count | UnsetType = UNSET
     aux_path: str | None = None
+    good: list[str] = []
+    bad: list[str] = []
     code: Code | None = None
     weights: Any = None
     calibration: Any = 0.0
@@ -68,6 +70,10 @@ class Settings(Struct, frozen=True):
     def seed(self) -> int | None:
         """The seed; None for a run that does not say."""
         return None if self.stated_seed is UNSET else self.stated_seed
+
+    def open_data(self, categories: Sequence[str] | None = None, root: Path | None = None) -> DataSource:
+        """The data set of the run, where it was or in `root`. Raises DataError as `open_dataset` does."""
+        return open_dataset(root or self.data_root, self.dataset, categories, self.good, self.bad)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

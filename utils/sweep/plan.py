@@ -14,7 +14,7 @@ from typing import Any
 from datasets import DataSource, open_dataset
 from datasets.base import DataError
 from datasets.names import misfit_of, printable
-from models.recipes import METHODS
+from models.recipes import METHODS, epochs_for
 from utils.runs.settings import EARLIER, FREE_SETTINGS, NOT_SETTINGS, setting_differences
 from utils.sweep.store import Store
 from utils.system.errors import UsageError
@@ -79,22 +79,24 @@ def make_plan(
     for name in roots:
         if reason := misfit_of(name):
             raise UsageError(f"`data_root`: no data set can be called {printable(name)!r}: {reason}")
-    sources = {name: open_dataset(root, settings["dataset"]) for name, root in roots.items()}
+    layout = settings["dataset"], None, settings["good"], settings["bad"]
+    sources = {name: open_dataset(root, *layout) for name, root in roots.items()}
     known = {category for source in sources.values() for category in source.categories}
     if unknown := [category for category in categories or [] if category not in known]:
         raise UsageError(f"`categories`: none of the data sets has {', '.join(unknown)}")
     asked = settings["epochs_stage1"], settings["epochs_stage2"]
-    epochs = {method: sum(METHODS[method][recipe].epochs(*asked)) for method in methods}
     tasks = []
     for name, source in sources.items():
         for category in (c for c in source.categories if categories is None or c in categories):
             images = count_images(source, category)
-            for method, seed in product(epochs, dict.fromkeys(seeds)):
-                work = images * epochs[method]
+            epochs = [stage or epochs_for(images) for stage in asked]
+            for method, seed in product(dict.fromkeys(methods), dict.fromkeys(seeds)):
+                work = images * sum(METHODS[method][recipe].epochs(*epochs))
                 tasks.append(Task(roots[name], name, category, method, seed, work, tuple(flags), tuple(scoring)))
     free = (*FREE_SETTINGS, *NOT_SETTINGS, *OF_A_TASK)
     kept = {name: value for name, value in settings.items() if name not in free}
-    return Plan(sorted(tasks, key=lambda task: (-task.image_epochs, task.key)), list(epochs), kept, roots)
+    tasks.sort(key=lambda task: (-task.image_epochs, task.key))
+    return Plan(tasks, list(dict.fromkeys(methods)), kept, roots)
 
 
 def count_images(source: DataSource, category: str) -> int:

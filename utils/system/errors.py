@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 
 from datasets.names import PrintableError
 
@@ -82,6 +83,12 @@ def command(program: str, *arguments: object) -> str:
     """A command line to be pasted into a shell, e.g. command("test.py", "--run", run), whatever names are in it; IMAGES
     and the like stand for what is not known."""
     return " ".join(["python", program, *(_quoted(str(argument)) for argument in arguments)])
+
+
+def layout_flags(dataset: str, good: Iterable[str], bad: Iterable[str]) -> list[str]:
+    """The flags that say what lies where in a data set, for `command`."""
+    names = [part for flag, names in (("--good", good), ("--bad", bad)) if names for part in (flag, *names)]
+    return ["--dataset", dataset, *names]
 
 
 def _quoted(text: str) -> str:

@@ -24,7 +24,7 @@ from utils.detection.thresholds import HELD_OUT, write_thresholds
 from utils.runs.checkpoint import MadeWith, load_checkpoint, save_checkpoint, state_of
 from utils.runs.folder import Run
 from utils.runs.history import RunLog
-from utils.system.errors import TrainingError, command
+from utils.system.errors import TrainingError, command, layout_flags
 from utils.system.signals import stop_between_steps
 from utils.training.config import TrainConfig
 from utils.training.norms import synchronise_norms
@@ -106,7 +106,8 @@ class Category:
                 log.say(f"{self.name}: stage {number} goes on in epoch {stage.epoch}, step {stage.step + 1}")
             stage.say = lambda text: log.say(f"{self.name}: {text}")
             if number == 1 and self.data.made:
-                where = ["--data_path", self.config.data_root, "--dataset", self.config.dataset]
+                layout = layout_flags(self.config.dataset, self.config.good, self.config.bad)
+                where = ["--data_path", self.config.data_root, *layout]
                 keep = f"{command('scripts/fore_extractor.py', *where, '--output', self.config.fg_root)} keeps them"
                 stage.say(f"{self.data.made} of {len(self.data.images)} foreground masks made on the fly ({keep})")
             with log.stage(self.name, number, epochs, stage.epoch) as stage.log:

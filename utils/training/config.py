@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from models.recipes import METHODS, Recipe
+from models.recipes import METHODS, Recipe, epochs_for
+from utils.detection.thresholds import suitable_rates
 from utils.runs.settings import NOT_SETTINGS
 from utils.system.device import pick_device, resolve_precision
 from utils.system.errors import UsageError
@@ -31,6 +32,8 @@ class TrainConfig:
     data_root: Path
     aux_path: str | None = None
     dataset: str = "auto"
+    good: Sequence[str] = ()  # names of folders
+    bad: Sequence[str] = ()
     categories: Sequence[str] | None = None
     method: str = "aand"
     recipe: str = "published"
@@ -38,8 +41,8 @@ class TrainConfig:
     weights: str = "default"
     image_size: int = 256  # pixels
     batch_size: int = 16  # images, of all processes together
-    epochs_stage1: int = 100
-    epochs_stage2: int = 120
+    epochs_stage1: int | None = 100  # None, here and below: what suits the number of images (`fit`)
+    epochs_stage2: int | None = 120
     lr: float = 0.005
     seed: int = 0
     seeds: Sequence[int] | None = None
@@ -49,8 +52,8 @@ class TrainConfig:
     sync_norms: bool = False
     deterministic: bool = False
     plain: bool = False
-    calibration: float = 0.0  # share of the training images
-    far: float = 0.01  # share of good images
+    calibration: float | None = 0.0  # share of the training images
+    far: float | None = 0.01  # share of good images
     eval_every: int = 0  # epochs
     white_level: float | None = None
     device: str = "auto"
@@ -95,8 +98,24 @@ class TrainConfig:
             changes["precision"] = resolve_precision(self.precision, device)
         return replace(self, **changes)
 
+    def fit(self, images: int) -> TrainConfig:
+        """The same with what suits so many good images, where that was asked for."""
+        calibration, far = suitable_rates(images, self.calibration, self.far)
+        epochs = epochs_for(images)
+        return replace(
+            self, epochs_stage1=self.epochs_stage1 or epochs, epochs_stage2=self.epochs_stage2 or epochs,
+            calibration=calibration, far=far,
+        )
+
     def settings(self) -> dict[str, Any]:
         """The flags that config.json keeps, by name."""
         flags = {field.name: getattr(self, field.name) for field in fields(self)}
         kept = {name: value for name, value in flags.items() if name not in (*NOT_SETTINGS, *NOT_FLAGS)}
-        return {name: str(value) if isinstance(value, Path) else value for name, value in kept.items()}
+        return {name: _plain(value) for name, value in kept.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A value as it is read again from JSON."""
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value

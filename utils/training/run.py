@@ -10,71 +10,26 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from datasets import DataSource, open_dataset
-from datasets.anomalies.textures import find_aux_path, list_textures
+from datasets.anomalies.textures import list_textures
 from datasets.base import DataError
 from datasets.names import printable
-from datasets.pairing import SPLITS
 from models.teacher import build_teacher
-from utils.data.check import levels_given
-from utils.data.preflight import Usable, usable_samples
 from utils.metrics.tables import format_published_protocol
 from utils.runs.checkpoint import keep_teacher
 from utils.runs.folder import Run, list_seeds, open_runs, seed_folder, trained_categories
 from utils.runs.history import LOG, RunLog, published_protocol
 from utils.runs.resuming import check_settings, lock_run, open_run, unfinished_run
-from utils.system.environment import code_version, environment
 from utils.system.errors import ProcessLost, RunError, UserError, as_flags, command
 from utils.system.processes import World, kept_by_launcher
 from utils.system.signals import Interrupted
 from utils.training.category import Category, TrainingSet
 from utils.training.config import TrainConfig
-from utils.training.data import Samples, check_batches, read_data, split_samples, warn_of_shortage
+from utils.training.data import check_batches, read_data, warn_of_shortage
+from utils.training.plan import Plan, offering_preset
 from utils.training.steps import NonFiniteLoss
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The settings and data that all seeds of a run share."""
-
-    config: TrainConfig
-    source: DataSource
-    samples: Samples
-    usable: Usable
-
-    def settings(self, seed: int) -> dict[str, Any]:
-        """All that config.json keeps: the flags, what they come to here, and when."""
-        return self.config.settings() | {
-            "seed": seed,
-            "data_root": str(self.source.root.resolve()),
-            "dataset": self.source.name,
-            "categories": list(self.source.categories),
-            "processes": self.config.world.size,
-            "skipped": self.usable.skipped,
-            "command": self.config.command,
-            "started": datetime.now().isoformat(timespec="seconds"),
-            "code": code_version(),
-            "environment": environment(),
-        }
-
-    @classmethod
-    def of(cls, config: TrainConfig) -> Plan:
-        """Look at the flags and the data; nothing is written."""
-        source = open_dataset(config.data_root, config.dataset, config.categories)
-        if config.traits.amplified and not config.aux_path:
-            config = replace(config, aux_path=str(find_aux_path(config.data_root)))
-        usable = usable_samples(
-            source, SPLITS, workers=config.workers, cache_dir=config.cache_dir, skip_bad=config.skip_bad,
-            levels=levels_given(config.white_level, source.categories),
-            test_needed=bool(config.eval_every or config.seeds),  # several seeds are scored at the end
-        )
-        digests = {path: facts.digest for path, facts in usable.images.items()}
-        samples = {name: split_samples(parts, name, config, digests) for name, parts in usable.samples.items()}
-        return cls(config, source, samples, usable)
 
 
 @dataclass
@@ -219,7 +174,8 @@ def prepare(folder: Path, plan: Plan, locks: ExitStack) -> Training:
     for place, seed in seeds.items():
         check_settings(place, plan.settings(seed), other_seeds(place, config))
     textures = list_textures(config.aux_path) if config.traits.amplified else []
-    build_teacher(config.backbone, config.weights)  # fails early if it cannot
+    with offering_preset(plan.source):
+        build_teacher(config.backbone, config.weights)  # fails early if it cannot
     check_batches(plan.samples, config, config.world)
     warn_of_shortage(plan.samples, config)
     usable = plan.usable

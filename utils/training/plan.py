@@ -1,0 +1,91 @@
+"""What is to be trained: the flags, with what they come to on these data, and the data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from datasets import DataSource, open_dataset
+from datasets.anomalies.textures import find_aux_path
+from datasets.base import DataError
+from datasets.pairing import SPLITS
+from datasets.problems import count
+from models import WeightsError
+from utils.data.check import levels_given
+from utils.data.preflight import Usable, usable_samples
+from utils.system.environment import code_version, environment
+from utils.system.errors import command, layout_flags
+from utils.training.config import TrainConfig
+from utils.training.data import Samples, split_samples
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The settings and data that all seeds of a run share."""
+
+    config: TrainConfig
+    source: DataSource
+    samples: Samples
+    usable: Usable
+
+    def settings(self, seed: int) -> dict[str, Any]:
+        """All that config.json keeps: the flags, what they come to here, and when."""
+        return self.config.settings() | {
+            "seed": seed,
+            "data_root": str(self.source.root.resolve()),
+            "dataset": self.source.name,
+            "categories": list(self.source.categories),
+            "processes": self.config.world.size,
+            "skipped": self.usable.skipped,
+            "command": self.config.command,
+            "started": datetime.now().isoformat(timespec="seconds"),
+            "code": code_version(),
+            "environment": environment(),
+        }
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Plan:
+        """Look at the flags and the data; nothing is written."""
+        source = open_dataset(config.data_root, config.dataset, config.categories, config.good, config.bad)
+        if config.traits.amplified and not config.aux_path:
+            with offering_preset(source):
+                config = replace(config, aux_path=str(find_aux_path(config.data_root)))
+        usable = usable_samples(
+            source, SPLITS, workers=config.workers, cache_dir=config.cache_dir, skip_bad=config.skip_bad,
+            levels=levels_given(config.white_level, source.categories),
+            test_needed=bool(config.eval_every or config.seeds),  # several seeds are scored at the end
+        )
+        digests = {path: facts.digest for path, facts in usable.images.items()}
+        config = fit(config, min(len(parts["train"]) for parts in usable.samples.values()))
+        samples = {name: split_samples(parts, name, config, digests) for name, parts in usable.samples.items()}
+        return cls(config, source, samples, usable)
+
+
+@contextmanager
+def offering_preset(source: DataSource) -> Iterator[None]:
+    """Add the command for photographs of one's own to errors of what must be downloaded; public data need another."""
+    try:
+        yield
+    except (DataError, WeightsError) as error:
+        if source.reader.CATEGORIES:
+            raise
+        names = layout_flags(source.name, source.names.good, source.names.bad) if source.names.good else []
+        offer = command("train.py", "--data_root", source.root, "--preset", "own", *names)
+        raise type(error)(f"{error}; for photographs of your own, without any download: {offer}") from error
+
+
+def fit(config: TrainConfig, images: int) -> TrainConfig:
+    """The settings for the smallest category's number of good images; stderr says what they come to."""
+    fitted = config.fit(images)
+    if fitted != config:
+        kept = round(fitted.calibration * images)
+        epochs = f"{fitted.epochs_stage1} and {fitted.epochs_stage2} epochs"
+        print(
+            f"by {count(images, 'good image')}: {epochs}; {kept} kept out of training, to set the threshold for a "
+            f"false-alarm rate of {fitted.far:.2g}", file=sys.stderr,
+        )
+    return fitted
