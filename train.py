@@ -90,7 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--data_root", type=user_path, required=True, metavar="DIR", help="folder that holds the categories")
     add("--preset", choices=PRESETS, help="own: for photographs of your own, without any download: --backbone "
         "efficientnet_lite0 --weights bundled --aux_path builtin --recipe robust --calibration auto --far auto "
-        "--epochs_stage1 auto --epochs_stage2 auto; flags that are given win")
+        "--look auto --epochs_stage1 auto --epochs_stage2 auto; flags that are given win")
     add("--aux_path", metavar="DTD_IMAGES", help="texture images for synthetic anomalies, or 'builtin' (photographs of "
         "scikit-image); default: DTD beside the data set")
     add_layout_flags(parser)
@@ -112,6 +112,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--far", type=or_auto(share), default=0.01, metavar="X", help="share of good images that may be called "
         "anomalous with these thresholds, on average; auto: the lowest of 0.01, 0.02, 0.05, 0.1 that a third of the "
         "images allows (default 0.01)")
+    add("--look", type=or_auto(share_or_none), default=0.0, metavar="X", help="share of good images that may be called "
+        "more than good, those between it and --far being images to look at; auto: four times --far, from 0.1 to 0.3 "
+        "(default 0: none)")
     add("--eval_every", type=at_least(0), default=0, metavar="K", help="log the test metrics every K epochs of Stage "
         "II; they influence nothing (default 0: never)")
     add_level_flag(parser)

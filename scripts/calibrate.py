@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils.system.missing  # noqa: F401
 from datasets.names import printable
-from utils.cli import CommandParser, add_computing_flags, add_workers_flag, run_command, share, user_path
+from utils.cli import CommandParser, add_computing_flags, add_look_flag, add_workers_flag, run_command, share, user_path
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -30,6 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--images: the run's only one)")
     add("--far", type=share, default=0.01, metavar="X", help="share of good images that may be called anomalous, on "
         "average (default 0.01)")
+    add_look_flag(parser)
     add_computing_flags(parser)
     add_workers_flag(parser)
     return parser
@@ -37,14 +38,17 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     from utils.detection.calibration import calibrate_run, move_thresholds
+    from utils.detection.rates import check_look
+
+    check_look(args.far, args.look)
 
     if args.images:
         written = calibrate_run(
-            args.run, args.images, args.far, categories=args.categories, device=args.device,
+            args.run, args.images, args.far, args.look, categories=args.categories, device=args.device,
             batch_size=args.batch_size, workers=args.workers,
         )
     else:
-        written = move_thresholds(args.run, args.far, categories=args.categories, device=args.device)
+        written = move_thresholds(args.run, args.far, args.look, categories=args.categories, device=args.device)
     for folder, category, thresholds in written:
         print(printable(f"{category} in {folder}: {thresholds}"))
 

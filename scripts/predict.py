@@ -24,6 +24,7 @@ import utils.system.missing  # noqa: F401
 from utils.cli import (
     CommandParser,
     add_computing_flags,
+    add_look_flag,
     add_model_flags,
     add_size_flag,
     add_workers_flag,
@@ -45,6 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     threshold = parser.add_mutually_exclusive_group()
     threshold.add_argument("--far", type=share, metavar="X", help="share of good images that may be called anomalous "
                            "(default: what the thresholds were set for)")
+    add_look_flag(parser)
     threshold.add_argument("--threshold", type=number, metavar="T", help="a threshold of your own for scores and maps")
     add("--output", type=user_path, metavar="FILE", help="write predictions to a .csv or .jsonl file, as they come")
     add("--save_maps", type=user_path, metavar="DIR", help="write heat maps beside the images, at their size, the "
@@ -62,10 +64,12 @@ def main(args: argparse.Namespace) -> None:
     from utils.detection import load_detector
     from utils.detection.files import predict_files
     from utils.detection.output import leave_out_own, map_targets, refuse_other_targets, writer_for
+    from utils.detection.rates import check_look
     from utils.runs.given import run_of_category
     from utils.system.errors import command
     from utils.system.memory import keep_freed_memory
 
+    check_look(args.far, args.look)
     keep_freed_memory()
     files = find_images(args.images)
     files.paths, left_out = leave_out_own(files.paths, args.images)
@@ -73,8 +77,8 @@ def main(args: argparse.Namespace) -> None:
     refuse_other_targets(files.paths, args.output, maps.values())
     args.model, category = run_of_category(args.model, args.category, args.image_size)
     detector = load_detector(args.model, category, args.seed, args.device, args.batch_size)
-    if args.far is not None:
-        detector = detector.at(args.far)
+    if args.far is not None or args.look is not None:
+        detector = detector.at(args.far, args.look)
     if args.threshold is not None:
         detector = replace(detector, threshold=args.threshold)
     summary = predict_files(detector, files, writer, maps, args.workers)

@@ -163,6 +163,12 @@ def add_level_flag(parser: argparse.ArgumentParser) -> None:
                         "and float images that do not say (default: the training images' range decides)")
 
 
+def add_look_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --look, the rate of a third verdict."""
+    parser.add_argument("--look", type=share, metavar="X", help="share of good images that may be called more than "
+                        "good, those between it and --far being images to look at (default: what was set, or none)")
+
+
 def add_workers_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=at_least(1), default=DEFAULT_WORKERS, metavar="N", help="threads that read "
                         "files (default: one per core, at most 8)")

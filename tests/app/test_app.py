@@ -161,7 +161,7 @@ def test_the_csv_is_that_of_predict(own, tmp_path):
 
 def detection(**changes) -> Detection:
     region = Region(2, 1, 5, 3, 7.0, 1)
-    return replace(Detection(7.5, True, 0.05, [region], np.zeros((4, 4), np.float32), (40, 80)), **changes)
+    return replace(Detection(7.5, "anomalous", 0.05, [region], np.zeros((4, 4), np.float32), (40, 80)), **changes)
 
 
 def test_the_verdict_is_a_word_with_its_figures():
@@ -169,8 +169,8 @@ def test_the_verdict_is_a_word_with_its_figures():
     assert re.sub("<[^>]+>", " ", panel).split() == [
         "✕", "Anomalous", "&lt;b&gt;.png", "Score", "7.5000", "Threshold", "6.2500", "p-value", "0.0500", "Regions", "1"
     ]
-    assert "> Good<" in verdict_panel(Record(Path("a"), detection(is_anomalous=False, regions=[])), 8.0)
-    alone = verdict_panel(Record(Path("a"), detection(is_anomalous=None, p_value=None)), None)
+    assert "> Good<" in verdict_panel(Record(Path("a"), detection(verdict="good", regions=[])), 8.0)
+    alone = verdict_panel(Record(Path("a"), detection(verdict=None, p_value=None, regions=[])), None)
     assert "No verdict" in alone and "Threshold" not in alone and "p-value" not in alone
     failed = verdict_panel(Record(Path("a"), None, "cannot read <i>"), 1.0)
     assert "Not scored" in failed and "cannot read &lt;i&gt;" in failed and 'role="alert"' in failed

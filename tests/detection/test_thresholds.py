@@ -9,19 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from utils.detection.rates import check_look, images_needed, shortage, smallest_rate, suitable_look
 from utils.detection.thresholds import (
     GIVEN,
     HELD_OUT,
     LargestPixels,
     Thresholds,
-    images_needed,
     read_thresholds,
-    shortage,
-    smallest_rate,
     write_thresholds,
 )
 from utils.runs.folder import Run
-from utils.system.errors import RunError
+from utils.system.errors import RunError, UsageError
 
 
 def pixels_of(*maps: np.ndarray, most: int = 1000) -> LargestPixels:
@@ -233,3 +231,56 @@ def test_what_is_no_json_is_an_error_that_names_the_file(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(RunError, match="thresholds.json cannot be read"):
         read_thresholds(Path(tmp_path), "bottle")
+
+
+# Images to look at, and names
+
+
+def test_three_verdicts_by_two_rates():
+    found = thresholds_of(range(1, 20), 0.05).at(look=0.2)  # 20 * 0.05 = 1 of 20 above 19, 20 * 0.2 = 4 above 16
+    assert (found.image_threshold, found.look_threshold) == (19, 16)
+    verdicts = [found.verdict(score) for score in (0, 16, 16.5, 19, 19.5)]
+    assert verdicts == ["good", "good", "look", "look", "anomalous"]
+    for score in np.linspace(0, 25, 101):
+        p_value = found.p_value(score)
+        assert found.verdict(score) == ("anomalous" if p_value <= 0.05 else "look" if p_value <= 0.2 else "good")
+    assert found.at(0.3).look_threshold is None and found.at(0.3).verdict(16.5) == "anomalous"
+    assert found.at(0.3).at(0.05) == found
+    plain = thresholds_of(range(1, 20), 0.05)
+    assert plain.look_threshold is None and plain.verdict(18.5) == "good"
+
+
+def test_the_photographs_that_set_the_threshold_are_named():
+    pixels = pixels_of(np.zeros((2, 2)))
+    names = ["lot/c", "lot/a", "lot/d", "lot/b"]
+    found = Thresholds.from_scores([3.0, 1.0, 4.0, 2.0], pixels, 0.4, HELD_OUT, names=names, look=0.7)
+    assert found.names == ("lot/a", "lot/b", "lot/c", "lot/d") and found.scores == (1, 2, 3, 4)
+    assert (found.image_threshold, found.setter) == (3, "lot/c")
+    assert found.highest == ("lot/d", "lot/c", "lot/b")
+    assert str(found) == (
+        "4 good images (held out): anomalous above 3 (lot/c), at most 40 % false alarms; to be looked at above 2; "
+        "the highest of the good: lot/d, lot/c, lot/b"
+    )
+    again = Thresholds.from_dict(json.loads(json.dumps(found.to_dict())))
+    assert again == found
+
+
+def test_earlier_files_have_neither_names_nor_a_rate_to_look_at():
+    found = thresholds_of([1.0, 2.0], 0.5)
+    assert not {"names", "wanted_look", "model"} & set(found.to_dict())
+    assert Thresholds.from_dict(found.to_dict()) == found
+
+
+@pytest.mark.parametrize("changes", [{"wanted_look": 1.0}, {"wanted_look": 0.0}, {"names": ("a",)}])
+def test_rates_and_names_that_cannot_be(changes):
+    found = thresholds_of([1.0, 2.0], 0.5)
+    with pytest.raises(ValueError, match="wanted_look must be|1 names of 2 scores"):
+        Thresholds.from_dict(found.to_dict() | changes)
+
+
+def test_a_rate_to_look_at_is_above_that_of_false_alarms():
+    assert [suitable_look(far) for far in (0.01, 0.02, 0.05, 0.1, 0.5)] == [0.1, 0.1, 0.2, 0.3, 0.5]
+    check_look(0.05, 0.1)
+    check_look(0.05, None)
+    with pytest.raises(UsageError, match="`look` 0.05 must be above `far` 0.05"):
+        check_look(0.05, 0.05)

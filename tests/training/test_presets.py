@@ -13,7 +13,7 @@ from models.recipes import epochs_for
 from scripts.sweep import plan_of
 from tests.support.trees import make_folder, make_mvtec, touch
 from train import make_parser
-from utils.detection.thresholds import images_needed, suitable_rates
+from utils.detection.rates import images_needed, suitable_rates
 from utils.system.errors import as_flags
 from utils.training.config import TrainConfig
 from utils.training.plan import offering_preset
@@ -52,7 +52,8 @@ def test_the_preset_sets_what_is_not_given():
     changed = {name: value for name, value in preset.items() if plain[name] != value}
     assert changed == {
         "preset": "own", "backbone": "efficientnet_lite0", "weights": "bundled", "aux_path": "builtin",
-        "recipe": "robust", "calibration": None, "far": None, "epochs_stage1": None, "epochs_stage2": None,
+        "recipe": "robust", "calibration": None, "far": None, "look": None,
+        "epochs_stage1": None, "epochs_stage2": None,
     }
     words = "--recipe published --preset own --far 0.02 --epochs_stage1 auto --epochs_stage2 120"
     given = flags(*words.split())

@@ -13,12 +13,13 @@ from datasets.problems import count
 from utils.data.finding import find_images
 from utils.detection.detector import Detector
 from utils.detection.files import COLUMNS, Record, predict_batches
-from utils.detection.thresholds import images_needed, shortage
+from utils.detection.rates import images_needed, shortage
+from utils.detection.thresholds import ANOMALOUS, GOOD, LOOK
 from utils.system.errors import UsageError
 
 MOST_IMAGES = 500  # in one table: their maps are kept, 256 KB each at 256 px
 HEADINGS = ("file", "score", "p-value", "verdict", "error")
-VERDICTS = {True: "anomalous", False: "good", None: "no threshold"}
+VERDICTS = {ANOMALOUS: "anomalous", LOOK: "look at it", GOOD: "good", None: "no threshold"}
 FALSE_ALARMS, SCORE, NONE = "rate of false alarms", "score", "none"  # by what a threshold is set
 PERCENT = (0.1, 50.0)  # ends of the slider of false alarms
 
@@ -132,7 +133,13 @@ def explain_threshold(detector: Detector) -> str:
     good = f"{above} of the {count(images, 'good image')} kept aside {'is' if above == 1 else 'are'} above it"
     if detector.threshold is not None:
         return f"{said}, set by hand: {good}."
+    if thresholds.setter:
+        said += f", the score of {printable(thresholds.setter)}"
     said = f"{said}: {good}, and of new ones on average at most {100 * thresholds.far:.3g} %."
+    if thresholds.look_threshold is not None:
+        said += f" To be looked at above {thresholds.look_threshold:.4g}: {100 * thresholds.wanted_look:.3g} %."
+    if thresholds.names:
+        said += f" The highest of those good images: {printable(', '.join(thresholds.highest))}; are they good?"
     if shortage(images, thresholds.wanted_far):
         needed = images_needed(thresholds.wanted_far)
         return f"{said} For at most {100 * thresholds.wanted_far:.3g} % it would take {needed} good images kept aside."
@@ -148,7 +155,7 @@ def table_rows(results: Results) -> list[list[str]]:
             continue
         detection, p_value = record.detection, record.detection.p_value
         p_text = "" if p_value is None else f"{p_value:.4f}"
-        rows.append([str(record.path), f"{detection.score:.4f}", p_text, VERDICTS[detection.is_anomalous], ""])
+        rows.append([str(record.path), f"{detection.score:.4f}", p_text, VERDICTS[detection.verdict], ""])
     return rows
 
 

@@ -15,13 +15,17 @@ from datasets.view import enlarge
 from utils.app.session import Results, explain_threshold
 from utils.detection.detector import Detection, Detector
 from utils.detection.files import Record, colour_limits
+from utils.detection.thresholds import ANOMALOUS, GOOD, LOOK
 from utils.drawing.charts import score_position
 from utils.drawing.heat_maps import blend_heat
 from utils.drawing.pages import data_uri, jpeg_uri, open_templates
 
 MOST_SIDE = 1280  # pixels of a picture's longer side: a photograph of 50 megapixels would take a browser seconds
 JPEG_QUALITY = 90
-WORDS = {True: ("anomalous", "✕", "Anomalous"), False: ("good", "✓", "Good"), None: ("unknown", "–", "No verdict")}
+WORDS = {
+    ANOMALOUS: ("anomalous", "✕", "Anomalous"), LOOK: ("look", "?", "Look at it"), GOOD: ("good", "✓", "Good"),
+    None: ("unknown", "–", "No verdict"),
+}
 TEMPLATES = Path(__file__).parent / "templates"
 
 render = open_templates(TEMPLATES)
@@ -90,7 +94,7 @@ def text_panel(text: str, kind: str) -> str:
 def verdict_panel(record: Record | None, threshold: float | None) -> str:
     """The verdict on an image in large words, and the figures; or why there can be none."""
     detection = record and record.detection
-    style, sign, word = WORDS[detection.is_anomalous if detection else None]
+    style, sign, word = WORDS[detection.verdict if detection else None]
     return render("verdict.html", record=record, detection=detection, threshold=threshold, style=style, sign=sign,
                   word=word)
 

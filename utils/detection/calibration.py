@@ -17,7 +17,8 @@ from utils.data.finding import find_images
 from utils.detection.detector import Detector, ModelInput, load_detector, pick_category
 from utils.detection.files import Notes, read_batches
 from utils.detection.prediction import Predictor, load_predictor
-from utils.detection.thresholds import GIVEN, LargestPixels, Thresholds, read_thresholds, shortage, write_thresholds
+from utils.detection.rates import shortage
+from utils.detection.thresholds import GIVEN, LargestPixels, Thresholds, read_thresholds, write_thresholds
 from utils.runs.folder import Run, open_runs, trained_categories
 from utils.system.errors import RunError, UsageError
 from utils.system.files import in_parallel
@@ -27,22 +28,25 @@ Batch = tuple[Sequence[Path], np.ndarray]  # images uint8 (N, S, S, 3) as they a
 Written = tuple[Path, str, Thresholds]  # run folder, category, its thresholds
 
 
-def calibrate(predictor: Predictor, batches: Iterable[Batch], far: float, source: str) -> Thresholds:
+def calibrate(
+    predictor: Predictor, batches: Iterable[Batch], far: float, source: str, look: float | None = None
+) -> Thresholds:
     """Thresholds by what good images score that training has not seen.
 
     Raises PredictionError for those of which the model makes no finite numbers.
     """
-    scores, pixels = [], LargestPixels()
+    scores, pixels, names = [], LargestPixels(), []
     for paths, images in batches:
         prediction = predictor.maps(images, paths)
         scores += prediction.scores.tolist()
+        names += ["/".join(path.parts[-2:]) for path in paths]
         pixels.add(prediction.maps)
-    return Thresholds.from_scores(scores, pixels, far, source, predictor.word)
+    return Thresholds.from_scores(scores, pixels, far, source, predictor.word, names, look)
 
 
 def calibrate_run(
-    run: Path, images: Sequence[str], far: float, *, categories: Sequence[str] | None = None, device: Any = "cpu",
-    batch_size: int = 16, workers: int = 1,
+    run: Path, images: Sequence[str], far: float, look: float | None = None, *,
+    categories: Sequence[str] | None = None, device: Any = "cpu", batch_size: int = 16, workers: int = 1,
 ) -> Iterator[Written]:
     """Set the thresholds of one category, for every seed of the run, by good images: files, folders and patterns.
 
@@ -62,13 +66,13 @@ def calibrate_run(
     warn(len(paths), far, category)
     for one in runs:
         predictor, _, _ = load_predictor(one.category(category), device, batch_size)
-        thresholds = calibrate(predictor, read_all(Detector(**vars(predictor)), paths, workers), far, GIVEN)
+        thresholds = calibrate(predictor, read_all(Detector(**vars(predictor)), paths, workers), far, GIVEN, look)
         write_thresholds(one.folder, category, thresholds)
         yield one.folder, category, thresholds
 
 
 def move_thresholds(
-    run: Path, far: float, *, categories: Sequence[str] | None = None, device: Any = "cpu"
+    run: Path, far: float, look: float | None = None, *, categories: Sequence[str] | None = None, device: Any = "cpu"
 ) -> Iterator[Written]:
     """Set categories' thresholds for another rate. RunError if one asked for has none, or those of another model."""
     folders = [one.folder for one in open_runs(run)]
@@ -81,7 +85,7 @@ def move_thresholds(
     for folder, name in known:
         load_detector(folder, name, device=device)  # refuses those of another model
     for (folder, name), thresholds in known.items():
-        moved = thresholds.at(far)
+        moved = thresholds.at(far, look)
         warn(len(moved.scores), far, name)
         write_thresholds(folder, name, moved)
         yield folder, name, moved

@@ -2,7 +2,7 @@
 
     detector = load_detector("runs/NAME", "bottle")                # or a file of scripts/export.py, without torch
     detection = detector.predict("photo.jpg")                      # a list of images: a list of detections
-    detection.score, detection.is_anomalous, detection.p_value, detection.regions
+    detection.score, detection.verdict, detection.p_value, detection.regions
     detection.anomaly_map                                          # float32 (H, W), of the photo's own size
 """
 
@@ -22,7 +22,7 @@ from datasets.base import MAX_PIXELS, as_rgb
 from datasets.view import View, enlarge
 from utils.detection.model_file import RUNTIMES, ExportedModel
 from utils.detection.prediction import Predictor, is_finite, load_predictor
-from utils.detection.thresholds import Thresholds, read_thresholds
+from utils.detection.thresholds import ANOMALOUS, GOOD, LOOK, Thresholds, read_thresholds
 from utils.runs.folder import Run, open_runs, trained_categories
 from utils.system.errors import ModelFileError, PredictionError, RunError, UsageError
 
@@ -59,11 +59,16 @@ class Detection:
     """The result of one image."""
 
     score: float
-    is_anomalous: bool | None  # None without thresholds, as the next
+    verdict: str | None  # GOOD, LOOK (at it: it may be either) or ANOMALOUS; None without thresholds, as the next
     p_value: float | None
-    regions: list[Region]  # of an anomalous image, the highest score first; of any other none
+    regions: list[Region]  # the highest score first; of a good image none
     model_map: np.ndarray  # float32 (S, S), of the whole image
     size: tuple[int, int]  # height and width of the image
+
+    @property
+    def is_anomalous(self) -> bool | None:
+        """Tell whether the verdict is ANOMALOUS; None without thresholds."""
+        return None if self.verdict is None else self.verdict == ANOMALOUS
 
     @property
     def anomaly_map(self) -> np.ndarray:
@@ -95,11 +100,12 @@ class Detector(Predictor):
     def pixel_threshold(self) -> float | None:
         return self.threshold if self.threshold is not None else self.thresholds and self.thresholds.pixel_threshold
 
-    def at(self, far: float) -> Detector:
-        """A detector with thresholds for another false-alarm rate; RunError if it has none."""
+    def at(self, far: float | None = None, look: float | None = None) -> Detector:
+        """A detector with thresholds for other rates of false alarms, and of images to look at; RunError if it has
+        none."""
         if self.thresholds is None:
             raise RunError("there are no thresholds to move; set them with scripts/calibrate.py")
-        return replace(self, thresholds=self.thresholds.at(far))
+        return replace(self, thresholds=self.thresholds.at(far, look))
 
     def predict(self, images: AnyImage | Sequence[AnyImage]) -> Detection | list[Detection]:
         """The detection of one image, or those of a list of them.
@@ -147,11 +153,22 @@ class Detector(Predictor):
         """
         if not is_finite(model_map, score):
             raise PredictionError("the model gives NaN or infinite values for it")
-        threshold = self.image_threshold
-        anomalous = None if threshold is None else score > threshold
-        regions = find_regions(model_map, self.pixel_threshold, size) if anomalous else []
+        verdict = self._verdict(score)
+        threshold = self.region_threshold(verdict)
+        regions = [] if threshold is None else find_regions(model_map, threshold, size)
         p_value = self.thresholds.p_value(score) if self.thresholds else None
-        return Detection(score, anomalous, p_value, regions, model_map, size)
+        return Detection(score, verdict, p_value, regions, model_map, size)
+
+    def region_threshold(self, verdict: str | None) -> float | None:
+        """The threshold of the regions that are shown of images with a verdict; None if none are."""
+        if verdict == LOOK:
+            return self.thresholds.at(self.thresholds.wanted_look).pixel_threshold
+        return self.pixel_threshold if verdict == ANOMALOUS else None
+
+    def _verdict(self, score: float) -> str | None:
+        if self.threshold is not None:
+            return ANOMALOUS if score > self.threshold else GOOD
+        return self.thresholds and self.thresholds.verdict(score)
 
 
 def load_detector(

@@ -22,11 +22,12 @@ from datasets.names import csv_line, printable
 from datasets.problems import MOST_SHOWN, count, warning
 from utils.data.finding import ImageFiles
 from utils.detection.detector import Detection, Detector, ModelInput, Remarks
+from utils.detection.thresholds import ANOMALOUS, LOOK
 from utils.drawing.heat_maps import map_limits, save_heat_map
 from utils.system.errors import PredictionError
 from utils.system.files import in_parallel, read_ahead
 
-COLUMNS = ("path", "score", "p_value", "anomalous", "regions", "error")
+COLUMNS = ("path", "score", "p_value", "anomalous", "verdict", "regions", "error")
 READ_AHEAD = 2  # batches
 Write = Callable[["Record"], None]
 Writer = AbstractContextManager[Write]
@@ -46,14 +47,14 @@ class Record:
         values = dict.fromkeys(COLUMNS) | {"path": printable(self.path), "error": self.error and printable(self.error)}
         if one := self.detection:
             values |= {"score": one.score, "p_value": one.p_value, "anomalous": one.is_anomalous,
-                       "regions": [asdict(region) for region in one.regions]}
+                       "verdict": one.verdict, "regions": [asdict(region) for region in one.regions]}
         return values
 
     def line(self) -> str:
         """The record in a line for a person."""
         if self.detection is None:
             return f"error      {printable(self.error)}"
-        verdict = {True: "anomalous", False: "good", None: "-"}[self.detection.is_anomalous]
+        verdict = self.detection.verdict or "-"
         p_value = "" if self.detection.p_value is None else f"  p {self.detection.p_value:.4f}"
         return f"{verdict:<9}  {self.detection.score:.6f}{p_value}  {printable(self.path)}"
 
@@ -87,7 +88,7 @@ class Summary:
     """Numbers of images, the first errors, and remarks."""
 
     scored: int = 0
-    anomalous: int | None = None  # without a threshold nothing is
+    verdicts: Counter[str] = field(default_factory=Counter)  # without a threshold there are none
     failed: int = 0
     without_map: int = 0
     seconds: float = 0.0
@@ -103,8 +104,8 @@ class Summary:
         self.without_map += record.error is not None
         self.scored += 1
         self.notes.add(record.path, record.remarks)
-        if record.detection.is_anomalous is not None:
-            self.anomalous = (self.anomalous or 0) + record.detection.is_anomalous
+        if record.detection.verdict:
+            self.verdicts[record.detection.verdict] += 1
 
     @property
     def errors(self) -> list[str]:
@@ -113,8 +114,10 @@ class Summary:
 
     def text(self) -> str:
         parts = [f"{count(self.scored, 'image')} scored"]
-        if self.anomalous is not None:
-            parts.append(f"{self.anomalous} anomalous")
+        if self.verdicts:
+            parts.append(f"{self.verdicts[ANOMALOUS]} anomalous")
+        if self.verdicts[LOOK]:
+            parts.append(f"{self.verdicts[LOOK]} to look at")
         if self.failed:
             parts.append(f"{self.failed} could not be used")
         if self.without_map:
@@ -194,7 +197,8 @@ def save_maps(
         if not record.detection:
             return record
         anomaly_map = record.detection.anomaly_map
-        outlined = anomaly_map > detector.pixel_threshold if record.detection.is_anomalous else None
+        threshold = detector.region_threshold(record.detection.verdict)
+        outlined = None if threshold is None else anomaly_map > threshold
         try:
             photograph = detector.view.load(record.path)
             save_heat_map(maps[record.path], photograph, anomaly_map, outlined, limits)

@@ -19,7 +19,6 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +27,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from msgspec import Meta, Struct, structs
 
+from datasets.names import printable
 from datasets.plain_json import read_json, typed
+from utils.detection.rates import exact, smallest_rate
 from utils.runs.folder import Run
 from utils.runs.settings import Count, describe
 from utils.system.errors import RunError
@@ -36,38 +37,10 @@ from utils.system.files import write_text
 
 MOST_PIXELS = 2**25  # kept of all maps, 128 MB; of 512 images of 256 px all, of more the largest
 LADDER_STEP = 1.05  # between the ranks stored: another rate's pixel threshold allows up to 5 % fewer pixels than it may
-RATES = (0.01, 0.02, 0.05, 0.1)  # of false alarms
-USUAL_SHARE, MOST_SHARE = 1 / 5, 1 / 3  # of the good images, kept out of training
+GOOD, LOOK, ANOMALOUS = "good", "look", "anomalous"  # verdicts
+NAMED = 3  # photographs with the highest scores that are named
 HELD_OUT, GIVEN = "held out", "images given"  # where the good images are from
 DERIVED = ("images", "far", "image_threshold", "pixel_threshold")
-
-
-def smallest_rate(images: int) -> float:
-    """The lowest rate of false alarms that so many good images allow."""
-    return 1 / (images + 1)
-
-
-def images_needed(far: float) -> int:
-    """The number of good images that a false-alarm rate needs."""
-    return math.ceil(1 / _exact(far)) - 1
-
-
-def shortage(images: int, far: float) -> str | None:
-    """A message for those who want a lower rate than so many good images allow; None where they allow it."""
-    needed = images_needed(far)
-    lowest = f"{images} good images allow no rate of false alarms below {smallest_rate(images):.3g}"
-    return None if images >= needed else f"{lowest}; {far:g} needs {needed}"
-
-
-def suitable_rates(images: int, calibration: float | None, far: float | None) -> tuple[float, float]:
-    """The share of so many good images to keep out of training, and the rate of false alarms: what is given, and for
-    None what suits: the lowest of RATES that a third of the images allows, and a fifth of them or what it needs."""
-    if far is None:
-        most = round(images * (MOST_SHARE if calibration is None else calibration))
-        far = next((rate for rate in RATES if images_needed(rate) <= most), smallest_rate(max(1, most)))
-    if calibration is None:
-        calibration = min(MOST_SHARE, max(USUAL_SHARE, images_needed(far) / max(1, images)))
-    return calibration, far
 
 
 class LargestPixels:
@@ -114,12 +87,18 @@ class Thresholds:
     source: str  # HELD_OUT or GIVEN
     wanted_far: float
     model: str | None = None  # which one gave the scores (`model_word`), if known
+    names: tuple[str, ...] = ()  # of the good images, in the order of their scores; earlier files have none
+    wanted_look: float | None = None  # share of good images to be looked at, those called anomalous among them
 
     def __post_init__(self):
         if not self.scores or not all(map(math.isfinite, self.scores)) or list(self.scores) != sorted(self.scores):
             raise ValueError("scores must be finite numbers in ascending order, at least one")
         if not 0 < self.wanted_far < 1:
             raise ValueError(f"wanted_far must be a number between 0 and 1, not {self.wanted_far}")
+        if self.wanted_look is not None and not 0 < self.wanted_look < 1:
+            raise ValueError(f"wanted_look must be a number between 0 and 1, or None, not {self.wanted_look}")
+        if self.names and len(self.names) != len(self.scores):
+            raise ValueError(f"there are {len(self.names)} names of {len(self.scores)} scores")
         steps = self.pixel_tail
         if not steps or steps[0][0] != 0 or any(a[0] >= b[0] or a[1] < b[1] for a, b in pairwise(steps)):
             raise ValueError("pixel_tail must begin with rank 0, ranks rising and values not")
@@ -127,16 +106,18 @@ class Thresholds:
     @classmethod
     def from_scores(
         cls, scores: Sequence[float] | np.ndarray, pixels: LargestPixels, far: float, source: str,
-        model: str | None = None,
+        model: str | None = None, names: Sequence[str] = (), look: float | None = None,
     ) -> Thresholds:
-        """Thresholds by the scores (N,) of good images and the pixels of their maps."""
+        """Thresholds by the scores (N,) of good images, N names of them or none, and the pixels of their maps."""
         allowed = _pixels_allowed(len(scores), pixels.pixels, far)
-        ordered = tuple(sorted(float(score) for score in scores))
-        return cls(ordered, pixels.ladder(allowed), pixels.pixels, source, far, model)
+        order = np.argsort(np.asarray(scores), kind="stable").tolist()
+        ordered = tuple(float(scores[place]) for place in order)
+        named = tuple(names[place] for place in order) if names else ()
+        return cls(ordered, pixels.ladder(allowed), pixels.pixels, source, far, model, named, look)
 
-    def at(self, far: float) -> Thresholds:
-        """Thresholds for another rate; as few ranks are stored, that of pixels is a little higher than it need be."""
-        return replace(self, wanted_far=far)
+    def at(self, far: float | None = None, look: float | None = None) -> Thresholds:
+        """Thresholds for other rates; as few ranks are stored, that of pixels is a little higher than it need be."""
+        return replace(self, wanted_far=far or self.wanted_far, wanted_look=look or self.wanted_look)
 
     @property
     def far(self) -> float:
@@ -145,9 +126,34 @@ class Thresholds:
 
     @cached_property
     def image_threshold(self) -> float:
-        count = len(self.scores)
-        above = max(1, math.floor((count + 1) * _exact(self.wanted_far)))  # of n + 1, this many may be above
-        return self.scores[count - above]
+        return self.scores[self._place(self.wanted_far)]
+
+    @property
+    def look_threshold(self) -> float | None:
+        """The score above which an image is to be looked at, if it is not anomalous; None if there is no such class."""
+        return self.scores[self._place(self.wanted_look)] if (self.wanted_look or 0) > self.wanted_far else None
+
+    @property
+    def setter(self) -> str | None:
+        """The name of the good image whose score is the image threshold, if it is known."""
+        return self.names[self._place(self.wanted_far)] if self.names else None
+
+    @property
+    def highest(self) -> tuple[str, ...]:
+        """Names of the good images with the highest scores, the highest first: one that is not good among them raises
+        the threshold."""
+        return self.names[: -NAMED - 1 : -1]
+
+    def verdict(self, score: float) -> str:
+        """GOOD, LOOK or ANOMALOUS."""
+        if score > self.image_threshold:
+            return ANOMALOUS
+        return LOOK if self.look_threshold is not None and score > self.look_threshold else GOOD
+
+    def _place(self, rate: float) -> int:
+        """The place among the scores of the one that so many of good images may be above."""
+        above = max(1, math.floor((len(self.scores) + 1) * exact(rate)))  # of n + 1
+        return len(self.scores) - above
 
     @cached_property
     def pixel_threshold(self) -> float:
@@ -171,17 +177,18 @@ class Thresholds:
         return (1 + as_high) / (len(self.scores) + 1)
 
     def __str__(self) -> str:
+        by = f" ({printable(self.setter)})" if self.setter else ""
+        look = "" if self.look_threshold is None else f"; to be looked at above {self.look_threshold:.6g}"
+        named = f"; the highest of the good: {printable(', '.join(self.highest))}" if self.names else ""
         return (
-            f"{len(self.scores)} good images ({self.source}): anomalous above {self.image_threshold:.6g}, at most "
-            f"{100 * self.far:.3g} % false alarms"
+            f"{len(self.scores)} good images ({self.source}): anomalous above {self.image_threshold:.6g}{by}, at most "
+            f"{100 * self.far:.3g} % false alarms{look}{named}"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, the thresholds among them for those who read the file without this class."""
         derived = {"images": len(self.scores), **{name: getattr(self, name) for name in DERIVED[1:]}}
-        stored = asdict(self)
-        if self.model is None:
-            del stored["model"]
+        stored = {name: value for name, value in asdict(self).items() if value not in (None, ())}  # as earlier files
         return derived | stored
 
     @classmethod
@@ -210,6 +217,8 @@ class StoredThresholds(Struct, forbid_unknown_fields=True):
     image_threshold: float
     pixel_threshold: float
     model: str | None = None
+    names: tuple[str, ...] = ()
+    wanted_look: float | None = None
 
 
 def read_thresholds(run: Path, category: str, model: str | None = None) -> Thresholds | None:
@@ -237,9 +246,4 @@ def write_thresholds(run: Path, category: str, thresholds: Thresholds) -> None:
 
 def _pixels_allowed(images: int, pixels: int, far: float) -> int:
     """Pixels of all maps together that may be above the pixel threshold."""
-    return math.floor(pixels * max(0, (images + 1) * _exact(far) - 1))
-
-
-def _exact(far: float) -> Fraction:
-    """The rate as it was written, 0.1 being a tenth: rounding must not move a rank."""
-    return Fraction(str(far))
+    return math.floor(pixels * max(0, (images + 1) * exact(far) - 1))

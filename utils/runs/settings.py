@@ -27,7 +27,7 @@ OFFICIAL = "official checkpoint"  # "weights" of a run that was made of the publ
 # Settings of runs from before there were these:
 EARLIER = {
     "recipe": "published", "select": LAST_EPOCH, "calibration": 0.0, "far": 0.01, "skipped": {}, "deterministic": False,
-    "sync_norms": False, "processes": 1, "white_level": None, "good": [], "bad": [],
+    "sync_norms": False, "processes": 1, "white_level": None, "good": [], "bad": [], "look": 0.0,
 }
 
 Count = Annotated[int, Meta(ge=1)]

@@ -134,6 +134,6 @@ class Category:
         predictor, _, _ = load_predictor(self.files, self.model.device, config.batch_size)
         parts = [slice(start, start + config.batch_size) for start in range(0, len(images), config.batch_size)]
         batches = ((self.data.calibration_paths[part], images[part].numpy()) for part in parts)
-        thresholds = calibrate(predictor, batches, config.far, HELD_OUT)
+        thresholds = calibrate(predictor, batches, config.far, HELD_OUT, config.look or None)
         write_thresholds(self.log.folder, self.name, thresholds)
         self.log.say(f"{self.name}: {thresholds}")

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from models.recipes import METHODS, Recipe, epochs_for
-from utils.detection.thresholds import suitable_rates
+from utils.detection.rates import check_look, suitable_look, suitable_rates
 from utils.runs.settings import NOT_SETTINGS
 from utils.system.device import pick_device, resolve_precision
 from utils.system.errors import UsageError
@@ -54,6 +54,7 @@ class TrainConfig:
     plain: bool = False
     calibration: float | None = 0.0  # share of the training images
     far: float | None = 0.01  # share of good images
+    look: float | None = 0.0  # the same; 0: none
     eval_every: int = 0  # epochs
     white_level: float | None = None
     device: str = "auto"
@@ -85,6 +86,7 @@ class TrainConfig:
             raise UsageError(f"`recipe` {self.recipe}: `method` {self.method} has {there} alone")
         if self.seeds and len(set(self.seeds)) < len(self.seeds):
             raise UsageError(f"`seeds` {' '.join(map(str, self.seeds))}: each seed only once")
+        check_look(self.far, self.look)
         device = pick_device(own_device(self.device, world))
         if self.deterministic and device.type == "cuda":  # on a CPU all is deterministic
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -104,7 +106,7 @@ class TrainConfig:
         epochs = epochs_for(images)
         return replace(
             self, epochs_stage1=self.epochs_stage1 or epochs, epochs_stage2=self.epochs_stage2 or epochs,
-            calibration=calibration, far=far,
+            calibration=calibration, far=far, look=suitable_look(far) if self.look is None else self.look,
         )
 
     def settings(self) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from datasets.view import View
 from utils.data.check import KnownLevels, Splits
 from utils.data.decoded_files import DecodedFiles
 from utils.data.image_store import ImageStore
+from utils.detection.rates import shortage
 from utils.detection.test_set import TestSet, find_lost_regions, warn_of_lost_regions
-from utils.detection.thresholds import shortage
 from utils.system.errors import UsageError
 from utils.system.processes import World
 from utils.training.category import TrainingSet
