@@ -17,15 +17,16 @@ from PIL import Image
 
 from datasets.formats import read_head
 
-HEAT_MAP, ANOMALY_MAP, FOREGROUND, DEMO = "AAND heat map", "AAND anomaly map", "AAND foreground mask", "AAND demo image"
-NO_PHOTOGRAPHS = (HEAT_MAP, ANOMALY_MAP, FOREGROUND)
+HEAT_MAP, ANOMALY_MAP, ANOMALY_MASK = "AAND heat map", "AAND anomaly map", "AAND anomaly mask"
+FOREGROUND, DEMO = "AAND foreground mask", "AAND demo image"
+NO_PHOTOGRAPHS = (HEAT_MAP, ANOMALY_MAP, ANOMALY_MASK, FOREGROUND)
 MOST_SIDE = 1_000_000  # pixels that a PNG file may be high or wide for libpng
 HEAD = 1024  # bytes of a file, in which its mark is
 HEADER_END = 33  # of a PNG file: signature and IHDR
 SOFTWARE = 305  # tag of TIFF files
 MARKED = re.compile(
     rb"(?:\x89PNG\r\n\x1a\n.*?tEXtSoftware\0|(?:II\*\0|MM\0\*).*?)("
-    + b"|".join(re.escape(mark.encode()) for mark in (HEAT_MAP, ANOMALY_MAP, FOREGROUND, DEMO))
+    + b"|".join(re.escape(mark.encode()) for mark in (*NO_PHOTOGRAPHS, DEMO))
     + rb")",
     re.DOTALL,
 )

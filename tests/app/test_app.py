@@ -35,7 +35,7 @@ from utils.app.session import (
 )
 from utils.app.views import Picture, download_link, picture_panel, shrink, verdict_panel
 from utils.detection.detector import Detection, Detector, Region, load_detector
-from utils.detection.files import Record
+from utils.detection.records import Record
 from utils.detection.thresholds import GIVEN, Thresholds
 from utils.drawing.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, score_position
 from utils.system.errors import UsageError

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.commands import Result, run_predict, scores_of
+from tests.support.commands import ROOT, Result, run_predict, scores_of
 from tests.support.trees import good_image, write_image
 from utils.data.finding import find_images
-from utils.detection.output import map_targets
+from utils.detection.output import picture_targets
+from utils.detection.pictures import HEAT_MAPS, MASKS, RAW_MAPS
 from utils.detection.thresholds import read_thresholds
 from utils.system.files import read_ahead
 
@@ -101,6 +106,7 @@ def test_both_formats_say_the_same(predicted):
             assert float(row["score"]) == record["score"] and row["anomalous"] == str(record["anomalous"])
             assert json.loads(row["regions"]) == record["regions"]
             assert bool(record["regions"]) == record["anomalous"]
+            assert record["verdict"] == ("anomalous" if record["anomalous"] else "good")
 
 
 def test_without_output_there_is_a_line_per_image(own):
@@ -110,6 +116,21 @@ def test_without_output_there_is_a_line_per_image(own):
     found = read_thresholds(own.run, "widget").at(0.4)
     words = {line.split()[0]: float(line.split()[1]) for line in result.out.splitlines()}
     assert words["anomalous"] > found.image_threshold - 1e-5
+
+
+def test_images_to_look_at(own):
+    result = run_predict(own.cwd, "run", "photos/lot0", "--far", 0.2, "--look", 0.6, "--output", "look.jsonl")
+    records = [json.loads(line) for line in (own.cwd / "look.jsonl").read_text().splitlines()]
+    records = [record for record in records if not record["error"]]
+    for record in records:
+        p_value = record["p_value"]
+        assert record["verdict"] == ("anomalous" if p_value <= 0.2 else "look" if p_value <= 0.6 else "good")
+        assert record["anomalous"] == (p_value <= 0.2)
+        assert p_value > 0.6 or record["regions"]
+    number = sum(record["verdict"] == "look" for record in records)
+    assert number and f"{number} to look at" in result.err
+    refused = run_predict(own.cwd, "run", "photos/lot0", "--far", 0.2, "--look", 0.1)
+    assert refused.status == 2 and "--look 0.1 must be above --far 0.2" in refused.err
 
 
 def test_a_threshold_of_ones_own(own):
@@ -135,9 +156,60 @@ def test_heat_maps_have_the_images_size_and_names_that_do_not_collide(own, tmp_p
     np.testing.assert_array_equal(heat_map[:, :64], pixels[:40])
 
 
+def test_maps_as_numbers_and_masks_have_the_images_size(own, tmp_path):
+    pixels = good_image(np.random.default_rng(1), 64)
+    pixels[10:20, 30:50] = 255
+    write_image(tmp_path / "in/x.png", pixels[:40])
+    write_image(tmp_path / "in/y.png", good_image(np.random.default_rng(2), 64)[:40])
+    folders = ["--maps_raw", "raw", "--masks", "masks"]
+    scores = [json.loads(line)["score"] for line in _lines(tmp_path, own, "in", *folders)]
+    threshold = sum(scores) / 2
+    lines = [json.loads(line) for line in _lines(tmp_path, own, "in", *folders, f"--threshold={threshold}")]
+    assert [line["verdict"] for line in lines] == ["anomalous", "good"]
+    raw = np.asarray(Image.open(tmp_path / "raw/x.png.tiff"))
+    assert raw.dtype == np.float32 and raw.shape == (40, 64)
+    mask = np.asarray(Image.open(tmp_path / "masks/x.png.png"))
+    np.testing.assert_array_equal(mask, np.where(raw > threshold, 255, 0))
+    assert mask.any() and not np.asarray(Image.open(tmp_path / "masks/y.png.png")).any()
+    again = run_predict(tmp_path, own.run, "in", "raw", "masks")
+    assert again.status == 0 and "left out: 4 pictures that this program wrote" in again.err
+    same = run_predict(tmp_path, own.run, "in", "--save_maps", "maps", "--masks", "maps")
+    assert same.status == 2 and "choose a folder for each" in same.err
+
+
+def _lines(cwd, own, *arguments):
+    result = run_predict(cwd, own.run, *arguments, "--output", "found.jsonl")
+    assert result.status == 0, result.err
+    return (cwd / "found.jsonl").read_text().splitlines()
+
+
 def test_one_image_alone_has_a_map_named_like_it(tmp_path):
     path = tmp_path / "deep/x.png"
-    assert map_targets([path], Path("maps")) == {path: Path("maps/x.png.png")}
+    folders = {HEAT_MAPS: Path("maps"), RAW_MAPS: None, MASKS: Path("masks")}
+    assert picture_targets([path], folders) == {
+        HEAT_MAPS: {path: Path("maps/x.png.png")}, MASKS: {path: Path("masks/x.png.png")}
+    }
+
+
+def test_a_folder_is_watched_until_the_program_is_stopped(own, tmp_path):
+    (tmp_path / "in").mkdir()
+    arguments = ["scripts/predict.py", own.run, "--watch", "in", "--output", "found.jsonl", "--device", "cpu"]
+    program = [sys.executable, ROOT / arguments[0], *arguments[1:]]
+    with subprocess.Popen(program, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr.readline() == "watching in; Ctrl-C ends it\n"
+        write_image(tmp_path / "in/x.png", good_image(np.random.default_rng(1), 64))
+        for _ in range(600):
+            if (tmp_path / "found.jsonl").is_file() and (tmp_path / "found.jsonl").read_text():
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 0 and said.startswith("1 image scored")
+    [line] = (tmp_path / "found.jsonl").read_text().splitlines()
+    assert json.loads(line)["path"] == "in/x.png" and json.loads(line)["verdict"]
+    both = run_predict(tmp_path, own.run, "in", "--watch", "in")
+    neither = run_predict(tmp_path, own.run)
+    assert both.status == neither.status == 2 and "either IMAGES or --watch" in both.err and both.err == neither.err
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,8 @@ def test_a_map_that_cannot_be_written_is_its_images_error(own, tmp_path):
     records = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert result.status == 1 and len({record["score"] for record in records}) == 1
     assert [bool(record["error"]) for record in records] == [False, True, False]
-    assert "cannot write maps/b/x.png.png" in result.errors[0] and "1 heat map could not be written" in result.err
+    assert "cannot write maps/b/x.png.png" in result.errors[0]
+    assert "pictures of 1 image could not be written" in result.err
     assert (tmp_path / "maps/c/x.png.png").is_file()
 
 

@@ -12,8 +12,9 @@ from datasets.names import csv_line, printable
 from datasets.problems import count
 from utils.data.finding import find_images
 from utils.detection.detector import Detector
-from utils.detection.files import COLUMNS, Record, predict_batches
+from utils.detection.files import predict_batches
 from utils.detection.rates import images_needed, shortage
+from utils.detection.records import COLUMNS, Record
 from utils.detection.thresholds import ANOMALOUS, GOOD, LOOK
 from utils.system.errors import UsageError
 

@@ -14,7 +14,8 @@ from datasets.problems import count
 from datasets.view import enlarge
 from utils.app.session import Results, explain_threshold
 from utils.detection.detector import Detection, Detector
-from utils.detection.files import Record, colour_limits
+from utils.detection.pictures import colour_limits
+from utils.detection.records import Record
 from utils.detection.thresholds import ANOMALOUS, GOOD, LOOK
 from utils.drawing.charts import score_position
 from utils.drawing.heat_maps import blend_heat

@@ -6,15 +6,17 @@ import hashlib
 import json
 import os
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets.marks import HEAT_MAP, NO_PHOTOGRAPHS, mark_of
+from datasets.marks import NO_PHOTOGRAPHS, mark_of
 from datasets.names import csv_line
-from utils.detection.files import COLUMNS, Record, Write, Writer
+from utils.detection.files import Write, Writer
+from utils.detection.pictures import Kind
+from utils.detection.records import COLUMNS, Record
 from utils.system.errors import UsageError
 from utils.system.files import naming
 from utils.system.own_files import PREDICTIONS, bears, begins_as, refuse_foreign
@@ -33,25 +35,36 @@ def leave_out_own(paths: Sequence[Path], arguments: Iterable[str]) -> tuple[list
     return kept, len(paths) - len(kept)
 
 
-def map_targets(paths: Sequence[Path], folder: Path | None) -> dict[Path, Path]:
-    """The file of each image's heat map: its path below the folder common to all, with its suffix, then .png."""
-    if folder is None:
-        return {}
+def picture_targets(
+    paths: Sequence[Path], folders: Mapping[Kind, Path | None], below: Path | None = None
+) -> dict[Kind, dict[Path, Path]]:
+    """The files of each image's pictures, in the folders that are given: its path below the folder common to all, or
+    `below`, with its suffix, then the picture's."""
     absolute = [os.path.abspath(path) for path in paths]
-    common = os.path.commonpath([os.path.dirname(path) for path in absolute])
-    names = [f"{os.path.relpath(path, common)}.png" for path in absolute]
-    return dict(zip(paths, map_paths(folder, names), strict=True))
+    common = below or os.path.commonpath([os.path.dirname(path) for path in absolute])
+    names = [os.path.relpath(path, common) for path in absolute]
+    return {
+        kind: dict(zip(paths, map_paths(folder, [f"{name}{kind.suffix}" for name in names]), strict=True))
+        for kind, folder in folders.items() if folder
+    }
 
 
-def refuse_other_targets(images: Sequence[Path], output: Path | None, maps: Collection[Path]) -> None:
+def refuse_other_targets(
+    images: Sequence[Path], output: Path | None, pictures: Mapping[Kind, Mapping[Path, Path]]
+) -> None:
     """Raise UsageError if predictions would be written over an image, or a file that this program did not write."""
     sources = {os.path.realpath(path) for path in images}
-    for target in [*([output] if output else []), *maps]:
+    written = [path for targets in pictures.values() for path in targets.values()]
+    for target in [*([output] if output else []), *written]:
         if os.path.realpath(target) in sources:
             raise UsageError(f"{target} is one of the images, and would be overwritten: choose another place")
     if output:
         refuse_foreign([output], begins_as(PREDICTIONS[output.suffix]), "give another `output`")
-    refuse_foreign(maps, bears(HEAT_MAP), "choose another folder for `save_maps`, or move it away")
+    for kind, targets in pictures.items():
+        advice = f"choose another folder for `{kind.argument}`, or move it away"
+        refuse_foreign(targets.values(), bears(kind.mark), advice)
+    if len(set(written)) < len(written):
+        raise UsageError("pictures of two kinds would be written to the same files: choose a folder for each")
 
 
 def writer_for(path: Path | None) -> Writer:

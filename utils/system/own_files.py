@@ -24,7 +24,7 @@ RESULTS_CSV = rb"category,image_auroc \[0\.\.1\],"
 SCORES_CSV = rb"path,category,defect,label,score,"
 REPORT = rb'(?s)<!doctype html>.*<meta name="generator" content="AAND'
 PREDICTIONS = {
-    ".csv": rb"path,score,p_value,anomalous,regions,error\n",
+    ".csv": rb"path,score,p_value,anomalous,(verdict,)?regions,error\n",
     ".jsonl": rb'\{"path": "([^"\\]|\\.)*", "score": [^,]*, "p_value": ',
 }
 COMPARISON = {
