@@ -47,8 +47,10 @@ from utils.cli import (
     share,
     share_or_none,
     user_path,
+    words_of_file,
 )
-from utils.system.errors import command
+from utils.runs.settings import RECORDED
+from utils.system.errors import UsageError, command
 from utils.training.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -70,16 +72,23 @@ def parse_args() -> argparse.Namespace:
             parser.error(f"--resume: {error}")
         sys.argv[1:] = [*before, *others, "--output", str(given.resume)]  # as if it had been called so
     flags = parser.parse_args()
-    del flags.resume, flags.preset
+    del flags.resume, flags.preset, flags.config
     return flags
 
 
 class TrainParser(CommandParser):
-    """A parser whose defaults are those of the preset among the flags, if there is one."""
+    """A parser whose defaults are those of the preset among the flags, if there is one, and that reads --config."""
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
         early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         early.add_argument("--preset", nargs="?")
+        early.add_argument("--config", nargs="?", type=user_path)
+        args = list(sys.argv[1:] if args is None else args)
+        if (file := early.parse_known_args(args)[0].config) is not None:
+            try:
+                args = [*words_of_file(self, file, RECORDED), *args]
+            except (UsageError, OSError) as error:
+                self.error(f"argument --config: {error}")
         self.set_defaults(**PRESETS.get(early.parse_known_args(args)[0].preset, {}))
         return super().parse_known_args(args, namespace)
 
@@ -88,6 +97,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = TrainParser(description=__doc__)
     add = parser.add_argument
     add("--data_root", type=user_path, required=True, metavar="DIR", help="folder that holds the categories")
+    add("--config", type=user_path, metavar="FILE", help="flags in a YAML file, a line `name: value` each, or the "
+        "config.json of a run; flags that are given win")
     add("--preset", choices=PRESETS, help="own: for photographs of your own, without any download: --backbone "
         "efficientnet_lite0 --weights bundled --aux_path builtin --recipe robust --calibration auto --far auto "
         "--look auto --epochs_stage1 auto --epochs_stage2 auto; flags that are given win")
@@ -117,6 +128,8 @@ def make_parser() -> argparse.ArgumentParser:
         "(default 0: none)")
     add("--eval_every", type=at_least(0), default=0, metavar="K", help="log the test metrics every K epochs of Stage "
         "II; they influence nothing (default 0: never)")
+    add("--tensorboard", action="store_true", help="write curves, and maps at the end, for TensorBoard to the run's "
+        "folder tensorboard/")
     add_level_flag(parser)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ...; of several processes each takes a "
         "CUDA device of its own (default auto)")
@@ -177,7 +190,7 @@ def main(flags: argparse.Namespace) -> None:
                             train_stage2(category.model, category.data, run.config, stage)
                         else:  # memory, of good images
                             fill_memory(category.model, category.data, run.config, stage)
-                    category.set_thresholds()
+                    category.finish()
         if config.seeds:
             world.broadcast(lambda: score_seeds(training))
         training.finish()

@@ -6,11 +6,14 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
+
+import yaml
 
 from datasets import DATASETS
 from datasets.base import DataError
@@ -36,6 +39,37 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(as_flags(message)))
+
+
+def words_of_file(parser: argparse.ArgumentParser, path: Path, ignored: Collection[str] = ()) -> list[str]:
+    """The flags in a YAML or JSON file of names and values, as words of a command line. Those without a value (null,
+    false, an empty list) and those `ignored` are left out. Raises UsageError for names that are no flags, and for what
+    is no such file; OSError if it cannot be read."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is no YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} holds no lines of `name: value`")
+    known = {action.dest: action for action in parser._actions if action.option_strings and action.dest != "help"}
+    words = []
+    for name, value in content.items():
+        flag = str(name).removeprefix("--").replace("-", "_")
+        if flag in ignored:
+            continue
+        if flag not in known or flag in ("config", "resume"):
+            near = get_close_matches(flag, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UsageError(f"{path}: {name!r} is no flag of {parser.prog}{hint}")
+        if "on" in (known[flag].choices or ()) and isinstance(value, bool):  # as YAML reads on and off
+            value = "on" if value else "off"
+        if value in (None, False, [], ""):
+            continue
+        values = [] if value is True else value if isinstance(value, list) else [value]
+        if any(isinstance(one, list | dict) for one in values) or (value is True) != (known[flag].nargs == 0):
+            raise UsageError(f"{path}: {name}: {value!r} is no value of --{flag}")
+        words += [f"--{flag}={values[0]}"] if len(values) == 1 else [f"--{flag}", *map(str, values)]
+    return words
 
 
 def at_least(lowest: int, highest: int = sys.maxsize) -> Callable[[str], int]:

@@ -11,9 +11,11 @@ import numpy as np
 from datasets.base import DataError
 from datasets.marks import ANOMALY_MAP, ANOMALY_MASK, HEAT_MAP, png_bytes, tiff_bytes
 from datasets.names import printable
+from datasets.view import WHOLE
 from utils.detection.detector import Detector
+from utils.detection.prediction import Predictor
 from utils.detection.records import Record
-from utils.drawing.heat_maps import map_limits, save_heat_map
+from utils.drawing.heat_maps import blend_heat, map_limits, save_heat_map
 from utils.system.files import atomic_write, in_parallel
 
 
@@ -70,6 +72,13 @@ class Pictures:
             except (OSError, DataError) as error:
                 return replace(record, error=f"no {kind.name} of {printable(record.path)}: {error}")
         return record
+
+
+def beside_heat_maps(predictor: Predictor, images: np.ndarray) -> np.ndarray:
+    """Images as the model is shown them, uint8 (N, S, S, 3), each beside its heat map: uint8 (N, S, 2 S, 3)."""
+    maps = replace(predictor, view=WHOLE).maps(images).maps
+    limits, pairs = map_limits(maps), zip(images, maps, strict=True)
+    return np.stack([np.hstack([image, blend_heat(image, anomaly_map, limits)]) for image, anomaly_map in pairs])
 
 
 def colour_limits(detector: Detector, records: Sequence[Record]) -> tuple[float, float]:

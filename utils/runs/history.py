@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated, Any
 
+import numpy as np
 from msgspec import Meta, Struct
 from tqdm import tqdm
 
@@ -21,6 +22,7 @@ from datasets.names import printable
 from datasets.plain_json import parse_json, read_text, typed
 from utils.metrics import METRICS
 from utils.metrics.tables import COLUMNS
+from utils.runs.board import StageBoard
 from utils.runs.settings import Count
 from utils.system.errors import RunError
 from utils.system.files import naming, write_text
@@ -40,10 +42,10 @@ class Epoch(Struct):
 
 
 class RunLog:
-    """Write a run's log.txt and metrics.jsonl; only rank 0 sets `writes`."""
+    """Write a run's log.txt and metrics.jsonl, and with `board` what TensorBoard reads; only rank 0 sets `writes`."""
 
-    def __init__(self, folder: Path, writes: bool = True):
-        self.folder, self.writes = folder, writes
+    def __init__(self, folder: Path, writes: bool = True, board: bool = False):
+        self.folder, self.writes, self.board = folder, writes, board and writes
 
     def say(self, *lines: str) -> None:
         """Print lines, and keep them; that they cannot be printed stops no training."""
@@ -62,18 +64,27 @@ class RunLog:
         """A progress bar over a stage's epochs from `first` on; yields the function that logs an epoch and its
         figures."""
         name = f"{category} stage {stage}"
-        with tqdm(total=epochs, initial=first - 1, desc=printable(name), unit="epoch", dynamic_ncols=True) as bar:
+        board = StageBoard(self.folder, category, stage, first) if self.board else None
+        bar = tqdm(total=epochs, initial=first - 1, desc=printable(name), unit="epoch", dynamic_ncols=True)
+        with closing(board) if board else nullcontext(), bar:
 
             def on_epoch(epoch: int, figures: dict[str, float]) -> None:
                 texts = {name: f"{name} {value:.4f}" for name, value in figures.items()}
                 self.note(f"{category} stage {stage} epoch {epoch}/{epochs}  {'  '.join(texts.values())}")
                 record = {"category": category, "stage": stage, "epoch": epoch, **figures}
                 self._append(EPOCHS, json.dumps(record))
+                if board:
+                    board.add(epoch, figures)
                 short = [text for name, text in texts.items() if name in COLUMNS or name not in METRICS]
                 bar.set_postfix_str("  ".join(short), refresh=False)
                 bar.update()
 
             yield on_epoch
+
+    def show(self, category: str, stage: int, epoch: int, pictures: np.ndarray) -> None:
+        """Add pictures uint8 (N, H, W, 3) to what TensorBoard reads."""
+        with closing(StageBoard(self.folder, category, stage)) as board:
+            board.show(epoch, pictures)
 
     def rewind(self, category: str, stage: int, epoch: int) -> None:
         """Forget what metrics.jsonl says of a category from an epoch of a stage on, because it is trained again, and a

@@ -21,7 +21,11 @@ FREE_SETTINGS = (
     "holdout",  # of earlier versions: means nothing but with "select"
 )
 # Flags of train.py that config.json does not keep, because they change no result:
-NOT_SETTINGS = ("output", "resume", "fg_root", "seeds", "cache", "cache_dir", "cache_features", "skip_bad")
+NOT_SETTINGS = (
+    "output", "resume", "fg_root", "seeds", "cache", "cache_dir", "cache_features", "skip_bad", "tensorboard",
+)
+# What config.json keeps beside flags of train.py:
+RECORDED = ("command", "started", "code", "environment", "processes", "skipped", "select", "holdout", "checkpoints")
 LAST_EPOCH, RATED_EPOCH = "last", "synthetic"  # "select" of earlier versions: which epoch is the result
 OFFICIAL = "official checkpoint"  # "weights" of a run that was made of the public code's
 # Settings of runs from before there were these:

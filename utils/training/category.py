@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,7 +19,8 @@ from models.aand import AAND, build_model
 from models.teacher import PretrainedTeacher
 from utils.data.image_store import Stack
 from utils.detection.calibration import calibrate
-from utils.detection.prediction import load_predictor
+from utils.detection.pictures import beside_heat_maps
+from utils.detection.prediction import Predictor, load_predictor
 from utils.detection.test_set import TestSet
 from utils.detection.thresholds import HELD_OUT, write_thresholds
 from utils.runs.checkpoint import MadeWith, load_checkpoint, save_checkpoint, state_of
@@ -30,6 +32,8 @@ from utils.training.config import TrainConfig
 from utils.training.norms import synchronise_norms
 from utils.training.resumable import MADE_WITH, ResumableStage
 from utils.training.steps import NonFiniteLoss
+
+SHOWN = 8  # maps, of each category, for TensorBoard
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,21 @@ class Category:
             "of this step:",
             *images,
         )
+
+    def finish(self) -> None:
+        """Set the thresholds, and show some maps where TensorBoard is written for."""
+        self.set_thresholds()
+        if self.log.board:
+            self.show_maps()
+
+    def show_maps(self) -> None:
+        """Show maps of images spread over the test set, those kept out of training, or those of training."""
+        config, data = self.config, self.data
+        kept = data.test_set.images if data.test_set else data.images if data.calibration is None else data.calibration
+        places = np.unique(np.linspace(0, len(kept) - 1, SHOWN).round().astype(int))
+        images = np.stack([np.asarray(kept[place : place + 1])[0, ..., :3] for place in places.tolist()])
+        predictor = Predictor.of(self.model, config.image_size, batch_size=config.batch_size)
+        self.log.show(self.name, 2, config.epochs_stage2, beside_heat_maps(predictor, images))
 
     def set_thresholds(self) -> None:
         """Set the thresholds by the images kept out of training, if any, with the model as its files have it."""

@@ -12,6 +12,7 @@ import torch
 
 from models.recipes import METHODS, Recipe, epochs_for
 from utils.detection.rates import check_look, suitable_look, suitable_rates
+from utils.runs.board import require_board
 from utils.runs.settings import NOT_SETTINGS
 from utils.system.device import pick_device, resolve_precision
 from utils.system.errors import UsageError
@@ -57,6 +58,7 @@ class TrainConfig:
     look: float | None = 0.0  # the same; 0: none
     eval_every: int = 0  # epochs
     white_level: float | None = None
+    tensorboard: bool = False
     device: str = "auto"
     fg_root: Path = Path("fg_mask")
     output: Path | None = None
@@ -87,6 +89,8 @@ class TrainConfig:
         if self.seeds and len(set(self.seeds)) < len(self.seeds):
             raise UsageError(f"`seeds` {' '.join(map(str, self.seeds))}: each seed only once")
         check_look(self.far, self.look)
+        if self.tensorboard:
+            require_board()
         device = pick_device(own_device(self.device, world))
         if self.deterministic and device.type == "cuda":  # on a CPU all is deterministic
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

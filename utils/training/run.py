@@ -92,7 +92,7 @@ class SeedRun:
         self.teacher = build_teacher(config.backbone, config.weights).to(config.torch_device)
         self.made_with = world.rank0_first(lambda: keep_teacher(Run(self.folder).teacher, self.teacher, self.settings))
         config.execution.prepare_teacher(self.teacher)
-        self.log = RunLog(self.folder, writes=world.is_first)
+        self.log = RunLog(self.folder, writes=world.is_first, board=config.tensorboard)
         where = f"{config.torch_device}, {world.size} processes" if world.size > 1 else config.torch_device
         named = f"{config.method}, {config.backbone}, {source.name} in {source.root}"
         self.log.say(f"{named}, on {where}; run folder {self.folder}")
