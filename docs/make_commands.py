@@ -24,7 +24,8 @@ sys.path.insert(0, str(ROOT))
 
 PAGE = ROOT / "docs/commands.md"
 PROGRAMS = (
-    "train.py", "test.py", "scripts/predict.py", "scripts/app.py", "scripts/calibrate.py", "scripts/check_data.py",
+    "train.py", "test.py", "scripts/predict.py", "scripts/app.py", "scripts/calibrate.py", "scripts/extend.py",
+    "scripts/check_data.py",
     "scripts/report.py", "scripts/compare.py", "scripts/export.py", "scripts/fore_extractor.py",
     "scripts/make_demo_data.py", "scripts/visa_meta.py", "scripts/convert_checkpoint.py", "scripts/sweep.py",
     "scripts/fetch_runs.py",

@@ -83,6 +83,10 @@ def run_calibrate(cwd: Path, *arguments: object) -> Result:
     return _call(cwd, "scripts/calibrate.py", (*arguments, "--device", "cpu", "--workers", "2"))
 
 
+def run_extend(cwd: Path, *arguments: object) -> Result:
+    return _call(cwd, "scripts/extend.py", (*arguments, "--device", "cpu", "--workers", "1"))
+
+
 def run_export(cwd: Path, *arguments: object) -> Result:
     return _call(cwd, "scripts/export.py", arguments)
 

@@ -14,6 +14,7 @@ from models.memory import LocalStandardisation, embed, resize
 from models.patchcore import PatchCore
 from models.standardisation import residuals
 from models.teacher import STRIDES
+from utils.data.image_store import Stack
 from utils.training.category import TrainingSet
 from utils.training.config import TrainConfig
 from utils.training.execution import Execution
@@ -97,16 +98,26 @@ def remember(memory: LocalStandardisation, features: TeacherFeatures, stage: Res
 
 def fill_memory(model: PatchCore, data: TrainingSet, config: TrainConfig, stage: ResumableStage) -> None:
     """Fill PatchCore's memory with patches of the training images; nothing is trained, so it is all a single epoch."""
-    execution = replace(config.execution, precision="fp32")
-    features = TeacherFeatures(model, data.images, batch_size=config.batch_size, seed=config.seed, execution=execution)
+    features = memory_features(model, data.images, config)
     for epoch in stage.epochs(1):
-        patches, _ = draw_patches(features)
-        chosen, radius = search(patches, max(1, round(CORESET * len(patches))), config.seed, stage)
-        model.memory.patches = patches[chosen].to(model.device)
-        figures = {"radius": radius}
+        figures = {"radius": fill(model, features, stage)}
         if data.test_set:
             figures |= data.test_set.metrics(model.eval(), config.batch_size, config.world)
         stage.log(epoch, figures)
+
+
+def memory_features(model: PatchCore, images: Stack, config: TrainConfig) -> TeacherFeatures:
+    """The features that PatchCore's memory is made of, in float32."""
+    execution = replace(config.execution, precision="fp32")
+    return TeacherFeatures(model, images, batch_size=config.batch_size, seed=config.seed, execution=execution)
+
+
+def fill(model: PatchCore, features: TeacherFeatures, stage: ResumableStage) -> float:
+    """Fill PatchCore's memory; returns the distance of the patch that is farthest from it."""
+    patches, _ = draw_patches(features)
+    chosen, radius = search(patches, max(1, round(CORESET * len(patches))), features.seed, stage)
+    model.memory.patches = patches[chosen].to(model.device)
+    return radius
 
 
 def draw_patches(features: TeacherFeatures) -> tuple[Tensor, Tensor]:
