@@ -60,7 +60,7 @@ def test_a_map_is_the_distances_to_the_memory_smoothed(model):
     away = torch.cdist(patches.flatten(2).transpose(1, 2), model.memory.patches).amin(dim=2)
     large = F.interpolate(away.view(2, 1, 8, 8), 64, mode="bilinear", align_corners=True)
     assert torch.allclose(anomaly_map, gaussian_smooth(large, 4.0), atol=1e-3)
-    assert anomaly_map.shape == (2, 1, 64, 64) and (score <= away.amax(dim=1)).all()
+    assert anomaly_map.shape == (2, 1, 64, 64) and (score <= (1 + 1e-5) * away.amax(dim=1)).all()
     with pytest.raises(ValueError, match="multiples of 32"):
         model(inputs[..., :40])
 
