@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from datasets.decoding import ImageFile, is_deep_file, open_image, to_rgb8
+from datasets.drawn_masks import draw_mask, is_drawn
 from datasets.levels import FAR_BELOW_WHITE, Levels, Range
 from datasets.marks import NO_PHOTOGRAPHS
-from datasets.masks import anomalous_pixels
+from datasets.masks import anomalous_pixels, count_grey_regions, shrink_mask
 from datasets.names import PrintableError, printable
 
 IMAGE_SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif")
@@ -32,6 +32,15 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of d
 
 class DataError(PrintableError, ValueError):
     """A data set that cannot be used; the message names the path and what would help."""
+
+
+class Mask(NamedTuple):
+    """A ground-truth mask, upright; orientation, has_more, grey_regions (not anomalous ones): of its image file."""
+
+    pixels: np.ndarray  # uint8 (H, W) of 0 and 1
+    orientation: object = 1
+    has_more: bool = False
+    grey_regions: int = 0
 
 
 class Picture(NamedTuple):
@@ -150,25 +159,22 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 def load_mask(path: Path, size: int | None = None) -> np.ndarray:
-    """Read a ground-truth mask, as `anomalous_pixels` understands it, with `size` as `shrink_mask` resizes it.
-
-    Returns uint8 (H, W) of 0 and 1. Raises DataError naming the file if it cannot be read.
-    """
-    with decoded(path, photograph=False) as image:
-        mask = anomalous_pixels(image)
+    """Read a ground-truth mask as of `read_mask`, with `size` as `shrink_mask` resizes it: uint8 (H, W) of 0 and 1."""
+    mask = read_mask(path).pixels
     return mask if size is None else shrink_mask(mask, size)
 
 
-def shrink_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """A mask uint8 (H, W) at size x size pixels, nearest neighbour: regions between the pixels taken are lost."""
-    return np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
+def read_mask(path: Path) -> Mask:
+    """Read a ground-truth mask: an image as `anomalous_pixels` understands it, or shapes in a JSON file.
 
-
-def lost_regions(mask: np.ndarray, size: int) -> int:
-    """Count the 8-connected regions of a mask uint8 (H, W) that have no pixel left after `shrink_mask`."""
-    regions, labels = cv2.connectedComponents(mask, connectivity=8)
-    left = np.unique(Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST))
-    return int(regions - 1 - np.count_nonzero(left))
+    Raises DataError naming the file if it cannot be read.
+    """
+    if is_drawn(path):
+        with _reading(path):
+            return Mask(draw_mask(path))
+    with decoded(path, photograph=False) as image:
+        pixels = anomalous_pixels(image)
+        return Mask(pixels, image.orientation, bool(image.has_more), count_grey_regions(image, pixels))
 
 
 def describe(error: BaseException) -> str:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.base import Reader, Sample, shrink_mask
+from datasets.base import Reader, Sample
 from datasets.foreground import foreground_of, rule_for, stored_foregrounds
+from datasets.masks import shrink_mask
 from datasets.view import WHOLE, View
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from PIL import Image
 
 if TYPE_CHECKING:
     from datasets.decoding import ImageFile
@@ -49,6 +50,18 @@ def count_grey_regions(image: ImageFile, mask: np.ndarray) -> int:
     regions, labels = cv2.connectedComponents((levels > GREY * levels.max()).astype(np.uint8), connectivity=8)
     read = np.unique(labels[mask > 0])
     return int(regions - 1 - np.count_nonzero(read))
+
+
+def shrink_mask(mask: np.ndarray, size: int) -> np.ndarray:
+    """A mask uint8 (H, W) at size x size pixels, nearest neighbour: regions between the pixels taken are lost."""
+    return np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
+
+
+def lost_regions(mask: np.ndarray, size: int) -> int:
+    """Count the 8-connected regions of a mask uint8 (H, W) that have no pixel left after `shrink_mask`."""
+    regions, labels = cv2.connectedComponents(mask, connectivity=8)
+    left = np.unique(Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST))
+    return int(regions - 1 - np.count_nonzero(left))
 
 
 def _levels(image: ImageFile) -> np.ndarray:

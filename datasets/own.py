@@ -8,7 +8,8 @@
 Folders may lie in these, by day or by lot. Where there are others than good ones, and no folder of good ones is called
 train or test, a fifth of the good ones is kept for the test. Masks lie in a folder of MASK_FOLDERS, in folders named as
 the images' or in none, or beside the images; they are called as the images are, with or without `_mask` (beside them
-with it).
+with it), or are Labelme's JSON files. COCO's JSON files lie in the data root, in its folder `annotations`, or with the
+images.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets.base import DataError, Sample
-from datasets.folders import list_images
+from datasets.drawn_masks import SUFFIX, masks_in_coco
+from datasets.folders import find_place, list_images, look_into
 from datasets.good import GOOD, kind_of, simplify
 from datasets.own_folders import NO_NAMES, TEST_FOLDERS, TRAIN_FOLDERS, Names, Place, list_names
 from datasets.pairing import MASK_WITHOUT_IMAGE, NO_MASK, WITHOUT_MASKS, check_request, check_unique
 from datasets.problems import Problem, count, error, warning
 
 OWN = "own"  # name of this layout
-MASK_ENDING = "_mask"
+MASK_ENDING, ANNOTATIONS = "_mask", "annotations"
 MOST_GUESSED = 1000  # folders that are looked into where nobody says that this layout is meant
 TEST_SHARE = 5  # one in so many good photographs is kept for the test
 
@@ -69,8 +71,8 @@ class OwnReader:
             if not train:
                 raise DataError(f"no photographs of {category} in {root} are left to train on; they are all for tests")
             return check_unique(train), []
-        bad, problems = _read_bad(places)
-        return check_unique(_with_blank_masks(test, places) + bad), problems
+        bad, problems = _read_bad(root, places)
+        return check_unique(_with_blank_masks(test, root, places) + bad), problems
 
     def list_unused(self, root: Path) -> list[Problem]:
         """Problems with folders that hold images and belong to no category."""
@@ -117,50 +119,60 @@ def _photographs(place: Place) -> Iterator[Path]:
     return (path for path in images if path.stem not in masks)
 
 
-def _masks_of(places: Sequence[Place]) -> dict[tuple[tuple[str, ...], str], Path]:
-    """All masks by the names of their folders and their images' stem."""
-    masks = {}
+def _pair_masks(root: Path, places: Sequence[Place]) -> tuple[dict[Path, Path], list[Path]]:
+    """The mask of each image that has one, and masks without an image. A mask lies in folders named as the image's, in
+    one named as its defect, in none, or beside the image; or it is drawn in a COCO file."""
+    images = {path: place for place in places if not place.is_mask for path in _photographs(place)}
+    stems = {path.stem for path in images}
+    masks: dict[tuple[tuple[str, ...], str], Path] = {}
     for place in places:
-        if place.is_mask:
-            paths = list_images(place.path)
-        else:
-            photographs = set(_photographs(place))
-            paths = [path for path in list_images(place.path) if path not in photographs]
+        drawn = [path for path in look_into(place.path).others if path.suffix.lower() == SUFFIX and path.stem in stems]
+        paths = [path for path in list_images(place.path) if path not in images] + drawn
         masks |= {(place.key, path.stem.removesuffix(MASK_ENDING)): path for path in paths}
-    return masks
+    paired, used = {}, set()
+    for image, place in images.items():
+        names = (place.key, place.key[:1], ())
+        key = next(((name, image.stem) for name in names if (name, image.stem) in masks), None)
+        if key:
+            paired[image] = masks[key]
+            used.add(key)
+    try:
+        paired = masks_in_coco(_coco_files(root, places), [*images]) | paired
+    except ValueError as reason:
+        raise DataError(f"annotations in {root} cannot be used: {reason}") from reason
+    return paired, [path for key, path in masks.items() if key not in used]
 
 
-def _mask_key(place: Place, image: Path, masks: dict[tuple[tuple[str, ...], str], Path]) -> tuple | None:
-    """The key of an image's mask: in folders named as its own, in one named as its defect, or in none."""
-    names = (place.key, place.key[:1], ())
-    return next(((name, image.stem) for name in names if (name, image.stem) in masks), None)
+def _coco_files(root: Path, places: Sequence[Place]) -> list[Path]:
+    """JSON files in the data root, in its folder `annotations`, and in the folders that lead to photographs."""
+    leading = {folder for place in places for folder in (place.path, *place.path.parents)}
+    folders = {find_place(root, ANNOTATIONS)} | {folder for folder in leading if folder.is_relative_to(root)}
+    files = [path for folder in sorted(folders) for path in look_into(folder).others]
+    return [path for path in files if path.suffix.lower() == SUFFIX]
 
 
-def _read_bad(places: Sequence[Place]) -> tuple[list[Sample], list[Problem]]:
+def _read_bad(root: Path, places: Sequence[Place]) -> tuple[list[Sample], list[Problem]]:
     """Others than good photographs, with their masks. Errors for those without, where others of their defect have one,
     and for masks without an image; a warning for a defect without masks."""
-    masks, used, samples, problems = _masks_of(places), set(), [], []
+    paired, left = _pair_masks(root, places)
+    samples, problems = [], []
     bad = sorted((place for place in places if not place.is_good and not place.is_mask), key=lambda place: place.key)
     for kind in dict.fromkeys(place.kind for place in bad):
         found = [
-            (Sample(path, 1, kind, folder="/".join(place.inner)), _mask_key(place, path, masks))
+            Sample(path, 1, kind, paired.get(path), folder="/".join(place.inner))
             for place in bad if place.kind == kind for path in _photographs(place)
         ]
-        keys = {key for _, key in found if key}
-        used |= keys
-        if not keys:
+        has_masks = any(sample.mask_path for sample in found)
+        if not has_masks:
             folder = next(place.path for place in bad if place.kind == kind)
             problems.append(warning(WITHOUT_MASKS, folder, details=count(len(found), "image")))
-        without = [sample.image_path for sample, key in found if keys and not key]
+        without = [sample.image_path for sample in found if has_masks and not sample.mask_path]
         problems += [error(NO_MASK, path, skips=path) for path in without]
-        samples += [replace(sample, mask_path=masks.get(key)) for sample, key in found if key or not keys]
-    good = {_mask_key(place, path, masks) for place in places if place.is_good for path in _photographs(place)}
-    left = [path for key, path in masks.items() if key not in used | good]
+        samples += [sample for sample in found if sample.mask_path or not has_masks]
     return samples, problems + [error(MASK_WITHOUT_IMAGE, path, skips=path) for path in left]
 
 
-def _with_blank_masks(samples: Sequence[Sample], places: Sequence[Place]) -> list[Sample]:
+def _with_blank_masks(samples: Sequence[Sample], root: Path, places: Sequence[Place]) -> list[Sample]:
     """Good samples with the masks that they may have, which must be blank."""
-    masks = _masks_of(places)
-    keys = {path: _mask_key(place, path, masks) for place in places if place.is_good for path in _photographs(place)}
-    return [replace(sample, blank_mask=masks.get(keys[sample.image_path])) for sample in samples]
+    paired, _ = _pair_masks(root, places)
+    return [replace(sample, blank_mask=paired.get(sample.image_path)) for sample in samples]

@@ -116,8 +116,11 @@ def _image_folders(root: Path, most: int | None) -> tuple[dict[Path, tuple[str, 
     for folder, contents in islice(walk(root), most):
         if isinstance(contents, DataError):
             problems.append(error("folder cannot be used", folder, details=str(contents)))
-        elif any(not path.is_dir() for path in contents.images):
-            folders[folder] = folder.relative_to(root).parts
+            continue
+        parts = folder.relative_to(root).parts
+        drawn = not MASK_FOLDERS.isdisjoint(map(simplify, parts)) and any(p.suffix == ".json" for p in contents.others)
+        if drawn or any(not path.is_dir() for path in contents.images):
+            folders[folder] = parts
     return dict(sorted(folders.items())), problems
 
 

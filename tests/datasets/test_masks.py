@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.base import load_mask, lost_regions, shrink_mask
+from datasets.base import load_mask
+from datasets.masks import lost_regions, shrink_mask
 from tests.support.broken import check
 from tests.support.raw_files import PHOTOMETRIC, write_png, write_tiff
 from tests.support.trees import make_folder, make_mvtec3d, write_image

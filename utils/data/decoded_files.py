@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.base import Picture, Reader, load_mask, read_picture
+from datasets.drawn_masks import file_behind
 from utils.system.memory import LARGEST_SHARE, available_memory, release_freed_memory
 
 Key = tuple[str, Path, int, int]  # "image" or "mask", path, bytes and time of change (ns) of the file
@@ -88,7 +89,7 @@ class _LastReader(Reader):
 def key_of(role: str, path: Path) -> Key | None:
     """The key of a file as it is now; None where it cannot be looked at."""
     try:
-        status = path.stat()
+        status = file_behind(path).stat()
     except OSError:
         return None
     return role, path, status.st_size, status.st_mtime_ns

@@ -19,9 +19,9 @@ from typing import NamedTuple, get_type_hints
 import numpy as np
 from PIL import __version__ as pillow_version
 
-from datasets.base import FROM_DISK, DataError, Picture, decoded
+from datasets.base import FROM_DISK, DataError, Picture, read_mask
+from datasets.drawn_masks import file_behind
 from datasets.levels import Range
-from datasets.masks import anomalous_pixels, count_grey_regions
 from datasets.names import printable
 from utils.data.decoded_files import DecodedFiles, key_of
 from utils.system.files import write_text
@@ -102,7 +102,7 @@ class FactStore:
 
     def _look_up(self, role: str, path: Path, see: Callable[[Path], Facts]) -> Facts:
         try:
-            status = path.stat()
+            status = file_behind(path).stat()
         except OSError as error:
             return Facts(unreadable=error.strerror)
         name, state = os.path.abspath(path), (status.st_size, status.st_mtime_ns)
@@ -129,14 +129,12 @@ class FactStore:
 
     def _see_mask(self, path: Path) -> Facts:
         key = key_of("mask", path)
-        with decoded(path, photograph=False) as image:
-            mask = anomalous_pixels(image)
-            grey = count_grey_regions(image, mask)
+        mask = read_mask(path)
         if self.decoded is not None:
-            self.decoded.keep(key, mask)
+            self.decoded.keep(key, mask.pixels)
         return Facts(
-            *mask.shape, anomalous=float(mask.mean()), orientation=_number(image.orientation),
-            has_more=bool(image.has_more), grey_regions=grey,
+            *mask.pixels.shape, anomalous=float(mask.pixels.mean()), orientation=_number(mask.orientation),
+            has_more=mask.has_more, grey_regions=mask.grey_regions,
         )
 
 

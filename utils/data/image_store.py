@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.base import FROM_DISK, DataError, Reader
+from datasets.drawn_masks import file_behind
 from datasets.files import Files
 from datasets.problems import MOST_SHOWN
 from utils.data.mapped_files import MappedFile
@@ -180,5 +181,5 @@ class ImageStore:
 
 
 def _state(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
+    status = file_behind(path).stat()
     return status.st_ino, status.st_size, status.st_mtime_ns

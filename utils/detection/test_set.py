@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from datasets.base import Sample, load_mask, lost_regions, read_size
+from datasets.base import Sample, load_mask, read_size
 from datasets.files import image_files, paths_of, spread_masks
+from datasets.masks import lost_regions
 from datasets.names import printable
 from datasets.problems import count
 from datasets.view import WHOLE, View, enlarge
