@@ -269,3 +269,15 @@ def test_the_log_forgets_what_is_trained_again(tmp_path):
     assert (tmp_path / "metrics.jsonl").read_text() == lines[0] + lines[2]
     log.rewind("b", 1, 7)
     assert (tmp_path / "metrics.jsonl").read_text() == lines[0]  # Stage II comes after Stage I
+
+
+def test_the_bar_counts_steps_and_says_the_epoch(tmp_path, capsys):
+    with RunLog(tmp_path).stage("a", 2, epochs=3, first=2, steps=4, done=1) as log:
+        assert (log.bar.n, log.bar.total) == (5, 12)
+        for _ in range(3):
+            log.tick()
+        assert log.bar.n == 8
+        log(2, {"loss": 0.5})
+        assert log.bar.n == 8 and log.bar.postfix == "epoch 2/3  loss 0.5000"
+        log(3, {"loss": 0.25})  # of a stage that takes no steps
+        assert log.bar.n == 12

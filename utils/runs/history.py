@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
@@ -55,31 +56,19 @@ class RunLog:
 
     def note(self, *lines: str) -> None:
         """Keep lines that nobody needs to see now."""
-        self._append(LOG, f"{datetime.now():%Y-%m-%d %H:%M:%S} " + "\n".join(map(printable, lines)))
+        self.append(LOG, f"{datetime.now():%Y-%m-%d %H:%M:%S} " + "\n".join(map(printable, lines)))
 
     @contextmanager
     def stage(
-        self, category: str, stage: int, epochs: int, first: int = 1
-    ) -> Iterator[Callable[[int, dict[str, float]], None]]:
-        """A progress bar over a stage's epochs from `first` on; yields the function that logs an epoch and its
-        figures."""
-        name = f"{category} stage {stage}"
+        self, category: str, stage: int, epochs: int, first: int = 1, steps: int = 1, done: int = 0
+    ) -> Iterator[StageLog]:
+        """A progress bar over the steps of a stage, so many an epoch, from epoch `first` on, of which some steps are
+        `done`; yields what logs an epoch and its figures."""
         board = StageBoard(self.folder, category, stage, first) if self.board else None
-        bar = tqdm(total=epochs, initial=first - 1, desc=printable(name), unit="epoch", dynamic_ncols=True)
+        begun, name = (first - 1) * steps + done, printable(f"{category} stage {stage}")
+        bar = tqdm(total=epochs * steps, initial=begun, desc=name, unit="step", dynamic_ncols=True)
         with closing(board) if board else nullcontext(), bar:
-
-            def on_epoch(epoch: int, figures: dict[str, float]) -> None:
-                texts = {name: f"{name} {value:.4f}" for name, value in figures.items()}
-                self.note(f"{category} stage {stage} epoch {epoch}/{epochs}  {'  '.join(texts.values())}")
-                record = {"category": category, "stage": stage, "epoch": epoch, **figures}
-                self._append(EPOCHS, json.dumps(record))
-                if board:
-                    board.add(epoch, figures)
-                short = [text for name, text in texts.items() if name in COLUMNS or name not in METRICS]
-                bar.set_postfix_str("  ".join(short), refresh=False)
-                bar.update()
-
-            yield on_epoch
+            yield StageLog(self, category, stage, epochs, steps, bar, board)
 
     def show(self, category: str, stage: int, epoch: int, pictures: np.ndarray) -> None:
         """Add pictures uint8 (N, H, W, 3) to what TensorBoard reads."""
@@ -102,8 +91,8 @@ class RunLog:
         if kept != text:
             write_text(path, kept)
 
-    def _append(self, name: str, line: str) -> None:
-        """Flushed to disk: no progress of training may be kept without it."""
+    def append(self, name: str, line: str) -> None:
+        """Add a line to a file of the run, flushed to disk: no progress of training may be kept without it."""
         if not self.writes:
             return
         path = self.folder / name
@@ -111,6 +100,36 @@ class RunLog:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+@dataclass(frozen=True)
+class StageLog:
+    """Log the epochs of a stage, and move its bar."""
+
+    log: RunLog
+    category: str
+    stage: int
+    epochs: int
+    steps: int  # of an epoch
+    bar: tqdm
+    board: StageBoard | None
+
+    def __call__(self, epoch: int, figures: dict[str, float]) -> None:
+        """Log an epoch that is finished."""
+        texts = {name: f"{name} {value:.4f}" for name, value in figures.items()}
+        where = f"epoch {epoch}/{self.epochs}"
+        self.log.note(f"{self.category} stage {self.stage} {where}  {'  '.join(texts.values())}")
+        record = {"category": self.category, "stage": self.stage, "epoch": epoch, **figures}
+        self.log.append(EPOCHS, json.dumps(record))
+        if self.board:
+            self.board.add(epoch, figures)
+        short = [text for name, text in texts.items() if name in COLUMNS or name not in METRICS]
+        self.bar.set_postfix_str("  ".join([where, *short]), refresh=False)
+        self.bar.update(epoch * self.steps - self.bar.n)
+
+    def tick(self) -> None:
+        """Move the bar by a step."""
+        self.bar.update()
 
 
 def parse_epoch(line: str) -> dict[str, Any]:

@@ -114,7 +114,9 @@ class Category:
                 where = ["--data_path", self.config.data_root, *layout]
                 keep = f"{command('scripts/fore_extractor.py', *where, '--output', self.config.fg_root)} keeps them"
                 stage.say(f"{self.data.made} of {len(self.data.images)} foreground masks made on the fly ({keep})")
-            with log.stage(self.name, number, epochs, stage.epoch) as stage.log:
+            steps = -(-len(self.data.images) // self.config.batch_size)
+            with log.stage(self.name, number, epochs, stage.epoch, steps, stage.step) as stage.log:
+                stage.tick = stage.log.tick
                 yield stage
             world.barrier()  # a process may not yet have looked for the files that are about to change
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ class TeacherFeatures:
         self.batch_size, self.seed = batch_size, seed
         self.device = model.device
         self.kept: list[Tensor] | None = None  # levels (N, H, W, C)
+        self.check: Callable[[], None] = lambda: None  # called for each batch that is kept; may raise Interrupted
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """The images' numbers (B,) in the batches of an epoch; of several processes' batches this one's share."""
@@ -73,6 +74,7 @@ class TeacherFeatures:
             )
         kept = [self._allocate(level, place, folder) for level in first]
         for number, batch in enumerate(batches):
+            self.check()
             for target, level in zip(kept, self.compute(batch) if number else first, strict=True):
                 target[batch[0] : batch[-1] + 1] = level.permute(0, 2, 3, 1)
         self.kept = kept

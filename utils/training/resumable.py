@@ -39,7 +39,8 @@ class ResumableStage:
     path: its file; without one, nothing is kept. parts: modules that the stage trains. identity: plain values by name
     that must be the same for the file to be used. check: raises Interrupted if the program was asked to stop. world:
     all processes read the file and rank 0 writes it; it does not depend on their number, and all stop at the same step.
-    number: 1 or 2. The attributes `log`, for an epoch's figures, and `say`, for a line of text, do nothing at first.
+    number: 1 or 2. The attributes `log`, for an epoch's figures, `tick`, for a step, and `say`, for a line of text, do
+    nothing at first.
 
     Raises CheckpointError for a file that cannot be read or is of something else.
     """
@@ -53,6 +54,7 @@ class ResumableStage:
         self.number = number
         self.log: Callable[[int, dict[str, float]], None] = lambda epoch, figures: None
         self.say: Callable[[str], None] = lambda text: None
+        self.tick: Callable[[], None] = lambda: None
         self.tracked: dict[str, Stateful] = dict(parts or {})
         self.epoch, self.step = 1, 0
         self.notes: dict[str, Any] = {}  # plain values that are kept with it
@@ -95,6 +97,7 @@ class ResumableStage:
             self._stop_if_asked()
             yield batch
             self.step += 1
+            self.tick()
 
     def save(self) -> None:
         if self.path is None:

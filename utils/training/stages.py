@@ -123,6 +123,8 @@ def keep_features(model: AAND, data: TrainingSet, config: TrainConfig, stage: Re
     before, whatever fits now, since a batch's size changes how features are rounded."""
     size, seed, choice = config.batch_size, config.seed, config.cache_features
     features = TeacherFeatures(model, data.images, batch_size=size, seed=seed, execution=config.execution)
+    if config.world.size == 1:  # several processes stop together, between steps
+        features.check = stage.check
     if stage.resumed:
         choice = "on" if stage.notes.get("features kept") else "off"
     stage.say(features.keep(choice, config.cache, config.cache_dir))
