@@ -23,7 +23,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import utils.system.missing  # noqa: F401
 from datasets import check_root
@@ -31,6 +32,7 @@ from datasets.names import printable
 from models import BACKBONES
 from models.recipes import METHODS, RECIPES
 from utils.cli import (
+    DEFAULT_WORKERS,
     MAX_IMAGE_SIZE,
     MAX_SEED,
     PRECISIONS,
@@ -54,7 +56,10 @@ from utils.system.errors import UsageError, command
 from utils.training.presets import PRESETS
 
 if TYPE_CHECKING:
+    from utils.detection import Detector
+    from utils.training.config import TrainConfig
     from utils.training.run import Training
+    from utils.training.staging import GoodImage
 
 
 def parse_args() -> argparse.Namespace:
@@ -171,13 +176,18 @@ def add_stage_flags(parser: argparse.ArgumentParser) -> None:
 
 def main(flags: argparse.Namespace) -> None:
     check_root(flags.data_root)  # torch takes seconds to import, a wrong path is told at once
-    from utils.system.processes import join
     from utils.training.config import TrainConfig
+
+    train(TrainConfig(**vars(flags), command=shlex.join(["python", *sys.argv])))
+
+
+def train(config: TrainConfig) -> None:
+    """Train what a config says, and score it where there are several seeds."""
+    from utils.system.processes import join
     from utils.training.fitting import fill_memory
     from utils.training.run import open_training
     from utils.training.stages import train_stage1, train_stage2
 
-    config = TrainConfig(**vars(flags), command=shlex.join(["python", *sys.argv]))
     with join() as world, open_training(config, world) as training:  # checks every file: errors now, not in hours
         for run in training.seeds:
             for name in run.untrained():
@@ -194,6 +204,37 @@ def main(flags: argparse.Namespace) -> None:
         if config.seeds:
             world.broadcast(lambda: score_seeds(training))
         training.finish()
+
+
+def fit(
+    good: Sequence[GoodImage], output: str | Path | None = None, category: str = "object", **settings: Any
+) -> Detector:
+    """Train on good images from Python, and return the detector, with thresholds.
+
+        from train import fit
+        detector = fit(sorted(Path("good").glob("*.png")), output="runs/caps")
+        detector.predict("photo.jpg").verdict
+
+    good: paths of image files, Pillow images, or arrays uint8 (H, W, 3) RGB or (H, W), or uint16 (H, W). output: run
+    folder that is kept, as of train.py; without, none is. settings: fields of `TrainConfig`, in place of those of
+    `--preset own`, e.g. epochs_stage2=40, image_size=320 (pixels), far=0.02, device="cuda".
+
+    Raises UsageError for images and settings that cannot be used, DataError for files that cannot be read, RunError for
+    an output that holds something else, SystemExit with status 1 where the training failed.
+    """
+    from utils.detection import load_detector
+    from utils.training.config import TrainConfig
+    from utils.training.staging import staged
+
+    with staged(good, category) as root, TemporaryDirectory(prefix="aand-run-") as temporary:
+        run = Path(output or temporary)
+        preset = {"data_root": root, "dataset": "own", "output": run, "workers": DEFAULT_WORKERS, **PRESETS["own"]}
+        free = TrainConfig.__dataclass_fields__.keys() - (preset.keys() - PRESETS["own"].keys())
+        unknown = [name for name in settings if name not in free]
+        if unknown:
+            raise UsageError(f"`settings`: {', '.join(unknown)} cannot be set; see TrainConfig")
+        train(TrainConfig(**preset | settings, command="fit"))
+        return load_detector(run, category, device=settings.get("device", "cpu"))
 
 
 def score_seeds(training: Training) -> None:
