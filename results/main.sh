@@ -52,12 +52,14 @@ for recipe in rd4ad published; do
   for teacher in resnet18 lite0; do
     three_seeds "$MVTEC" bottle $recipe $teacher --eval_every 10
     three_seeds "$FOLDER" hazelnut_toy $recipe $teacher --eval_every 10
+    three_seeds "$MVTEC" pill $recipe $teacher --eval_every 9
+    three_seeds "$FOLDER" loose_pills $recipe $teacher --eval_every 9
   done
 done
 three_seeds "$MVTEC3D" tire robust lite0 --eval_every 9
 three_seeds "$FOLDER" magnetic_tile robust lite0 --eval_every 9
 three_seeds "$MVTEC" pill robust lite0 --eval_every 9
-for recipe in rd4ad published robust; do three_seeds "$FOLDER" loose_pills $recipe lite0 --eval_every 9; done
+three_seeds "$FOLDER" loose_pills robust lite0 --eval_every 9
 three_seeds "$MVTEC" bottle robust lite0 --eval_every 9
 three_seeds "$FOLDER" hazelnut_toy robust lite0 --eval_every 9
 for teacher in resnet18 lite0; do
