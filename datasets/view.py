@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what only reads runs needs no torch
     from torch import Tensor
 
 NUMBERS = ("top", "bottom", "left", "right", "black", "white")  # of a view
+FADE = 1 / 16  # of the box
 MARGIN = 1 / 32  # of the frame, around the objects
 TAIL = 0.005  # share of the values that may end up black, and white
 CHUNK = 64  # images looked at at once
@@ -116,6 +117,19 @@ class View:
             box = whole[top:bottom, left:right]
             box[:] = cv2.resize(shown, box.shape[::-1], interpolation=cv2.INTER_AREA)
         return placed
+
+    def weight(self, shape: tuple[int, int]) -> np.ndarray | None:
+        """How much of a map is to be seen over an image of height and width `shape`: float32 (H, W), 1 in the box and 0
+        outside, rising over FADE of its sides where the image goes on beyond it; None where nothing is cropped."""
+        if self.is_whole:
+            return None
+        ramps = []
+        for size, first, last in ((shape[0], self.top, self.bottom), (shape[1], self.left, self.right)):
+            places, fade = (np.arange(size) + 0.5) / size, FADE * (last - first)
+            rising = np.ones(size) if first == 0 else (places - first) / fade
+            falling = np.ones(size) if last == 1 else (last - places) / fade
+            ramps.append(np.clip(np.minimum(rising, falling), 0, 1).astype(np.float32))
+        return np.minimum(ramps[0][:, None], ramps[1])
 
     @property
     def is_whole(self) -> bool:

@@ -35,6 +35,7 @@ from utils.cli import (
     add_model_flags,
     add_size_flag,
     add_workers_flag,
+    at_least,
     number,
     run_command,
     share,
@@ -46,6 +47,7 @@ from utils.system.signals import Interrupted
 
 if TYPE_CHECKING:
     from utils.detection.detector import Detector
+    from utils.detection.files import Writer
     from utils.detection.pictures import Kind
 
 
@@ -67,6 +69,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--output", type=user_path, metavar="FILE", help="write predictions to a .csv or .jsonl file, as they come")
     add("--save_maps", type=user_path, metavar="DIR", help="write heat maps beside the images, at their size, the "
         "regions of anomalous ones outlined, to DIR/<path below the images' common folder>.png")
+    add("--report", type=user_path, metavar="FILE", help="write one HTML page that opens offline: the images with the "
+        "highest scores beside their heat maps")
+    add("--report_images", type=at_least(1), default=200, metavar="N", help="images on that page (default 200)")
     add("--maps_raw", type=user_path, metavar="DIR", help="write anomaly maps as numbers, at the images' size: TIFF "
         "files of float32")
     add("--masks", type=user_path, metavar="DIR", help="write masks of the regions, at the images' size: PNG files of "
@@ -87,6 +92,8 @@ def main(args: argparse.Namespace) -> None:
     check_look(args.far, args.look)
     if bool(args.images) == bool(args.watch):
         raise UsageError("give either IMAGES or `watch` with a folder")
+    if args.watch and args.report:
+        raise UsageError("`report` is a page of images that are given, not of a folder that is watched")
     keep_freed_memory()
     folders = {kind: getattr(args, kind.argument) for kind in KINDS}
     if args.watch:
@@ -97,7 +104,10 @@ def main(args: argparse.Namespace) -> None:
     files.paths, left_out = leave_out_own(files.paths, args.images)
     writer, targets = writer_for(args.output), picture_targets(files.paths, folders)
     refuse_other_targets(files.paths, args.output, targets)
-    summary = predict_files(open_detector(args), files, writer, Pictures(targets), args.workers)
+    detector = open_detector(args)
+    if args.report:
+        writer = page_writer(args, writer, detector)
+    summary = predict_files(detector, files, writer, Pictures(targets), args.workers)
     if left_out:
         print(f"left out: {count(left_out, 'picture')} that this program wrote (maps, masks)", file=sys.stderr)
     summary.print()
@@ -127,6 +137,15 @@ def open_detector(args: argparse.Namespace) -> Detector:
             raise UsageError(f"`masks` need a threshold: give `threshold`, or set one with: {setting}{then}")
         print(f"no thresholds, scores only; set them with: {setting}{then}", file=sys.stderr)
     return detector
+
+
+def page_writer(args: argparse.Namespace, writer: Writer, detector: Detector) -> Writer:
+    """The writer that also writes the page of --report."""
+    from utils.report.predictions import with_page
+    from utils.system.own_files import PREDICTION_PAGE, begins_as, refuse_foreign
+
+    refuse_foreign([args.report], begins_as(PREDICTION_PAGE), "give another `report`")
+    return with_page(writer, args.report, detector, args.report_images)
 
 
 def watch_folder(args: argparse.Namespace, detector: Detector, folders: dict[Kind, Path | None]) -> None:

@@ -33,11 +33,12 @@ from utils.app.session import (
     table_rows,
     with_threshold,
 )
-from utils.app.views import Picture, download_link, picture_panel, shrink, verdict_panel
+from utils.app.views import MOST_SIDE, Picture, download_link, picture_panel, verdict_panel
 from utils.detection.detector import Detection, Detector, Region, load_detector
 from utils.detection.records import Record
 from utils.detection.thresholds import GIVEN, Thresholds
 from utils.drawing.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, score_position
+from utils.drawing.pages import shrink
 from utils.system.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -197,7 +198,7 @@ def test_the_heat_map_has_the_images_shape_and_its_name(tmp_path):
     assert 'alt="Heat map of a&#34;.png, 1 anomalous region outlined"' in panel
     assert picture_panel(Record(Path("a"), None, "bad"), None) == picture_panel(None, None) == ""
     narrow = load_image(path)[:, :1280]
-    assert shrink(narrow) is narrow
+    assert shrink(narrow, MOST_SIDE) is narrow
 
 
 def test_the_score_and_the_threshold_lie_where_they_should():

@@ -200,3 +200,14 @@ def test_predictions_are_of_the_whole_image():
     np.testing.assert_array_equal(prediction.maps[0, 32:48, 8:], 100)
     assert prediction.maps[0, 48:].max() == prediction.maps[0, :, :8].max() == 0
     assert prediction.scores.tolist() == [100]
+
+
+def test_the_weight_of_a_map_rises_at_the_edges_of_the_box_alone():
+    assert View().weight((4, 4)) is None
+    weight = View(top=0.25, bottom=1.0, left=0.0, right=0.5).weight((64, 128))
+    assert weight.shape == (64, 128) and weight.dtype == np.float32
+    assert not weight[:16].any() and not weight[:, 64:].any()  # outside the box
+    fade = 64 * 0.75 / 16  # 3 rows
+    np.testing.assert_allclose(weight[16:20, 10], [0.5 / fade, 1.5 / fade, 2.5 / fade, 1], rtol=1e-5)
+    np.testing.assert_allclose(weight[40, 59:64], [1, 3.5 / 4, 2.5 / 4, 1.5 / 4, 0.5 / 4], rtol=1e-5)
+    assert (weight[20:, :60] == 1).all()  # the image ends at the left and below: no fading there

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -175,6 +177,29 @@ def test_maps_as_numbers_and_masks_have_the_images_size(own, tmp_path):
     assert again.status == 0 and "left out: 4 pictures that this program wrote" in again.err
     same = run_predict(tmp_path, own.run, "in", "--save_maps", "maps", "--masks", "maps")
     assert same.status == 2 and "choose a folder for each" in same.err
+
+
+def test_a_page_of_the_highest_scores(own, tmp_path):
+    for index in range(5):
+        pixels = good_image(np.random.default_rng(index), 64)
+        pixels[:10, : 10 * index] = 255
+        write_image(tmp_path / f"in/<{index}>.png", pixels)
+    (tmp_path / "in/bad&.png").write_bytes(b"no image")
+    result = run_predict(tmp_path, own.run, "in", "--report", "page.html", "--report_images", 3, "--output", "all.csv")
+    assert result.status == 1
+    page, rows = (tmp_path / "page.html").read_text(), list(csv.DictReader((tmp_path / "all.csv").open()))
+    scored = sorted((row for row in rows if not row["error"]), key=lambda row: -float(row["score"]))
+    shown = re.findall(r'<span class="name">(.*?)</span>.*?<span class="verdict">(.*?)</span>', page)
+    assert [name for name, _ in shown] == [html.escape(row["path"]) for row in scored[:3]]
+    assert [word.split()[-1] for _, word in shown] == [row["verdict"] for row in scored[:3]]
+    assert "The 3 highest of 5." in page and "cannot read image in/bad&amp;.png" in page
+    assert len(re.findall("data:image/jpeg;base64,", page)) == 6 and "http" not in page.replace("http-equiv", "")
+    assert str(read_thresholds(own.run, "widget")) in html.unescape(page)
+    again = run_predict(tmp_path, own.run, "in/<0>.png", "--report", "page.html")
+    assert again.status == 0 and "The 3 highest" not in (tmp_path / "page.html").read_text()
+    (tmp_path / "mine.html").write_text("<!doctype html><p>mine")
+    refused = run_predict(tmp_path, own.run, "in/<0>.png", "--report", "mine.html")
+    assert refused.status == 2 and "give another --report" in refused.err
 
 
 def _lines(cwd, own, *arguments):

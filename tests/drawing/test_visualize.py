@@ -8,7 +8,15 @@ import pytest
 from PIL import Image
 
 from utils.drawing import heat_maps as visualize
-from utils.drawing.heat_maps import LINE_COLOR, blend_heat, draw_outline, map_limits, save_heat_map
+from utils.drawing.heat_maps import (
+    HEAT_SHARE,
+    LINE_COLOR,
+    blend_heat,
+    caption,
+    draw_outline,
+    map_limits,
+    save_heat_map,
+)
 
 SIZE = 64
 
@@ -150,3 +158,32 @@ def test_wrong_calls_are_named(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_a_weight_lets_the_map_fade_into_the_cold_image():
+    image = np.full((4, 4, 3), 100, np.uint8)
+    weight = np.array([[0.0, 0.5, 1.0, 1.0]] * 4)
+    hot = blend_heat(image, np.ones((4, 4)), (0.0, 1.0))
+    faded = blend_heat(image, np.ones((4, 4)), (0.0, 1.0), weight)
+    np.testing.assert_allclose(faded[:, 0], (1 - HEAT_SHARE) * image[:, 0], atol=0.5)
+    np.testing.assert_array_equal(faded[:, 2:], hot[:, 2:])
+    assert ((faded[:, 1] > faded[:, 0]) & (faded[:, 1] < hot[:, 1])).all()
+
+
+def test_a_caption_fits_its_picture_or_is_left_out():
+    for width in (320, 640, 3000):
+        strip = caption(width, "anomalous   score 24.03   threshold 20", (3.263, 22.05))
+        assert strip.shape[1:] == (width, 3) and 0 < len(strip) <= width / 10
+        assert (strip.max(axis=(0, 2)) > 200).any()  # letters
+        colours = strip[len(strip) // 2, width // 2 :].astype(int)
+        assert (np.abs(colours[:, 0] - colours[:, 2]) > 100).any()  # and the scale
+        assert not strip[:, -2:].any()
+    assert caption(128, "anomalous   score 24.03   threshold 20", (3.263, 22.05)).shape == (0, 128, 3)
+
+
+def test_a_heat_map_with_a_caption_is_higher(tmp_path):
+    image, anomaly_map = np.zeros((100, 320, 3), np.uint8), np.zeros((100, 320))
+    for text, more in (("", 0), ("good   score 1", len(caption(640, "good   score 1", (0.0, 1.0))))):
+        save_heat_map(tmp_path / "x.png", image, anomaly_map, None, (0.0, 1.0), text=text)
+        assert np.asarray(Image.open(tmp_path / "x.png")).shape == (100 + more, 640, 3)
+    assert more > 5

@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from datasets.base import DataError
@@ -19,7 +18,7 @@ from utils.detection.records import Record
 from utils.detection.thresholds import ANOMALOUS, GOOD, LOOK
 from utils.drawing.charts import score_position
 from utils.drawing.heat_maps import blend_heat
-from utils.drawing.pages import data_uri, jpeg_uri, open_templates
+from utils.drawing.pages import data_uri, jpeg_uri, open_templates, shrink
 
 MOST_SIDE = 1280  # pixels of a picture's longer side: a photograph of 50 megapixels would take a browser seconds
 JPEG_QUALITY = 90
@@ -42,8 +41,9 @@ class Picture:
     @classmethod
     def of(cls, path: Path, detection: Detection, limits: tuple[float, float], detector: Detector) -> Picture:
         """Read the file again; limits: ends of the colour scale. Raises DataError if it cannot be read (any more)."""
-        pixels = shrink(detector.view.load(path, detector.most_pixels))
-        heat = blend_heat(pixels, enlarge(detection.model_map, pixels.shape[:2]), limits)
+        pixels = shrink(detector.view.load(path, detector.most_pixels), MOST_SIDE)
+        shape = pixels.shape[:2]
+        heat = blend_heat(pixels, enlarge(detection.model_map, shape), limits, detector.heat_weight(shape))
         return cls(jpeg_uri(pixels, JPEG_QUALITY), jpeg_uri(heat, JPEG_QUALITY))
 
 
@@ -77,14 +77,6 @@ class Visit:
             score_position(np.array(scores), kind, score, detector.image_threshold) if len(scores) else "",
             text_panel(explain_threshold(detector), "explanation"),
         )
-
-
-def shrink(pixels: np.ndarray) -> np.ndarray:
-    """An image uint8 (H, W, 3) with sides of at most MOST_SIDE."""
-    height, width = pixels.shape[:2]
-    scale = MOST_SIDE / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return pixels if scale >= 1 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
 def text_panel(text: str, kind: str) -> str:

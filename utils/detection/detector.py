@@ -87,10 +87,15 @@ class Detector(Predictor):
     threshold: float | None = None  # one of your own for scores and maps, in place of theirs
     most_pixels: int = MAX_PIXELS  # that an image file may have
     category: str | None = None
+    shown: View | None = None  # of whole images, where the model crops them itself
 
     def __post_init__(self):
         if self.threshold is not None and not np.isfinite(self.threshold):
             raise UsageError(f"a threshold of {self.threshold} is no finite number")
+
+    def heat_weight(self, shape: tuple[int, int]) -> np.ndarray | None:
+        """How much of a heat map is to be seen over an image of this height and width, as of `View.weight`."""
+        return (self.shown or self.view).weight(shape)
 
     @property
     def image_threshold(self) -> float | None:
@@ -198,7 +203,8 @@ def load_detector(
     if category not in (None, facts.category):
         raise UsageError(f"`category` {category}: {path} holds {facts.category}")
     whole = View(levels=facts.view.levels)  # the file crops and stretches itself
-    return Detector(model.run, None, whole, batch_size=1, thresholds=facts.thresholds, category=facts.category)
+    of_file = {"thresholds": facts.thresholds, "category": facts.category, "shown": facts.view}
+    return Detector(model.run, None, whole, batch_size=1, **of_file)
 
 
 def pick_category(run: Path, category: str | None) -> str:

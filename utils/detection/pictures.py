@@ -60,8 +60,9 @@ class Pictures:
         for kind, targets in self.targets.items():
             try:
                 if kind is HEAT_MAPS:  # the image is read again, which is cheaper than to keep it
-                    photograph = detector.view.load(record.path)
-                    save_heat_map(targets[record.path], photograph, anomaly_map, outlined, self.limits)
+                    photograph, weight = detector.view.load(record.path), detector.heat_weight(anomaly_map.shape)
+                    text = describe(record, detector)
+                    save_heat_map(targets[record.path], photograph, anomaly_map, outlined, self.limits, weight, text)
                     continue
                 mask = np.zeros(anomaly_map.shape, bool) if outlined is None else outlined
                 content = tiff_bytes(anomaly_map, kind.mark) if kind is RAW_MAPS else png_bytes(
@@ -72,6 +73,13 @@ class Pictures:
             except (OSError, DataError) as error:
                 return replace(record, error=f"no {kind.name} of {printable(record.path)}: {error}")
         return record
+
+
+def describe(record: Record, detector: Detector) -> str:
+    """The caption of a heat map."""
+    detection, threshold = record.detection, detector.image_threshold
+    verdict = f"{detection.verdict}   " if detection.verdict else ""
+    return f"{verdict}score {detection.score:.4g}" + ("" if threshold is None else f"   threshold {threshold:.4g}")
 
 
 def beside_heat_maps(predictor: Predictor, images: np.ndarray) -> np.ndarray:

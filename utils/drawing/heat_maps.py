@@ -21,6 +21,8 @@ HEAT_SHARE = 0.55  # of the heat in the blend
 LINE_COLOR = (0, 255, 255)  # cyan, a hue that the colour map does not have
 HALO_COLOR = (0, 0, 0)
 BLOCK = 2**20  # pixels that are blended at once
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+SMALLEST_TEXT, LARGEST_TEXT = 0.3, 0.5  # sizes of letters; 1 is about 22 pixels high
 
 
 def map_limits(anomaly_maps: np.ndarray) -> tuple[float, float]:
@@ -38,11 +40,14 @@ def map_limits(anomaly_maps: np.ndarray) -> tuple[float, float]:
     return float(np.median(anomaly_maps)), float(np.quantile(maxima, 0.9, method="nearest"))
 
 
-def blend_heat(image: np.ndarray, anomaly_map: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+def blend_heat(
+    image: np.ndarray, anomaly_map: np.ndarray, limits: tuple[float, float], weight: np.ndarray | None = None
+) -> np.ndarray:
     """The anomaly map (H, W) in colours over its image in grey, both uint8 (H, W, 3).
 
     limits (low, high): values at the cold and the hot end of the colours, beyond which all is clipped; if they are
-    equal, all is cold. Raises ValueError for other shapes or types, limits that fall, NaN or infinite values.
+    equal, all is cold. weight: float (H, W), 0 where the map is not to be seen, as of `View.weight`. Raises
+    ValueError for other shapes or types, limits that fall, NaN or infinite values.
     """
     anomaly_map = np.asarray(anomaly_map)
     _require_shapes(image, "anomaly_map", anomaly_map)
@@ -58,7 +63,8 @@ def blend_heat(image: np.ndarray, anomaly_map: np.ndarray, limits: tuple[float, 
         heat = np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
         colors = cv2.applyColorMap(np.rint(255 * heat).astype(np.uint8), COLORMAP)[..., ::-1]  # BGR -> RGB
         grey = cv2.cvtColor(np.ascontiguousarray(image[part]), cv2.COLOR_RGB2GRAY)[..., None]
-        blended[part] = np.rint(HEAT_SHARE * colors + (1 - HEAT_SHARE) * grey)
+        shown = colors if weight is None else colors * weight[part, :, None]
+        blended[part] = np.rint(HEAT_SHARE * shown + (1 - HEAT_SHARE) * grey)
     return blended
 
 
@@ -85,10 +91,38 @@ def draw_outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return drawn
 
 
+def caption(width: int, text: str, limits: tuple[float, float]) -> np.ndarray:
+    """A strip uint8 (h, width, 3) to stand below a heat map: a text, and the colours from the low to the high limit,
+    with their values. Of no height where the text would be too small to be read."""
+    low, high = (f"{limit:.4g}" for limit in limits)
+    ramp, gap = max(1, width // 8), max(4, width // 100)
+    size, _ = cv2.getTextSize(f"{text}   {low}  {high}", FONT, 1.0, 1)
+    scale = min((width - ramp - 5 * gap) / size[0], LARGEST_TEXT * max(1.0, width / 1024))
+    if scale < SMALLEST_TEXT:
+        return np.zeros((0, width, 3), np.uint8)
+    height = round(2.2 * scale * size[1])
+    strip, line = np.zeros((height, width, 3), np.uint8), max(1, round(1.5 * scale))
+    base = round(0.5 * height + 0.5 * scale * size[1])
+
+    def write(words: str, left: int) -> int:
+        cv2.putText(strip, words, (left, base), FONT, scale, (255, 255, 255), line, cv2.LINE_AA)
+        return left + cv2.getTextSize(words, FONT, scale, line)[0][0]
+
+    write(text, gap)
+    right = width - gap - cv2.getTextSize(high, FONT, scale, line)[0][0]
+    write(high, right)
+    places = np.linspace(0, 255, ramp).astype(int)
+    strip[height // 4 : -(height // 4), right - gap - ramp : right - gap] = color_table()[places]
+    write(low, right - 2 * gap - ramp - cv2.getTextSize(low, FONT, scale, line)[0][0])
+    return strip
+
+
 def save_heat_map(
-    path: str | Path, image: np.ndarray, anomaly_map: np.ndarray, mask: np.ndarray | None, limits: tuple[float, float]
+    path: str | Path, image: np.ndarray, anomaly_map: np.ndarray, mask: np.ndarray | None, limits: tuple[float, float],
+    weight: np.ndarray | None = None, text: str = "",
 ) -> None:
-    """Write one PNG of (H, 2 W): the image | its heat map, with the outline of the mask if there is one.
+    """Write one PNG of (H, 2 W): the image | its heat map, with the outline of the mask if there is one, and with a
+    text the caption below.
 
     Arguments are those of `blend_heat` and `draw_outline`, and so are errors; ValueError too for a path that does not
     end in .png, OSError if the file cannot be written. The folder is made if missing.
@@ -96,11 +130,12 @@ def save_heat_map(
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"heat maps are PNG files, got the path {path}")
-    heat_map = blend_heat(image, anomaly_map, limits)
+    heat_map = blend_heat(image, anomaly_map, limits, weight)
     if mask is not None:
         heat_map = draw_outline(heat_map, mask)
     with atomic_write(path) as temporary:
-        temporary.write_bytes(png_bytes(np.hstack([image, heat_map]), HEAT_MAP))
+        below = [caption(2 * image.shape[1], text, limits)] if text else []
+        temporary.write_bytes(png_bytes(np.vstack([np.hstack([image, heat_map]), *below]), HEAT_MAP))
 
 
 def _require_shapes(image: np.ndarray, name: str, values: np.ndarray) -> None:

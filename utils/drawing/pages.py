@@ -40,6 +40,14 @@ def _visible(value: object) -> str:
     return printable(value)
 
 
+def shrink(pixels: np.ndarray, most: int) -> np.ndarray:
+    """An image uint8 (H, W, 3) with sides of at most so many pixels."""
+    height, width = pixels.shape[:2]
+    scale = most / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return pixels if scale >= 1 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+
+
 def jpeg_uri(image: np.ndarray, quality: int) -> str:
     """A data URI of a picture uint8 (H, W, 3) in RGB; quality: 0..100."""
     bgr = np.ascontiguousarray(image[..., ::-1])

@@ -47,7 +47,10 @@ def write_report(
     first, size, folders = seeds[0], seeds[0].settings.image_size, [seed.folder for seed in seeds]
     test_sets = read_test_sets(seeds[:1], samples, scoring.store(size))
     sections = [
-        build_section(report_category(first.category(category), images, test_sets(category), scoring, most_images))
+        build_section(
+            report_category(first.category(category), images, test_sets(category), scoring, most_images),
+            is_open=len(samples) == 1,
+        )
         for category, images in tqdm(samples.items(), desc="report", unit="category", disable=None)
     ]
     results = [read_results(folder, run)["categories"] for folder in folders]

@@ -68,8 +68,8 @@ def build_page(
     )
 
 
-def build_section(category: CategoryReport) -> Markup:
-    """Build a category's section: threshold, scores, curves, training, Stage I, gallery."""
+def build_section(category: CategoryReport, is_open: bool = False) -> Markup:
+    """Build a category's section: threshold, gallery, scores, curves, training, Stage I."""
     test_set, prediction = category.test_set, category.prediction
     good, anomalous = (prediction.scores[test_set.labels == label] for label in (0, 1))
     low, high = score_range(prediction.scores)
@@ -83,6 +83,7 @@ def build_section(category: CategoryReport) -> Markup:
     return render(
         "section.html",
         name=category.name,
+        is_open=is_open,
         summary=" · ".join([f"{len(good)} good, {len(anomalous)} anomalous", *known]),
         low=low,
         high=high,

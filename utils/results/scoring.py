@@ -224,11 +224,12 @@ def save_maps(
     category, folder, maps, masks, unwritten = files.name, files.run.folder, prediction.maps, test_set.masks, []
     if options.heat_maps:
         pictures, limits = test_set.pictures(samples, options.workers), map_limits(maps)
+        weight = files.view.weight(maps.shape[1:])
         paths = heat_map_paths(folder, category, samples)
         for index, path in enumerate(tqdm(paths, desc="heat maps", unit="image", leave=False)):
             mask = None if masks is None else masks[index]
             try:
-                save_heat_map(path, pictures[index].numpy(), maps[index], mask, limits)
+                save_heat_map(path, pictures[index].numpy(), maps[index], mask, limits, weight)
             except OSError as error:
                 unwritten.append(str(error))
     if options.mvtec_maps:

@@ -22,7 +22,8 @@ HEAD = 4096  # bytes of a file that are looked at
 RESULTS_JSON = rb'\{\s*"categories": \{'
 RESULTS_CSV = rb"category,image_auroc \[0\.\.1\],"
 SCORES_CSV = rb"path,category,defect,label,score,"
-REPORT = rb'(?s)<!doctype html>.*<meta name="generator" content="AAND'
+REPORT = rb'(?s)<!doctype html>.*<meta name="generator" content="AAND, scripts/report.py'
+PREDICTION_PAGE = rb'(?s)<!doctype html>.*<meta name="generator" content="AAND, scripts/predict.py'
 PREDICTIONS = {
     ".csv": rb"path,score,p_value,anomalous,(verdict,)?regions,error\n",
     ".jsonl": rb'\{"path": "([^"\\]|\\.)*", "score": [^,]*, "p_value": ',

@@ -212,6 +212,15 @@ for (const section of document.querySelectorAll("details.category")) {
   start();
 }
 
+// On paper all sections are open, with the pictures of the cards that are there.
+window.addEventListener("beforeprint", () => {
+  for (const section of document.querySelectorAll("details.category")) {
+    section.open = true;
+    section.started = section.started || new Category(section);
+    section.started.cards.filter(card => card.element.isConnected && !card.map).forEach(card => section.started.show(card));
+  }
+});
+
 // A link to a category opens it.
 function openTarget() {
   const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
