@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta, Struct
 
+from datasets.names import printable
 from datasets.plain_json import read_json, typed
 
 SUFFIX = ".json"
@@ -90,12 +91,15 @@ def draw_mask(path: Path) -> np.ndarray:
 
 def masks_in_coco(files: Iterable[Path], images: Sequence[Path]) -> dict[Path, Path]:
     """The masks of images by COCO files: those whose file names end as an image's path does, or the one image of this
-    name. Files that are no COCO files are passed over."""
+    name. Files that are no COCO files are passed over. Raises ValueError naming one that is damaged."""
     masks, by_name = {}, {}
     for image in images:
         by_name.setdefault(image.name, []).append(image)
     for file in files:
-        coco = read_coco(file, file.stat().st_mtime_ns)
+        try:
+            coco = read_coco(file, file.stat().st_mtime_ns)
+        except ValueError as reason:
+            raise ValueError(f"annotations {printable(file)} cannot be used: {reason}") from reason
         for listed in coco.images if coco else ():
             name = PurePath(listed.file_name.replace("\\", "/"))
             alike = by_name.get(name.name, [])

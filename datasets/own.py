@@ -15,7 +15,7 @@ images.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from datasets.good import GOOD, kind_of, simplify
 from datasets.own_folders import NO_NAMES, TEST_FOLDERS, TRAIN_FOLDERS, Names, Place, list_names
 from datasets.pairing import MASK_WITHOUT_IMAGE, NO_MASK, WITHOUT_MASKS, check_request, check_unique
 from datasets.problems import Problem, count, error, warning
+from datasets.unused import warn_of_others
 
 OWN = "own"  # name of this layout
 MASK_ENDING, ANNOTATIONS = "_mask", "annotations"
@@ -70,8 +71,9 @@ class OwnReader:
         if split == "train":
             if not train:
                 raise DataError(f"no photographs of {category} in {root} are left to train on; they are all for tests")
-            return check_unique(train), []
+            return check_unique(train), _others_among(place for place in places if place.is_good)
         bad, problems = _read_bad(root, places)
+        problems += _others_among(place for place in places if not place.is_good)
         return check_unique(_with_blank_masks(test, root, places) + bad), problems
 
     def list_unused(self, root: Path) -> list[Problem]:
@@ -84,6 +86,15 @@ def _category_name(root: Path, head: tuple[str, ...]) -> str:
         return "-".join(head)
     above = [folder.name for folder in (root.resolve(), *root.resolve().parents)]
     return next((name for name in above if name and kind_of(name) != GOOD and simplify(name) not in NO_NAMES), "own")
+
+
+def _others_among(places: Iterable[Place]) -> list[Problem]:
+    """Warnings for files among images that are none, or none that is read; those of annotations are used."""
+    files = [(place.path, look_into(place.path).others) for place in places]
+    return [
+        problem for folder, others in files
+        for problem in warn_of_others(folder, [path for path in others if path.suffix.lower() != SUFFIX])
+    ]
 
 
 def _needs_test(places: Sequence[Place]) -> bool:
@@ -136,14 +147,15 @@ def _pair_masks(root: Path, places: Sequence[Place]) -> tuple[dict[Path, Path], 
         if key:
             paired[image] = masks[key]
             used.add(key)
+    others = [path for path in _json_files(root, places) if path not in masks.values()]
     try:
-        paired = masks_in_coco(_coco_files(root, places), [*images]) | paired
+        paired = masks_in_coco(others, [*images]) | paired
     except ValueError as reason:
-        raise DataError(f"annotations in {root} cannot be used: {reason}") from reason
+        raise DataError(str(reason)) from reason
     return paired, [path for key, path in masks.items() if key not in used]
 
 
-def _coco_files(root: Path, places: Sequence[Place]) -> list[Path]:
+def _json_files(root: Path, places: Sequence[Place]) -> list[Path]:
     """JSON files in the data root, in its folder `annotations`, and in the folders that lead to photographs."""
     leading = {folder for place in places for folder in (place.path, *place.path.parents)}
     folders = {find_place(root, ANNOTATIONS)} | {folder for folder in leading if folder.is_relative_to(root)}

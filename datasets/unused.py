@@ -46,7 +46,7 @@ def find_unused(
             problems.append(error("folder cannot be used", folder, details=str(contents)))
             continue
         if folder in used:
-            problems += _warn_of_others(folder, contents.others)
+            problems += warn_of_others(folder, contents.others)
         else:
             problems += _warn_of_broken(contents)
             above = next((place for place in folder.parents if place in used), None)
@@ -124,7 +124,7 @@ def _warn_of_images(
     return [warning(message, folder, details=shown)]
 
 
-def _warn_of_others(folder: Path, files: Sequence[Path]) -> list[Problem]:
+def warn_of_others(folder: Path, files: Sequence[Path]) -> list[Problem]:
     """A warning for each reason for which files among images are not used."""
     reasons: dict[str, list[Path]] = {}
     for path in files:

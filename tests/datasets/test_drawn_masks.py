@@ -162,5 +162,5 @@ def test_a_damaged_coco_file_is_named(tmp_path):
     (tmp_path / "caps/notes.json").write_text('["no COCO file"]')
     assert not open_dataset(tmp_path / "caps").list_samples("caps", "test")[0][-1].mask_path
     (tmp_path / "caps/all.json").write_text('{"images": [{"id": 1}], "annotations": []}')
-    with pytest.raises(DataError, match="annotations in .*caps cannot be used: .*file_name"):
+    with pytest.raises(DataError, match="annotations .*caps/all.json cannot be used: .*file_name"):
         open_dataset(tmp_path / "caps").list_samples("caps", "test")

@@ -161,3 +161,13 @@ def test_foreground_masks_of_images_of_one_name(tmp_path):
     paths = [fg_mask_path(tmp_path, "own", "caps", tmp_path / day / "IMG_1.jpg") for day in ("monday", "tuesday")]
     assert paths[0] != paths[1] and {path.parent for path in paths} == {tmp_path / "own/caps/train"}
     assert fg_mask_path(tmp_path, "folder", "caps", tmp_path / "IMG_1.jpg").name == "IMG_1.png"
+
+
+def test_files_that_are_no_images_are_named(tmp_path):
+    root = tree(tmp_path, "ok/a.jpg", "ok/b.heic", "ok/notes.txt", "chip/c.jpg", "chip/c.json", "chip/d.dat")
+    source = open_dataset(root)
+    said = [str(problem) for split in ("train", "test") for problem in source.list_samples("my parts", split)[1]]
+    assert [line.partition(": ")[0] for line in said if "without a folder of masks" not in line] == [
+        "HEIC images are not read",
+        "files that are no images are never used", "files of unknown kind are never used",
+    ]
