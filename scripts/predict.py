@@ -86,7 +86,6 @@ def main(args: argparse.Namespace) -> None:
     from utils.detection.output import leave_out_own, picture_targets, refuse_other_targets, writer_for
     from utils.detection.pictures import KINDS, Pictures
     from utils.detection.rates import check_look
-    from utils.detection.watching import check_watch
     from utils.system.memory import keep_freed_memory
 
     check_look(args.far, args.look)
@@ -97,6 +96,8 @@ def main(args: argparse.Namespace) -> None:
     keep_freed_memory()
     folders = {kind: getattr(args, kind.argument) for kind in KINDS}
     if args.watch:
+        from utils.detection.watching import check_watch
+
         check_watch(args.watch, args.output, folders)
         watch_folder(args, open_detector(args), folders)
         return

@@ -215,7 +215,10 @@ def test_a_robust_run_from_training_to_results(trained, tmp_path):
     assert results["settings"]["recipe"] == "robust"
     records = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     scored = results["categories"]["bottle"]
-    assert scored == pytest.approx({name: records[-1][name] for name in scored}, abs=1e-5)  # scale saved and loaded
+    logged = {name: records[-1][name] for name in scored}
+    stepped = "aupro_per_image"  # of 200 thresholds: where rounding moves a pixel over one, it jumps
+    assert scored.pop(stepped) == pytest.approx(logged.pop(stepped), abs=1e-3)
+    assert scored == pytest.approx(logged, abs=1e-5)  # scale saved and loaded
     model, _ = Run(tmp_path / "run").category("bottle").load_model()
     saved = model.standardisation.mean.clone()
     paths = sorted((trained.data / "bottle/train/good").iterdir())

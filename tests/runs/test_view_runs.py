@@ -76,9 +76,9 @@ def test_results_are_those_of_the_whole_images(robust):
 def test_the_report_shows_whole_images_and_amplifies_what_the_model_is_shown(robust, monkeypatch):
     pictures, amplified = [], []
 
-    def keep_pictures(report):
+    def keep_pictures(report, **options):
         pictures.append(report.pictures[0])
-        return build_section(report)
+        return build_section(report, **options)
 
     def keep_amplified(model, images, *others):
         amplified.append(images[0])

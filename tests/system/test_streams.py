@@ -165,7 +165,7 @@ def test_a_full_disk_under_a_log_is_named(tmp_path):
     with pytest.raises(WriteError, match=f"cannot write {tmp_path}/log.txt: {SPACE}"):
         log.say("line")
     with pytest.raises(WriteError, match=f"cannot write {tmp_path}/metrics.jsonl: {SPACE}"):
-        log._append("metrics.jsonl", "{}")
+        log.append("metrics.jsonl", "{}")
 
 
 def test_a_full_disk_under_maps_is_an_error_of_their_images(own, run, tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def calibrate(
     for paths, images in batches:
         prediction = predictor.maps(images, paths)
         scores += prediction.scores.tolist()
-        names += ["/".join(path.parts[-2:]) for path in paths]
+        names += [printable("/".join(path.parts[-2:])) for path in paths]
         pixels.add(prediction.maps)
     return Thresholds.from_scores(scores, pixels, far, source, predictor.word, names, look)
 
