@@ -11,14 +11,19 @@ from datasets.base import DataError, Sample
 from datasets.folder import FolderReader
 from datasets.folders import list_folders
 from datasets.mvtec import MVTec, MVTec3D
+from datasets.mvtec_later import MVTecAD2, MVTecLOCO
 from datasets.names import misfit_of, printable
 from datasets.own import OWN, OwnReader
 from datasets.own_folders import Names
 from datasets.problems import Problem, raise_errors
 from datasets.visa import VisA
 
-DATASETS = {"mvtec": MVTec(), "visa": VisA(), "mvtec3d": MVTec3D(), "folder": FolderReader(), OWN: OwnReader()}
-AUTO_ORDER = ("visa", "mvtec3d", "mvtec", "folder")  # the most particular layout first; without any of them, OWN
+DATASETS = {
+    "mvtec": MVTec(), "visa": VisA(), "mvtec3d": MVTec3D(), "mvtec_ad2": MVTecAD2(), "mvtec_loco": MVTecLOCO(),
+    "folder": FolderReader(), OWN: OwnReader(),
+}
+# The most particular layout first; without any of them, OWN:
+AUTO_ORDER = ("visa", "mvtec3d", "mvtec_ad2", "mvtec_loco", "mvtec", "folder")
 
 
 @dataclass(frozen=True)

@@ -165,10 +165,13 @@ def load_mask(path: Path, size: int | None = None) -> np.ndarray:
 
 
 def read_mask(path: Path) -> Mask:
-    """Read a ground-truth mask: an image as `anomalous_pixels` understands it, or shapes in a JSON file.
-
-    Raises DataError naming the file if it cannot be read.
-    """
+    """Read a ground-truth mask: an image as `anomalous_pixels` understands it, shapes in a JSON file, or a folder of
+    images that count together. Raises DataError naming the file if it cannot be read."""
+    if path.is_dir():
+        masks = [read_mask(part).pixels for part in sorted(path.iterdir()) if part.suffix.lower() in IMAGE_SUFFIXES]
+        if len({mask.shape for mask in masks}) != 1:
+            raise DataError(f"the folder {printable(path)} does not hold masks of one size")
+        return Mask(np.maximum.reduce(masks))
     if is_drawn(path):
         with _reading(path):
             return Mask(draw_mask(path))

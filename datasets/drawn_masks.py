@@ -70,6 +70,16 @@ def file_behind(path: Path) -> Path:
     return path.parent if path.parent.suffix.lower() == SUFFIX and not path.exists() else path
 
 
+def state_of(path: Path) -> tuple[int, int]:
+    """Bytes and time of the last change (ns) of a file, of that in which a mask is drawn, or of a folder's together.
+    Raises OSError."""
+    if path.is_dir():
+        states = [part.stat() for part in sorted(path.iterdir())]
+        return sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)
+    status = file_behind(path).stat()
+    return status.st_size, status.st_mtime_ns
+
+
 def draw_mask(path: Path) -> np.ndarray:
     """The mask uint8 (H, W) of 0 and 1. Raises OSError or ValueError for a file that cannot be read, or what has no
     area in it."""

@@ -52,7 +52,7 @@ class FolderReader:
 
     def read_test(self, category: Path) -> tuple[list[Sample], list[Problem]]:
         """The test images of a category; none where there is no test folder."""
-        if not any(find_place(category, name).is_dir() for name in ("test", "ground_truth")):
+        if not any(find_place(category, *place).is_dir() for place in (self.PLACES.test, self.PLACES.truth)):
             return [], []
         return read_test(category, self.PLACES, masks_optional=True)
 

@@ -26,21 +26,31 @@ ASK = "is this good or a defect? Rename it to good, or to what the defect is"
 
 
 class Layout(NamedTuple):
-    """Places of a category's images and masks: folders of this name in train/good and test/<defect>, or else directly
-    there and in ground_truth/<defect>. Folders of `ignored` names are not used. `own` helps where masks are missed."""
+    """Places of a category's images and masks: folders of this name in train/good and <test>/<defect>, or else directly
+    there and in <truth>/<defect>. Folders of `ignored` names are not used. `own` helps where masks are missed.
+
+    several: an image has a folder of masks, called as itself, which count together.
+    """
 
     images: str = ""
     masks: str = ""
     ignored: tuple[str, ...] = ()
     own: str = "parts of your own need no masks with --dataset folder"
+    test: tuple[str, ...] = ("test",)
+    truth: tuple[str, ...] = ("ground_truth",)
+    several: bool = False
 
     def images_in(self, kind: Path) -> Path:
         return find_place(kind, self.images) if self.images else kind
 
     def masks_of(self, category: Path, kind: str) -> Path:
         if self.masks:
-            return find_place(category, "test", kind, self.masks)
-        return find_place(category, "ground_truth", kind)
+            return find_place(category, *self.test, kind, self.masks)
+        return find_place(category, *self.truth, kind)
+
+    def list_masks(self, folder: Path) -> list[Path]:
+        """The masks in a folder of `masks_of`: images, or folders of them."""
+        return list_folders(folder) if self.several else list_images(folder)
 
 
 def check_request(root: Path, category: str, split: str, known: bool, find: Callable[[Path], list[str]]) -> None:
@@ -78,7 +88,7 @@ def read_train(category: Path, layout: Layout) -> tuple[list[Sample], list[Probl
     asked, places = ask_about(unclear, layout), [*good, *map(layout.images_in, unclear)]
     message = "training images that are not in good/ are never used"
     problems = asked + find_unused(train, places, message, layout.ignored)
-    tests = [find_place(category, name) for name in ("test", "ground_truth")]
+    tests = [find_place(category, *places) for places in (layout.test, layout.truth)]
     problems += find_unused(category, places, ELSEWHERE, layout.ignored, skip=[train, *tests])
     if not samples:
         expected = good[0] if good else layout.images_in(train / "good")
@@ -93,8 +103,8 @@ def read_test(category: Path, layout: Layout, masks_optional: bool = False) -> t
     With `masks_optional`, a defect whose mask folder does not exist has no masks at all (mask_path None), a warning.
     Raises DataError if there are no images.
     """
-    test, truth = find_place(category, "test"), find_place(category, "ground_truth")
-    kinds = {folder: kind_of(folder.name) for folder in list_folders(test)}
+    test, truth = find_place(category, *layout.test), find_place(category, *layout.truth)
+    kinds = {folder: kind_of(folder.name) for folder in list_folders(test) if folder != truth}
     masked = [path.name for path in list_folders(truth)]
     kinds |= {test / name: kind_of(name) for name in masked if not find_place(test, name).is_dir()}
     unclear = [folder for folder, kind in kinds.items() if kind == UNCLEAR]
@@ -107,12 +117,14 @@ def read_test(category: Path, layout: Layout, masks_optional: bool = False) -> t
             samples += _good_samples(list_images(images[folder]), blank)
         elif kinds[folder] == DEFECT:
             hint = None if masks_optional else layout.own
-            paired, wrong = _defect_samples(folder.name, images[folder], masks[folder], hint)
+            paired, wrong = _defect_samples(folder.name, images[folder], masks[folder], hint, layout)
             samples += paired
             problems += wrong
     message = "test images that are in no folder of a defect are never used"
-    used = [*images.values(), *masks.values()]
-    problems += find_unused(test, used, message, layout.ignored) + find_unused(truth, used, ELSEWHERE, layout.ignored)
+    used = [*images.values(), *masks.values(), *(sample.mask_path for sample in samples if layout.several)]
+    used = [folder for folder in used if folder]
+    problems += find_unused(test, used, message, layout.ignored, skip=[truth])
+    problems += find_unused(truth, used, ELSEWHERE, layout.ignored)
     if not samples and not errors_among(problems):
         expected = layout.images_in(test / "<defect>")
         raise_empty(f"no test images in {printable(category)}; expected some in {printable(expected)}", problems)
@@ -146,7 +158,7 @@ def _good_samples(images: Sequence[Path], mask_folders: Sequence[Path]) -> list[
 
 
 def _defect_samples(
-    defect: str, image_folder: Path, mask_folder: Path, hint: str | None
+    defect: str, image_folder: Path, mask_folder: Path, hint: str | None, layout: Layout
 ) -> tuple[list[Sample], list[Problem]]:
     """Pair each image with the mask named `<stem>_mask` or `<stem>` (any image suffix); errors for what has no partner.
 
@@ -157,7 +169,7 @@ def _defect_samples(
         details = f"{count(len(images), 'image')}; if they are good, call it good"
         problems = [warning(WITHOUT_MASKS, image_folder, details=details)] if images else []
         return [Sample(path, label=1, defect=defect) for path in images], problems
-    masks = {path.stem: path for path in list_images(mask_folder)}
+    masks = {path.stem: path for path in layout.list_masks(mask_folder)}
     hint = "" if mask_folder.is_dir() else f"; {hint}"
     samples, problems = [], []
     for image in images:

@@ -15,13 +15,22 @@ from tests.support.trees import (
     make_folder,
     make_mvtec,
     make_mvtec3d,
+    make_mvtec_ad2,
+    make_mvtec_loco,
     make_visa,
     write_image,
     write_visa_csv,
 )
+from utils.data.check import check_source
 
-MAKERS = {"mvtec": make_mvtec, "visa": make_visa, "mvtec3d": make_mvtec3d, "folder": make_folder}
-CATEGORY = {"mvtec": "bottle", "visa": "candle", "mvtec3d": "bagel", "folder": "widget"}
+MAKERS = {
+    "mvtec": make_mvtec, "visa": make_visa, "mvtec3d": make_mvtec3d, "mvtec_ad2": make_mvtec_ad2,
+    "mvtec_loco": make_mvtec_loco, "folder": make_folder,
+}
+CATEGORY = {
+    "mvtec": "bottle", "visa": "candle", "mvtec3d": "bagel", "mvtec_ad2": "can", "mvtec_loco": "pushpins",
+    "folder": "widget",
+}
 BLANK = np.zeros((4, 4), np.uint8)
 
 
@@ -130,7 +139,8 @@ def test_layout_is_seen_whatever_the_path_is_called(tmp_path, name):
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_categories_come_in_the_data_sets_order(tmp_path, name):
-    assert len(DATASETS[name].CATEGORIES) == {"mvtec": 15, "visa": 12, "mvtec3d": 10, "folder": 0}[name]
+    numbers = {"mvtec": 15, "visa": 12, "mvtec3d": 10, "mvtec_ad2": 8, "mvtec_loco": 5, "folder": 0}
+    assert len(DATASETS[name].CATEGORIES) == numbers[name]
     known = DATASETS[name].CATEGORIES or ("a", "b", "c")
     root = MAKERS[name](tmp_path, [known[2], known[0]])
     assert DATASETS[name].find_categories(root) == [known[0], known[2]]
@@ -154,10 +164,11 @@ def test_wrong_root(tmp_path):
     (tmp_path / "file.zip").touch()
     with fails("file.zip is a file"):
         open_dataset(tmp_path / "file.zip", "mvtec")
-    with fails("looked for visa: meta.json or .*; mvtec3d: .*train/good/rgb.*; mvtec: .*; folder: ") as caught:
+    looked_for = "looked for visa: meta.json or .*; mvtec3d: .*train/good/rgb.*; mvtec_ad2: .*; mvtec: .*; folder: "
+    with fails(looked_for) as caught:
         open_dataset(tmp_path)
     assert "did you mean" not in str(caught.value)
-    with fails("unknown data set 'coco'; use one of: auto, mvtec, visa, mvtec3d, folder"):
+    with fails("unknown data set 'coco'; use one of: auto, mvtec, visa, mvtec3d, mvtec_ad2, mvtec_loco, folder, own"):
         open_dataset(tmp_path, "coco")
 
 
@@ -292,3 +303,24 @@ def test_two_images_of_one_name(tmp_path):
     write_visa_csv(tmp_path / "visa", rows)
     with fails(r"share a name.*\(2 in all\): .*a/0.png \(good/0\); .*b/0.png"):
         read(tmp_path / "visa", "visa", "candle", "train")
+
+
+def test_all_masks_of_an_image_count_together(tmp_path):
+    root = make_mvtec_loco(tmp_path)
+    folder = root / "pushpins/ground_truth/logical_anomalies/000"
+    assert {sample.mask_path for sample in read(root, "mvtec_loco", "pushpins", "test")} >= {folder}
+    halves = np.zeros((2, 32, 32), np.uint8)
+    halves[0, 3:5, 4:6] = halves[1, 20:23, 10:11] = 255
+    for number, half in enumerate(halves):
+        write_image(folder / f"{number:03}.png", half)
+    np.testing.assert_array_equal(load_mask(folder), halves.max(axis=0) > 0)
+    write_image(folder / "002.png", np.zeros((8, 8), np.uint8))
+    with fails("logical_anomalies/000 does not hold masks of one size"):
+        load_mask(folder)
+
+
+@pytest.mark.parametrize("maker", [make_mvtec_ad2, make_mvtec_loco])
+def test_what_is_beside_the_public_splits_is_passed_over(tmp_path, maker):
+    source = open_dataset(maker(tmp_path))
+    checked = check_source(source, workers=1, cache_dir=tmp_path / "cache")
+    assert not checked.problems, [str(problem) for problem in checked.problems]

@@ -106,6 +106,39 @@ def make_mvtec3d(
     return root
 
 
+def make_mvtec_ad2(
+    root: Path, categories: Sequence[str] = ("can",), train: int = 3, good: int = 2, bad: int = 3, size: int = 32
+) -> Path:
+    """MVTec AD 2's layout with its validation and one of its private test splits."""
+    for seed, category in enumerate(categories):
+        rng, base = np.random.default_rng(seed), root / category
+        for split, count in (("train", train), ("validation", 1)):
+            write_split(rng, size, f"{base}/{split}/{{defect}}/{{stem}}_regular", None, {"good": count})
+        write_split(rng, size, f"{base}/test_private/{{stem}}_regular", None, {"good": 1})
+        images, masks = (f"{base}/test_public/{part}{{defect}}/{{stem}}_regular" for part in ("", "ground_truth/"))
+        write_split(rng, size, images, f"{masks}_mask", {"good": good, "bad": bad})
+    return root
+
+
+def make_mvtec_loco(
+    root: Path, categories: Sequence[str] = ("pushpins",), train: int = 3, good: int = 2, size: int = 32
+) -> Path:
+    """MVTec LOCO AD's layout with its validation split; each anomalous image has two masks, the second a part of the
+    first."""
+    defects = {"logical_anomalies": 2, "structural_anomalies": 1}
+    for seed, category in enumerate(categories):
+        rng, base = np.random.default_rng(seed), root / category
+        for split, count in (("train", train), ("validation", 1)):
+            write_split(rng, size, f"{base}/{split}/{{defect}}/{{stem}}", None, {"good": count})
+        masks = f"{base}/ground_truth/{{defect}}/{{stem}}/000"
+        write_split(rng, size, f"{base}/test/{{defect}}/{{stem}}", masks, {"good": good} | defects)
+        for path in list((base / "ground_truth").rglob("000.png")):
+            mask = np.array(Image.open(path))
+            mask[:, : size // 2] = 0
+            write_image(path.with_name("001.png"), mask)
+    return root
+
+
 def make_visa(
     root: Path,
     categories: Sequence[str] = ("candle",),

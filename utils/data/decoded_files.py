@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.base import Picture, Reader, load_mask, read_picture
-from datasets.drawn_masks import file_behind
+from datasets.drawn_masks import state_of
 from utils.system.memory import LARGEST_SHARE, available_memory, release_freed_memory
 
 Key = tuple[str, Path, int, int]  # "image" or "mask", path, bytes and time of change (ns) of the file
@@ -89,10 +89,9 @@ class _LastReader(Reader):
 def key_of(role: str, path: Path) -> Key | None:
     """The key of a file as it is now; None where it cannot be looked at."""
     try:
-        status = file_behind(path).stat()
+        return role, path, *state_of(path)
     except OSError:
         return None
-    return role, path, status.st_size, status.st_mtime_ns
 
 
 def _bytes_of(content: Picture | np.ndarray) -> int:

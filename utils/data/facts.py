@@ -20,7 +20,7 @@ import numpy as np
 from PIL import __version__ as pillow_version
 
 from datasets.base import FROM_DISK, DataError, Picture, read_mask
-from datasets.drawn_masks import file_behind
+from datasets.drawn_masks import state_of
 from datasets.levels import Range
 from datasets.names import printable
 from utils.data.decoded_files import DecodedFiles, key_of
@@ -102,10 +102,10 @@ class FactStore:
 
     def _look_up(self, role: str, path: Path, see: Callable[[Path], Facts]) -> Facts:
         try:
-            status = file_behind(path).stat()
+            state = state_of(path)
         except OSError as error:
             return Facts(unreadable=error.strerror)
-        name, state = os.path.abspath(path), (status.st_size, status.st_mtime_ns)
+        name = os.path.abspath(path)
         if name in self.known[role] and self.known[role][name][:2] == state:
             return self.known[role][name][2]
         try:

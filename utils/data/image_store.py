@@ -22,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.base import FROM_DISK, DataError, Reader
-from datasets.drawn_masks import file_behind
+from datasets.drawn_masks import state_of
 from datasets.files import Files
 from datasets.problems import MOST_SHOWN
 from utils.data.mapped_files import MappedFile
@@ -167,7 +167,7 @@ class ImageStore:
 
         def state(path: Path) -> list:
             try:
-                return [os.path.abspath(path), *_state(path)[1:]]
+                return [os.path.abspath(path), *state_of(path)]
             except OSError:  # reading it will say why
                 return [str(path), None, None]
 
@@ -181,5 +181,5 @@ class ImageStore:
 
 
 def _state(path: Path) -> tuple[int, int, int]:
-    status = file_behind(path).stat()
+    status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns
