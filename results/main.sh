@@ -56,12 +56,14 @@ for recipe in rd4ad published; do
     three_seeds "$FOLDER" loose_pills $recipe $teacher --eval_every 9
   done
 done
-three_seeds "$MVTEC3D" tire robust lite0 --eval_every 9
-three_seeds "$FOLDER" magnetic_tile robust lite0 --eval_every 9
-three_seeds "$MVTEC" pill robust lite0 --eval_every 9
-three_seeds "$FOLDER" loose_pills robust lite0 --eval_every 9
-three_seeds "$MVTEC" bottle robust lite0 --eval_every 9
-three_seeds "$FOLDER" hazelnut_toy robust lite0 --eval_every 9
+for teacher in resnet18 lite0; do
+  three_seeds "$MVTEC3D" tire robust $teacher --eval_every 9
+  three_seeds "$FOLDER" magnetic_tile robust $teacher --eval_every 9
+  three_seeds "$MVTEC" pill robust $teacher --eval_every 9
+  three_seeds "$FOLDER" loose_pills robust $teacher --eval_every 9
+  three_seeds "$MVTEC" bottle robust $teacher --eval_every 9
+  three_seeds "$FOLDER" hazelnut_toy robust $teacher --eval_every 9
+done
 for teacher in resnet18 lite0; do
   three_seeds "$MVTEC3D" tire patchcore $teacher
   three_seeds "$FOLDER" magnetic_tile patchcore $teacher
