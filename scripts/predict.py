@@ -98,7 +98,7 @@ def main(args: argparse.Namespace) -> None:
     if args.watch:
         from utils.detection.watching import check_watch
 
-        check_watch(args.watch, args.output, folders)
+        check_watch(args.watch, folders)
         watch_folder(args, open_detector(args), folders)
         return
     files = find_images(args.images)

@@ -150,6 +150,15 @@ def test_pictures_are_written_and_never_scored(tmp_path, run):
     assert names(run(*wait(SETTLED))) == ["a.png"]
 
 
+def test_a_file_of_somebody_else_is_not_overwritten(tmp_path, run):
+    photograph(tmp_path / "in/a.png")
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps/a.png.png").write_text("mine")
+    [row] = run(*wait(SETTLED), pictures={HEAT_MAPS: tmp_path / "maps"})
+    assert row["score"] is not None and "maps/a.png.png is no file that this program wrote" in row["error"]
+    assert (tmp_path / "maps/a.png.png").read_text() == "mine"
+
+
 def test_files_and_folders_that_cannot_be_used(tmp_path):
     (tmp_path / "in").mkdir()
     for output in ("scores.csv", "scores.jsonl"):
@@ -161,6 +170,6 @@ def test_files_and_folders_that_cannot_be_used(tmp_path):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "scores.csv", "scores.jsonl", "taken.jsonl"]
     with pytest.raises(UsageError, match="`watch` .*: there is no such folder"):
-        check_watch(tmp_path / "nowhere", None, {})
+        check_watch(tmp_path / "nowhere", {})
     with pytest.raises(UsageError, match="`save_maps` .* lies in the folder that is watched"):
-        check_watch(tmp_path / "in", None, {HEAT_MAPS: tmp_path / "in/maps"})
+        check_watch(tmp_path / "in", {HEAT_MAPS: tmp_path / "in/maps"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from utils.detection.prediction import Predictor
 from utils.detection.records import Record
 from utils.drawing.heat_maps import blend_heat, map_limits, save_heat_map
 from utils.system.files import atomic_write, in_parallel
+from utils.system.own_files import bears, may_be_replaced
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,21 @@ class Pictures:
         threshold = detector.region_threshold(record.detection.verdict)
         outlined = None if threshold is None else anomaly_map > threshold
         for kind, targets in self.targets.items():
+            target = targets[record.path]
+            if os.path.lexists(target) and not may_be_replaced(target, bears(kind.mark)):  # since it was looked for
+                error = f"{printable(target)} is no file that this program wrote"
+                return replace(record, error=f"no {kind.name} of {printable(record.path)}: {error}")
             try:
                 if kind is HEAT_MAPS:  # the image is read again, which is cheaper than to keep it
                     photograph, weight = detector.view.load(record.path), detector.heat_weight(anomaly_map.shape)
                     text = describe(record, detector)
-                    save_heat_map(targets[record.path], photograph, anomaly_map, outlined, self.limits, weight, text)
+                    save_heat_map(target, photograph, anomaly_map, outlined, self.limits, weight, text)
                     continue
                 mask = np.zeros(anomaly_map.shape, bool) if outlined is None else outlined
                 content = tiff_bytes(anomaly_map, kind.mark) if kind is RAW_MAPS else png_bytes(
                     mask * np.uint8(255), kind.mark
                 )
-                with atomic_write(targets[record.path]) as temporary:
+                with atomic_write(target) as temporary:
                     temporary.write_bytes(content)
             except (OSError, DataError) as error:
                 return replace(record, error=f"no {kind.name} of {printable(record.path)}: {error}")

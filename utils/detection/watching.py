@@ -176,7 +176,7 @@ def is_own(arrivals: Arrivals, path: Path) -> bool:
     return True
 
 
-def check_watch(folder: Path, output: Path | None, pictures: Mapping[Kind, Path | None]) -> None:
+def check_watch(folder: Path, pictures: Mapping[Kind, Path | None]) -> None:
     """UsageError for a folder that cannot be watched, and for pictures that would be among its images."""
     if not folder.is_dir():
         raise UsageError(f"`watch` {folder}: there is no such folder")
