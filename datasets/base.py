@@ -167,7 +167,7 @@ def load_mask(path: Path, size: int | None = None) -> np.ndarray:
 def read_mask(path: Path) -> Mask:
     """Read a ground-truth mask: an image as `anomalous_pixels` understands it, shapes in a JSON file, or a folder of
     images that count together. Raises DataError naming the file if it cannot be read."""
-    if path.is_dir():
+    if path.is_dir() and path.suffix.lower() not in IMAGE_SUFFIXES:
         masks = [read_mask(part).pixels for part in sorted(path.iterdir()) if part.suffix.lower() in IMAGE_SUFFIXES]
         if len({mask.shape for mask in masks}) != 1:
             raise DataError(f"the folder {printable(path)} does not hold masks of one size")
