@@ -128,7 +128,9 @@ class StageLog:
         self.bar.update(epoch * self.steps - self.bar.n)
 
     def tick(self) -> None:
-        """Move the bar by a step."""
+        """Move the bar by a step; what came before the first one does not count in the time that is left."""
+        if self.bar.n == self.bar.initial:
+            self.bar.unpause()
         self.bar.update()
 
 
