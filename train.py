@@ -62,6 +62,9 @@ if TYPE_CHECKING:
     from utils.training.staging import GoodImage
 
 
+NO_SETTINGS = ("resume", "preset", "config")  # flags that stand for others
+
+
 def parse_args() -> argparse.Namespace:
     parser = make_parser()
     resumed = CommandParser(add_help=False)
@@ -77,7 +80,8 @@ def parse_args() -> argparse.Namespace:
             parser.error(f"--resume: {error}")
         sys.argv[1:] = [*before, *others, "--output", str(given.resume)]  # as if it had been called so
     flags = parser.parse_args()
-    del flags.resume, flags.preset, flags.config
+    for name in NO_SETTINGS:
+        delattr(flags, name)
     return flags
 
 

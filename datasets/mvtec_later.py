@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datasets.base import Sample
 from datasets.folder import FolderReader
-from datasets.folders import find_place, list_folders
+from datasets.folders import find_place
 from datasets.pairing import Layout, read_test
 from datasets.problems import Problem
 
@@ -29,10 +29,6 @@ class MVTecAD2(FolderReader):
         test=("test_public",), truth=("test_public", "ground_truth"),
         ignored=("validation", "test_private", "test_private_mixed"),
     )
-
-    def matches(self, root: Path) -> bool:
-        """Tell whether any folder in `root` has train/good and test_public."""
-        return any(self.is_category(folder) for folder in list_folders(root))
 
     def is_category(self, folder: Path) -> bool:
         return find_place(folder, *self.PLACES.test).is_dir() and super().is_category(folder)
@@ -53,10 +49,6 @@ class MVTecLOCO(FolderReader):
     DEFECTS = ("logical_anomalies", "structural_anomalies")
     LAYOUT = "<category>/train/good/*.png beside <category>/test/logical_anomalies or structural_anomalies"
     PLACES = Layout(ignored=("validation",), several=True)
-
-    def matches(self, root: Path) -> bool:
-        """Tell whether any folder in `root` has train/good and tests of LOCO's kinds."""
-        return any(self.is_category(folder) for folder in list_folders(root))
 
     def is_category(self, folder: Path) -> bool:
         has_test = any(find_place(folder, "test", defect).is_dir() for defect in self.DEFECTS)

@@ -15,7 +15,7 @@ images.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -72,9 +72,12 @@ class OwnReader:
             if not train:
                 raise DataError(f"no photographs of {category} in {root} are left to train on; they are all for tests")
             return check_unique(train), _others_among(place for place in places if place.is_good)
-        bad, problems = _read_bad(root, places)
+        masks, unpaired = _pair_masks(root, places)
+        bad, problems = _read_bad(places, masks)
+        problems += [error(MASK_WITHOUT_IMAGE, path, skips=path) for path in unpaired]
         problems += _others_among(place for place in places if not place.is_good)
-        return check_unique(_with_blank_masks(test, root, places) + bad), problems
+        good = [replace(sample, blank_mask=masks.get(sample.image_path)) for sample in test]
+        return check_unique(good + bad), problems
 
     def list_unused(self, root: Path) -> list[Problem]:
         """Problems with folders that hold images and belong to no category."""
@@ -147,7 +150,8 @@ def _pair_masks(root: Path, places: Sequence[Place]) -> tuple[dict[Path, Path], 
         if key:
             paired[image] = masks[key]
             used.add(key)
-    others = [path for path in _json_files(root, places) if path not in masks.values()]
+    known = set(masks.values())
+    others = [path for path in _json_files(root, places) if path not in known]
     try:
         paired = masks_in_coco(others, [*images]) | paired
     except ValueError as reason:
@@ -163,15 +167,14 @@ def _json_files(root: Path, places: Sequence[Place]) -> list[Path]:
     return [path for path in files if path.suffix.lower() == SUFFIX]
 
 
-def _read_bad(root: Path, places: Sequence[Place]) -> tuple[list[Sample], list[Problem]]:
-    """Others than good photographs, with their masks. Errors for those without, where others of their defect have one,
-    and for masks without an image; a warning for a defect without masks."""
-    paired, left = _pair_masks(root, places)
+def _read_bad(places: Sequence[Place], masks: Mapping[Path, Path]) -> tuple[list[Sample], list[Problem]]:
+    """Others than good photographs, with their masks. Errors for those without, where others of their defect have one;
+    a warning for a defect without masks."""
     samples, problems = [], []
     bad = sorted((place for place in places if not place.is_good and not place.is_mask), key=lambda place: place.key)
     for kind in dict.fromkeys(place.kind for place in bad):
         found = [
-            Sample(path, 1, kind, paired.get(path), folder="/".join(place.inner))
+            Sample(path, 1, kind, masks.get(path), folder="/".join(place.inner))
             for place in bad if place.kind == kind for path in _photographs(place)
         ]
         has_masks = any(sample.mask_path for sample in found)
@@ -181,10 +184,4 @@ def _read_bad(root: Path, places: Sequence[Place]) -> tuple[list[Sample], list[P
         without = [sample.image_path for sample in found if has_masks and not sample.mask_path]
         problems += [error(NO_MASK, path, skips=path) for path in without]
         samples += [sample for sample in found if sample.mask_path or not has_masks]
-    return samples, problems + [error(MASK_WITHOUT_IMAGE, path, skips=path) for path in left]
-
-
-def _with_blank_masks(samples: Sequence[Sample], root: Path, places: Sequence[Place]) -> list[Sample]:
-    """Good samples with the masks that they may have, which must be blank."""
-    paired, _ = _pair_masks(root, places)
-    return [replace(sample, blank_mask=paired.get(sample.image_path)) for sample in samples]
+    return samples, problems

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import utils.system.missing  # noqa: F401
 from datasets.names import printable
 from datasets.problems import count
+from train import NO_SETTINGS
 from train import make_parser as train_parser
 from utils.cli import CommandParser, add_workers_flag, run_command, user_path
 from utils.data.finding import find_images
@@ -62,7 +63,7 @@ def main(args: argparse.Namespace) -> None:
             return
         photographs = find_images(args.good).all_paths()
         flags = vars(train_parser().parse_args(started_with(args.run)))
-        known = {name: value for name, value in flags.items() if name not in ("resume", "preset", "config")}
+        known = {name: value for name, value in flags.items() if name not in NO_SETTINGS}
         config = replace(TrainConfig(**known), device=args.device, workers=args.workers)
         for run in runs:
             extension = extend(run, category, photographs, config_for(config, run, category).resolve(ALONE))

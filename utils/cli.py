@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
 from datasets import DATASETS
 from datasets.base import DataError
 from datasets.names import PrintableError, is_utf8, printable
@@ -45,6 +43,8 @@ def words_of_file(parser: argparse.ArgumentParser, path: Path, ignored: Collecti
     """The flags in a YAML or JSON file of names and values, as words of a command line. Those without a value (null,
     false, an empty list) and those `ignored` are left out. Raises UsageError for names that are no flags, and for what
     is no such file; OSError if it cannot be read."""
+    import yaml  # late: few calls have such a file
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:

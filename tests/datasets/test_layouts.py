@@ -168,3 +168,8 @@ def test_meta_json_means_visa_unless_it_belongs_to_other_folders(tmp_path):
     assert detect_layout(tmp_path / "b") == "mvtec"
     write_visa_meta(make_folder(tmp_path / "c"), [("candle", "train", "normal", "widget/train/good/000.png", "")])
     assert detect_layout(tmp_path / "c") == "visa"
+
+
+def test_named_categories_that_are_missing_are_skipped_if_others_exist(tmp_path):
+    source = open_dataset(make_mvtec(tmp_path, ["cable", "tile"]), categories=["tile", "wood", "bottle"])
+    assert (source.categories, source.missing) == (("tile",), ("bottle", "wood"))

@@ -82,9 +82,9 @@ def extend(run: Run, category: str, photographs: Sequence[Path], config: TrainCo
                          f"{command('scripts/calibrate.py', run.folder, '--images', 'DIR')}")
     store = ImageStore(config.image_size, config.workers)
     view, added = files.view, [*earlier_photographs(files), *new]
-    learnt = [*data.training, *(added if learns else ())]
-    kept_out = [*data.kept_out, *(() if learns else added)]
-    groups = {"learnt": learnt if learns else [], "kept": kept_out}
+    learnt = [*data.training, *added] if learns else []
+    kept_out = [*data.kept_out] if learns else [*data.kept_out, *added]
+    groups = {"learnt": learnt, "kept": kept_out}
     stacks = store.open({name: [image_files(paths, view)] for name, paths in groups.items()})
     folder = keep_state(files, new)
     if learns:
