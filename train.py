@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import utils.system.missing  # noqa: F401
 from datasets import check_root
 from datasets.names import printable
+from datasets.windows import MOST_WINDOWS
 from models import BACKBONES
 from models.recipes import METHODS, RECIPES
 from utils.cli import (
@@ -37,6 +38,7 @@ from utils.cli import (
     MAX_SEED,
     PRECISIONS,
     CommandParser,
+    OneOrTwo,
     add_layout_flags,
     add_level_flag,
     add_reading_flags,
@@ -123,8 +125,14 @@ def make_parser() -> argparse.ArgumentParser:
         "(default wide_resnet50_2); resnet50_v1: of the first arrangement, as Caffe's and Keras's --weights are")
     add("--weights", default="default", metavar="W", help="teacher's ImageNet weights: default (download), bundled "
         "(efficientnet_lite0 to 2, with their packages), random (for tests) or the path of a state dict")
-    add("--image_size", type=image_size, default=256, metavar="N", help="pixels, a multiple of 32 up to "
-        f"{MAX_IMAGE_SIZE} (default 256)")
+    add("--image_size", type=image_size, nargs="+", action=OneOrTwo, default=256, metavar="N", help="pixels of a "
+        f"square, or height and width, multiples of 32 up to {MAX_IMAGE_SIZE} (default 256)")
+    add("--tiles", type=at_least(1, MOST_WINDOWS), nargs="+", action=OneOrTwo, default=1, metavar="N", help="show the "
+        "model each image in overlapping windows of --image_size, N x N of them, or rows and columns: for defects that "
+        "are small in large photographs (default 1: all of it at once)")
+    add("--roi", type=user_path, metavar="FILE", help="region of interest, beside which nothing trains, scores or "
+        "alarms: a mask image, Labelme's JSON, or JSON of a box or polygons; or a folder with such a file for each "
+        "category (default: all of the image)")
     add_stage_flags(parser)
     add("--calibration", type=or_auto(share_or_none), default=0.0, metavar="X", help="share of the training images "
         "kept out of training, by which the thresholds of scripts/predict.py are set; auto: a fifth, or up to a third "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,10 +19,12 @@ from datasets.levels import FAR_BELOW_WHITE, Levels, Range
 from datasets.marks import NO_PHOTOGRAPHS
 from datasets.masks import anomalous_pixels, count_grey_regions, shrink_mask
 from datasets.names import PrintableError, printable
+from datasets.sizes import Size, height_width
 
 IMAGE_SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif")
 MAX_PIXELS = 89_478_485  # of an image: from here on Pillow warns of decompression bombs; decoded, it takes 1.3 GB
 SEVERAL_IMAGES = "file of several images, of which the first is used"
+BICUBIC_REACH = 3  # source pixels, times the reduction, and one more: what a pixel is made of
 LARGEST_PASS = 2**24  # pixels between the passes of a resize, or twice those of the image where these are more
 
 Tell = Callable[[str, str], None]  # what may be wrong, and the details of this image
@@ -86,10 +89,10 @@ class Sample:
 
 
 def load_image(
-    path: Path, size: int | None = None, most_pixels: int = MAX_PIXELS, levels: Levels | None = None,
+    path: Path, size: Size | None = None, most_pixels: int = MAX_PIXELS, levels: Levels | None = None,
     tell: Tell | None = None,
 ) -> np.ndarray:
-    """Read an image as RGB, upright, with `size` resized (bicubic) to a square; alpha is dropped.
+    """Read an image as RGB, upright, with `size` resized (bicubic) to it; alpha is dropped.
 
     levels: which values are black and white where the file does not say, as the training images decided; without, this
     image alone decides, as far as it can. tell: called for what may be wrong with an image that is used.
@@ -114,19 +117,24 @@ def read_picture(path: Path, most_pixels: int = MAX_PIXELS) -> Picture:
         return _content(image, path)
 
 
-def resize(image: Image.Image, size: int, box: tuple[float, float, float, float] | None = None) -> Image.Image:
-    """An image, or its part in a box (left, top, right, bottom), at size x size pixels: Pillow's bicubic filter.
+def resize(image: Image.Image, size: Size, box: tuple[float, float, float, float] | None = None) -> Image.Image:
+    """An image, or its part in a box (left, top, right, bottom), at `size` pixels: Pillow's bicubic filter.
 
     Width first, then height; height first of an image so high and narrow that the first pass would make a far larger
     one of it. Both passes round, so their order matters, and Pillow chooses it by the image's shape from version 13 on,
     otherwise than before: called for one pass at a time, every version gives the same pixels.
     """
+    height, width = height_width(size)
     left, top, right, bottom = box or (0, 0, image.width, image.height)
-    if size * image.height > max(LARGEST_PASS, 2 * image.width * image.height):
-        low = image.resize((image.width, size), Image.Resampling.BICUBIC, box=(0, top, image.width, bottom))
-        return low.resize((size, size), Image.Resampling.BICUBIC, box=(left, 0, right, size))
-    narrow = image.resize((size, image.height), Image.Resampling.BICUBIC, box=(left, 0, right, image.height))
-    return narrow.resize((size, size), Image.Resampling.BICUBIC, box=(0, top, size, bottom))
+    reach = BICUBIC_REACH * max(1.0, (bottom - top) / height)
+    first, last = max(0, math.floor(top - reach)), min(image.height, math.ceil(bottom + reach))
+    if (first, last) != (0, image.height):  # rows that have no influence
+        image, top, bottom = image.crop((0, first, image.width, last)), top - first, bottom - first
+    if width * image.height > max(LARGEST_PASS, 2 * image.width * image.height):
+        low = image.resize((image.width, height), Image.Resampling.BICUBIC, box=(0, top, image.width, bottom))
+        return low.resize((width, height), Image.Resampling.BICUBIC, box=(left, 0, right, height))
+    narrow = image.resize((width, image.height), Image.Resampling.BICUBIC, box=(left, 0, right, image.height))
+    return narrow.resize((width, height), Image.Resampling.BICUBIC, box=(0, top, width, bottom))
 
 
 def as_rgb(image: Image.Image | np.ndarray, levels: Levels | None = None) -> np.ndarray:
@@ -158,7 +166,7 @@ def read_size(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def load_mask(path: Path, size: int | None = None) -> np.ndarray:
+def load_mask(path: Path, size: Size | None = None) -> np.ndarray:
     """Read a ground-truth mask as of `read_mask`, with `size` as `shrink_mask` resizes it: uint8 (H, W) of 0 and 1."""
     mask = read_mask(path).pixels
     return mask if size is None else shrink_mask(mask, size)

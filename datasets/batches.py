@@ -46,8 +46,8 @@ def epoch_batches(count: int, batch_size: int, seed: int, epoch: int) -> Iterato
 class SyntheticAnomalies:
     """Stage I's data: in every epoch a new synthetic anomaly on each normal image, made on `device`.
 
-    images: uint8 (N, S, S, 4), RGB and the foreground mask of 0 and 1, as of `training_files`; textures: uint8
-    (T, 3, S, S); both tensors, or what is indexed like them. What is drawn depends on the seed and the epoch alone; the
+    images: uint8 (N, H, W, 4), RGB and the foreground mask of 0 and 1, as of `training_files`; textures: uint8
+    (T, 3, H, W); both tensors, or what is indexed like them. What is drawn depends on the seed and the epoch alone; the
     batch size only cuts it, and `share(B)` says which part of B images to make: by default (`slice(B)`) all of them.
     """
 
@@ -59,13 +59,13 @@ class SyntheticAnomalies:
         self.batch_size, self.seed, self.device, self.share = batch_size, seed, device, share
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Batches of images uint8 (B, 3, S, S), masks and foregrounds uint8 (B, 1, S, S) of 0 and 1."""
+        """Batches of images uint8 (B, 3, H, W), masks and foregrounds uint8 (B, 1, H, W) of 0 and 1."""
         generator = torch.Generator().manual_seed(epoch_seed(self.seed, epoch))
         for batch in epoch_batches(len(self.images), self.batch_size, self.seed, epoch):
             own = self.share(len(batch))
             batch, draws = batch[own], draw_anomalies(len(batch), generator)[own]
             images = to_device(select_rows(self.images, batch), self.device)
-            planes = images.permute(0, 3, 1, 2).contiguous()  # (B, 4, S, S)
+            planes = images.permute(0, 3, 1, 2).contiguous()  # (B, 4, H, W)
             foregrounds = planes[:, 3]
             yield *synthesise_anomalies(planes[:, :3], foregrounds, self.textures, draws), foregrounds[:, None]
 

@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from datasets.sizes import Size, height_width
+
 if TYPE_CHECKING:
     from datasets.decoding import ImageFile
 
@@ -52,15 +54,16 @@ def count_grey_regions(image: ImageFile, mask: np.ndarray) -> int:
     return int(regions - 1 - np.count_nonzero(read))
 
 
-def shrink_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """A mask uint8 (H, W) at size x size pixels, nearest neighbour: regions between the pixels taken are lost."""
-    return np.asarray(Image.fromarray(mask).resize((size, size), Image.Resampling.NEAREST))
+def shrink_mask(mask: np.ndarray, size: Size) -> np.ndarray:
+    """A mask (H, W) at `size` pixels, nearest neighbour: regions between the pixels taken are lost."""
+    height, width = height_width(size)
+    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
 
 
-def lost_regions(mask: np.ndarray, size: int) -> int:
+def lost_regions(mask: np.ndarray, size: Size) -> int:
     """Count the 8-connected regions of a mask uint8 (H, W) that have no pixel left after `shrink_mask`."""
     regions, labels = cv2.connectedComponents(mask, connectivity=8)
-    left = np.unique(Image.fromarray(labels).resize((size, size), Image.Resampling.NEAREST))
+    left = np.unique(shrink_mask(labels, size))
     return int(regions - 1 - np.count_nonzero(left))
 
 

@@ -138,6 +138,15 @@ def image_size(text: str) -> int:
     return value
 
 
+class OneOrTwo(argparse.Action):
+    """One number for both, or height and width, or rows and columns."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if len(values) > 2:
+            parser.error(f"argument {option_string}: one number, or two")
+        setattr(namespace, self.dest, values[0] if len(values) == 1 else tuple(values))
+
+
 def add_model_flags(parser: argparse.ArgumentParser, purpose: str = "used") -> None:
     """Add the flags of one model of a run: --category, --seed."""
     add = parser.add_argument

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from datasets.anomalies.texture_changes import DRAWS, change_textures, rotate_images, to_uint8
+from datasets.sizes import Size, height_width
 
 CLEAN_SHARE = 0.2  # of the images stay without an anomaly
 MIN_PIXELS = 4  # a mask with no more pixels than this is drawn again
@@ -35,11 +36,11 @@ def draw_anomalies(count: int, generator: torch.Generator) -> Tensor:
 def synthesise_anomalies(images: Tensor, foregrounds: Tensor, textures: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
     """Paint a synthetic anomaly into each normal image, or leave it clean (one in five).
 
-    images: uint8 (N, 3, S, S) RGB. foregrounds: uint8 (N, S, S) of 0 and 1; the anomaly stays inside. textures: uint8
-    (T, 3, S, S), anything that gives such a tensor when indexed with a tensor of positions. draws: `draw_anomalies(N)`.
+    images: uint8 (N, 3, H, W) RGB. foregrounds: uint8 (N, H, W) of 0 and 1; the anomaly stays inside. textures: uint8
+    (T, 3, H, W), anything that gives such a tensor when indexed with a tensor of positions. draws: `draw_anomalies(N)`.
     An image whose mask keeps no more than 4 pixels after 10 redraws stays clean as well.
 
-    Returns new images uint8 (N, 3, S, S) and masks uint8 (N, 1, S, S) of 0 and 1, on the images' device. Raises
+    Returns new images uint8 (N, 3, H, W) and masks uint8 (N, 1, H, W) of 0 and 1, on the images' device. Raises
     ValueError for shapes that do not fit and images that are not uint8.
     """
     _check_inputs(images, foregrounds, textures, draws)
@@ -49,7 +50,7 @@ def synthesise_anomalies(images: Tensor, foregrounds: Tensor, textures: Tensor, 
     if len(rows) == 0:
         return painted, masks[:, None]
     draws = draws.index_select(0, rows)
-    chosen = select_rows(textures, (draws[:, 1] * len(textures)).long()).to(device, non_blocking=True)  # (n, 3, S, S)
+    chosen = select_rows(textures, (draws[:, 1] * len(textures)).long()).to(device, non_blocking=True)  # (n, 3, H, W)
     weights = (MAX_IMAGE_WEIGHT * draws[:, 2]).to(device, non_blocking=True)
     texture_draws, mask_draws = draws[:, 3:].split([DRAWS, (1 + MAX_REDRAWS) * MASK_DRAWS], dim=1)
     drawn = draw_masks(select_rows(foregrounds, rows), mask_draws.view(len(rows), 1 + MAX_REDRAWS, MASK_DRAWS))
@@ -59,7 +60,7 @@ def synthesise_anomalies(images: Tensor, foregrounds: Tensor, textures: Tensor, 
         _paint_pixels(painted, rows, drawn, chosen, texture_draws, weights)
         return painted, masks[:, None]
     changed = torch.stack(change_textures(chosen, texture_draws))
-    outside = 1 - drawn.float()[:, None]  # (n, 1, S, S): there the image has all the weight
+    outside = 1 - drawn.float()[:, None]  # (n, 1, H, W): there the image has all the weight
     mixed = blend(select_rows(images, rows), changed, torch.maximum(outside, weights[:, None, None, None]))
     painted[rows.to(device, non_blocking=True)] = mixed
     return painted, masks[:, None]
@@ -88,14 +89,14 @@ def blend(images: Tensor, textures: Tensor, image_weights: Tensor) -> Tensor:
 
 
 def draw_masks(foregrounds: Tensor, draws: Tensor) -> Tensor:
-    """Perlin masks uint8 (N, S, S) inside the foregrounds, each the first candidate with more than 4 pixels, or empty.
+    """Perlin masks uint8 (N, H, W) inside the foregrounds, each the first candidate with more than 4 pixels, or empty.
 
-    foregrounds: uint8 (N, S, S) of 0 and 1; draws: (N, candidates, MASK_DRAWS) on the CPU.
+    foregrounds: uint8 (N, H, W) of 0 and 1; draws: (N, candidates, MASK_DRAWS) on the CPU.
     """
     masks = torch.zeros_like(foregrounds)
     pending = torch.arange(len(foregrounds))  # rows without a mask so far
     for candidate in draws.to(foregrounds.device, non_blocking=True).unbind(1):
-        made = perlin_masks(foregrounds.shape[-1], select_rows(candidate, pending))
+        made = perlin_masks(foregrounds.shape[-2:], select_rows(candidate, pending))
         inside = made * select_rows(foregrounds, pending)
         enough = inside.sum(dim=(1, 2)) > MIN_PIXELS
         if not selects_pixels(foregrounds.device):  # nor is looked which masks are large enough: all are made
@@ -111,13 +112,15 @@ def draw_masks(foregrounds: Tensor, draws: Tensor) -> Tensor:
     return masks
 
 
-def perlin_masks(size: int, draws: Tensor) -> Tensor:
-    """Random blotchy masks: rotated Perlin noise above 0.5; draws (N, MASK_DRAWS), returns uint8 (N, size, size)."""
+def perlin_masks(size: Size, draws: Tensor) -> Tensor:
+    """Random blotchy masks: rotated Perlin noise above 0.5; draws (N, MASK_DRAWS), returns uint8 (N, H, W) of a size.
+    Those of oblong images are cut from square ones."""
     exponents = (draws[:, :2] * (PERLIN_MAX_EXPONENT + 1)).long()  # (N, 2): rows and columns have 2^k cells
     degrees = 180 * draws[:, 2] - 90
     angles = 2 * math.pi * draws[:, 3:].view(-1, CORNERS, CORNERS)
-    noise = perlin_noise(size, exponents, angles)  # (N, S, S)
-    return (rotate_images(noise[:, None], degrees)[:, 0] > PERLIN_THRESHOLD).to(torch.uint8)
+    height, width = height_width(size)
+    noise = perlin_noise(max(height, width), exponents, angles)  # (N, S, S)
+    return (rotate_images(noise[:, None], degrees)[:, 0, :height, :width] > PERLIN_THRESHOLD).to(torch.uint8)
 
 
 def perlin_noise(size: int, exponents: Tensor, angles: Tensor) -> Tensor:
@@ -161,12 +164,12 @@ def select_rows(stack: Tensor, positions: Tensor) -> Tensor:
 
 
 def _check_inputs(images: Tensor, foregrounds: Tensor, textures: Tensor, draws: Tensor) -> None:
-    count, size = len(images), images.shape[-1]
-    if images.shape != (count, 3, size, size) or foregrounds.shape != (count, size, size):
-        raise ValueError("expected images (N, 3, S, S) and foregrounds (N, S, S), "
+    count, (height, width) = len(images), images.shape[-2:]
+    if images.shape != (count, 3, height, width) or foregrounds.shape != (count, height, width):
+        raise ValueError("expected images (N, 3, H, W) and foregrounds (N, H, W), "
                          f"got {tuple(images.shape)} and {tuple(foregrounds.shape)}")
-    if tuple(textures.shape[1:]) != (3, size, size) or len(textures) == 0:
-        raise ValueError(f"expected textures (T, 3, {size}, {size}), got {tuple(textures.shape)}")
+    if tuple(textures.shape[1:]) != (3, height, width) or len(textures) == 0:
+        raise ValueError(f"expected textures (T, 3, {height}, {width}), got {tuple(textures.shape)}")
     if images.dtype != torch.uint8 or textures.dtype != torch.uint8:
         raise ValueError(f"expected uint8 images and textures, got {images.dtype} and {textures.dtype}")
     if draws.shape != (count, ANOMALY_DRAWS):

@@ -154,14 +154,15 @@ def rotate(textures: Tensor, draws: Tensor) -> Tensor:
 
 
 def rotate_images(images: Tensor, degrees: Tensor) -> Tensor:
-    """Rotate square images (N, C, S, S) counter-clockwise by degrees (N,), bilinearly; what comes from outside is 0."""
-    size = images.shape[-1]
+    """Rotate images (N, C, H, W) counter-clockwise by degrees (N,), bilinearly; what comes from outside is 0."""
+    height, width = images.shape[-2:]
     radians = _each(degrees * (math.pi / 180))
-    place = torch.linspace(-1, 1, size, device=images.device)
-    across, down = place[None, None, :], place[None, :, None]
-    source = images.new_empty(len(images), size, size, 2)  # where each pixel comes from
-    torch.sub(radians.cos() * across, radians.sin() * down, out=source[..., 0])
-    torch.add(radians.sin() * across, radians.cos() * down, out=source[..., 1])
+    across = torch.linspace(-1, 1, width, device=images.device)[None, None, :]
+    down = torch.linspace(-1, 1, height, device=images.device)[None, :, None]
+    oblong = (height - 1) / (width - 1)
+    source = images.new_empty(len(images), height, width, 2)  # where each pixel comes from
+    torch.sub(radians.cos() * across, radians.sin() * (down * oblong), out=source[..., 0])
+    torch.add(radians.sin() * (across / oblong), radians.cos() * down, out=source[..., 1])
     return F.grid_sample(images, source, align_corners=True)
 
 

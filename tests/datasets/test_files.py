@@ -27,7 +27,7 @@ def test_images_and_textures_are_decoded_as_rgb(tmp_path):
     images, textures = image_files(paths), texture_files(paths)
     assert images.paths == textures.paths == tuple(paths)
     assert (images.shape(SIZE), textures.shape(SIZE)) == ((2, SIZE, SIZE, 3), (2, 3, SIZE, SIZE))
-    np.testing.assert_array_equal(images.decode(paths[0], SIZE, FROM_DISK), expected)
+    np.testing.assert_array_equal(images.decode(paths[0], SIZE, FROM_DISK), expected[None])
     planes = np.stack([expected[..., plane] for plane in range(3)])
     np.testing.assert_array_equal(textures.decode(paths[0], SIZE, FROM_DISK), planes)
 
@@ -45,13 +45,13 @@ def test_training_images_come_with_their_foregrounds(tmp_path):
     for index, path in enumerate(paths):
         made = foreground_mask(load_image(path), rule_for("mvtec", "bottle"))
         for size, pick in ((SIZE, slice(None)), (SIZE // 2, slice(1, None, 2))):  # nearest: each second pixel
-            content = files.decode(path, size, FROM_DISK)
+            [content] = files.decode(path, size, FROM_DISK)
             assert content.dtype == np.uint8
             np.testing.assert_array_equal(content[..., :3], load_image(path, size))
             np.testing.assert_array_equal(content[..., 3], (stored // 255 if index == 1 else made)[pick, pick])
     without = training_files(paths, "mvtec", "bottle", None)
     made = foreground_mask(load_image(paths[1]), rule_for("mvtec", "bottle"))
-    np.testing.assert_array_equal(without.decode(paths[1], SIZE, FROM_DISK)[..., 3], made)
+    np.testing.assert_array_equal(without.decode(paths[1], SIZE, FROM_DISK)[0, ..., 3], made)
     assert without.depends_on != training_files(paths, "mvtec", "carpet", None).depends_on
 
 
@@ -59,7 +59,8 @@ def test_foregrounds_are_made_at_the_images_full_size(tmp_path):
     pixels = np.zeros((160, 160, 3), np.uint8)
     pixels[:, 80:] = 200
     path = write_image(tmp_path / "000.png", pixels)
-    foreground = training_files([path], "mvtec", "pill", None).decode(path, 16, FROM_DISK)[..., 3]  # grey above 50
+    [content] = training_files([path], "mvtec", "pill", None).decode(path, 16, FROM_DISK)
+    foreground = content[..., 3]  # grey above 50
     # 200 * Phi(x / 8) passes 50 at 5.4 before the edge: the 8th of 16 columns, sampled at pixel 75, has foreground
     assert foreground.sum(axis=0).tolist() == [0] * 7 + [16] * 9
 

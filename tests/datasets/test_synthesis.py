@@ -204,7 +204,7 @@ def test_ten_redraws_without_a_mask_leave_the_image_clean(monkeypatch):
     [
         (lambda i, f, t, d: (i, f, t[..., :32], d), r"textures \(T, 3, 64, 64\)"),
         (lambda i, f, t, d: (i, f, t[:0], d), "textures"),
-        (lambda i, f, t, d: (i, f[:, :32], t, d), r"foregrounds \(N, S, S\)"),
+        (lambda i, f, t, d: (i, f[:, :32], t, d), r"foregrounds \(N, H, W\)"),
         (lambda i, f, t, d: (i / 255, f, t, d), "uint8"),
         (lambda i, f, t, d: (i, f, t, d[:1]), f"draws \\(6, {ANOMALY_DRAWS}\\)"),
     ],

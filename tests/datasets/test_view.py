@@ -162,14 +162,14 @@ def test_a_view_is_read_back_and_anything_else_is_refused():
 def test_files_are_decoded_as_the_view_shows_them(trained, tmp_path):
     path = sorted((trained.data / "bottle/train/good").iterdir())[0]
     image = np.asarray(Image.open(path).convert("RGB"))
-    np.testing.assert_array_equal(image_files([path], VIEW).decode(path, 32, FROM_DISK), VIEW.show(image, 32))
-    content = training_files([path], "mvtec", "carpet", None, VIEW).decode(path, 32, FROM_DISK)
+    np.testing.assert_array_equal(image_files([path], VIEW).decode(path, 32, FROM_DISK)[0], VIEW.show(image, 32))
+    content = training_files([path], "mvtec", "carpet", None, VIEW).decode(path, 32, FROM_DISK)[0]
     np.testing.assert_array_equal(content[..., :3], VIEW.show(image, 32))
     part = np.zeros((64, 64, 3), np.uint8)
     part[10:50, 20:44] = 200
     Image.fromarray(part).save(tmp_path / "part.png")
     path = tmp_path / "part.png"
-    foreground = training_files([path], "mvtec", "pill", None, VIEW).decode(path, 32, FROM_DISK)
+    [foreground] = training_files([path], "mvtec", "pill", None, VIEW).decode(path, 32, FROM_DISK)
     found = foreground_mask(part, rule_for("mvtec", "pill"))
     assert found.any() and not found.all()
     np.testing.assert_array_equal(foreground[..., 3], VIEW.show_mask(found, 32))

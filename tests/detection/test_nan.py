@@ -112,8 +112,8 @@ def test_without_thresholds_it_is_an_error_too():
 ])
 def test_answers_of_other_shapes_are_refused(maps, scores):
     check_shapes(np.zeros((2, 4, 4), np.float32), np.zeros(2, np.float32), 2)
-    with pytest.raises(PredictionError, match="not with a square map and a score for each of 2 images"):
-        check_shapes(np.zeros(maps, np.float32), np.zeros(scores, np.float32), 2)
+    with pytest.raises(PredictionError, match="not with a map and a score for each of 2 images"):
+        check_shapes(np.zeros(maps, np.float32), np.zeros(scores, np.float32), 2, (4, 4))
     with pytest.raises(PredictionError):
         check_shapes(np.zeros((2, 4, 4), int), np.zeros(2, np.float32), 2)
     with pytest.raises(PredictionError):

@@ -41,8 +41,8 @@ def make_candidates(monkeypatch: pytest.MonkeyPatch, sizes: Callable[[int], int]
 
     def masks(size, draws):
         made.append(len(draws))
-        pixels = (torch.arange(size**2) < sizes(len(made))).view(size, size)
-        return pixels.to(torch.uint8).expand(len(draws), size, size)
+        pixels = (torch.arange(size.numel()) < sizes(len(made))).view(size)
+        return pixels.to(torch.uint8).expand(len(draws), *size)
 
     monkeypatch.setattr(synthesis, "perlin_masks", masks)
     return made

@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from itertools import chain, zip_longest
-from operator import setitem
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from datasets.base import FROM_DISK, DataError, Reader
 from datasets.drawn_masks import state_of
 from datasets.files import Files
 from datasets.problems import MOST_SHOWN
+from datasets.sizes import Size, in_words
 from utils.data.mapped_files import MappedFile
 from utils.system.files import atomic_write, in_parallel
 from utils.system.memory import LARGEST_SHARE, available_memory
@@ -37,22 +37,32 @@ class FileStack:
 
     dtype = torch.uint8
 
-    def __init__(self, files: Files, size: int, workers: int, reader: Reader = FROM_DISK):
+    def __init__(self, files: Files, size: Size, workers: int, reader: Reader = FROM_DISK):
         self.files, self.size, self.workers, self.reader = files, size, workers, reader
         self.shape = torch.Size(files.shape(size))
 
     def __len__(self) -> int:
-        return len(self.files.paths)
+        return self.shape[0]
 
     def __getitem__(self, index: int | slice | Tensor) -> Tensor:
-        """Decode the files at a position, a slice, or a tensor of positions."""
+        """Decode the files at a position, a slice, or a tensor of positions; of windows, those at these positions."""
         positions = torch.arange(len(self))[index]
-        paths = [self.files.paths[position] for position in positions.reshape(-1).tolist()]
-        stack = torch.empty(len(paths), *self.shape[1:], dtype=torch.uint8)
+        places: dict[int, list[int]] = {}  # in the result, of each file
+        for place, position in enumerate(positions.reshape(-1).tolist()):
+            places.setdefault(position // self.files.windows, []).append(place)
+        windows = (positions % self.files.windows).reshape(-1).numpy()
+        stack = torch.empty(positions.numel(), *self.shape[1:], dtype=torch.uint8)
+        paths = [self.files.paths[number] for number in places]
         decoded = in_parallel(lambda path: self.files.decode(path, self.size, self.reader), paths, self.workers)
-        for place, content in enumerate(decoded):
-            stack.numpy()[place] = content  # Pillow's arrays are read-only, which torch does not like
+        for own, content in zip(places.values(), decoded, strict=True):
+            content = content.reshape(self.files.windows, *self.shape[1:])
+            stack.numpy()[own] = content[windows[own]]  # Pillow's arrays are read-only, which torch does not like
         return stack.view(*positions.shape, *self.shape[1:])
+
+
+def put_into(stack: np.ndarray, windows: int, place: int, content: np.ndarray) -> None:
+    """Put the windows of the file at a place into the stack of all."""
+    stack[place * windows : (place + 1) * windows] = content
 
 
 Stack = Tensor | FileStack
@@ -68,7 +78,7 @@ class ImageStore:
     """
 
     def __init__(
-        self, size: int, workers: int, cache: str = "ram", folder: Path = Path("cache"), decoded: Reader = FROM_DISK
+        self, size: Size, workers: int, cache: str = "ram", folder: Path = Path("cache"), decoded: Reader = FROM_DISK
     ):
         self.size, self.workers, self.cache, self.folder, self.decoded = size, workers, cache, folder, decoded
         self.whole: dict[Path, tuple[int, ...]] = {}  # cache files that were looked at, as they were then
@@ -93,7 +103,7 @@ class ImageStore:
             return lambda name: self._map(cached[name])
         if self.cache == "ram" and fits:
             stacks = [torch.empty(part.shape(self.size), dtype=torch.uint8) for part in files]
-            puts = [partial(setitem, stack.numpy()) for stack in stacks]
+            puts = [partial(put_into, stack.numpy(), part.windows) for stack, part in zip(stacks, files, strict=True)]
         else:
             stacks = [FileStack(part, self.size, self.workers, reader) for part in files]
             puts = []
@@ -175,7 +185,8 @@ class ImageStore:
         for part in files:
             states = [state(path) for path in (*part.paths, *part.other_paths)]
             content = json.dumps([DECODER, Image.__version__, part.depends_on, *states])
-            name = f"{part.kind}-{self.size}px-{hashlib.sha256(content.encode()).hexdigest()[:24]}.npy"
+            digest = hashlib.sha256(content.encode()).hexdigest()[:24]
+            name = f"{part.kind}-{in_words(self.size).replace(' ', '')}px-{digest}.npy"
             cached.append((MappedFile(self.folder / name, part.shape(self.size)), part))
         return cached
 

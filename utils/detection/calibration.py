@@ -24,7 +24,7 @@ from utils.system.errors import RunError, UsageError
 from utils.system.files import in_parallel
 
 MOST_NAMED = 3  # images that an error names
-Batch = tuple[Sequence[Path], np.ndarray]  # images uint8 (N, S, S, 3) as they are shown
+Batch = tuple[Sequence[Path], np.ndarray]  # images uint8 (N * windows, h, w, 3) as they are shown
 Written = tuple[Path, str, Thresholds]  # run folder, category, its thresholds
 
 
@@ -151,7 +151,7 @@ def read_all(detector: Detector, paths: Sequence[Path], workers: int) -> Iterato
         for path, content in read.items():
             notes.add(path, content.remarks)
         if read:
-            yield list(read), np.stack([content.pixels for content in read.values()])
+            yield list(read), np.concatenate([content.pixels for content in read.values()])
     notes.print()
     if problems:
         raise DataError(f"{len(problems)} of {count(len(paths), 'image')} cannot be used:", *problems[:MOST_SHOWN])

@@ -37,7 +37,7 @@ Remarks = Sequence[tuple[str, str]]  # kinds, and details of an image
 class ModelInput:
     """An image as the model is shown it."""
 
-    pixels: np.ndarray  # uint8 (H, W, 3)
+    pixels: np.ndarray  # uint8 (windows, h, w, 3)
     size: tuple[int, int]  # its own height and width
     remarks: Remarks = ()  # of what may be wrong with its file
 
@@ -62,7 +62,7 @@ class Detection:
     verdict: str | None  # GOOD, LOOK (at it: it may be either) or ANOMALOUS; None without thresholds, as the next
     p_value: float | None
     regions: list[Region]  # the highest score first; of a good image none
-    model_map: np.ndarray  # float32 (S, S), of the whole image
+    model_map: np.ndarray  # float32 (h, w), of the whole image
     size: tuple[int, int]  # height and width of the image
 
     @property
@@ -134,13 +134,13 @@ class Detector(Predictor):
             pixels = self.view.load(Path(image), self.most_pixels, lambda *remark: remarks.append(remark))
         else:
             pixels = as_rgb(image, self.view.levels)
-        resized = pixels if self.image_size is None else self.view.show(pixels, self.image_size)
-        return ModelInput(resized, pixels.shape[:2], remarks)
+        shown = pixels[None] if self.image_size is None else self.view.windows_of(pixels, self.image_size)
+        return ModelInput(shown, pixels.shape[:2], remarks)
 
     def detect(self, inputs: Sequence[ModelInput]) -> list[Detection | PredictionError]:
         """The detections of a batch; an error in the place of each that cannot be made."""
         try:
-            maps, scores = self.batch_maps(np.stack([one.pixels for one in inputs]))
+            maps, scores = self.batch_maps(np.concatenate([one.pixels for one in inputs]))
         except ModelFileError as error:  # of a single image: files are run one by one
             return [PredictionError(str(error))] * len(inputs)
         detections: list[Detection | PredictionError] = []
@@ -152,7 +152,7 @@ class Detector(Predictor):
         return detections
 
     def judge(self, model_map: np.ndarray, score: float, size: tuple[int, int]) -> Detection:
-        """Judge the map (S, S) of a whole image of `size` (height, width), and its score, by the thresholds.
+        """Judge the map (h, w) of a whole image of `size` (height, width), and its score, by the thresholds.
 
         Raises PredictionError where they are no finite numbers.
         """
@@ -228,7 +228,7 @@ def pick_seed(run: Path, seed: int | None) -> Run:
 
 
 def find_regions(model_map: np.ndarray, threshold: float, size: tuple[int, int]) -> list[Region]:
-    """The 8-connected parts of a map (S, S) above a threshold, in pixels of its image of `size` (height, width).
+    """The 8-connected parts of a map (h, w) above a threshold, in pixels of its image of `size` (height, width).
 
     None is too small, as the map is smooth: a small part is a hill just above the threshold. The highest comes first.
     Raises ValueError for NaN, which is above nothing.

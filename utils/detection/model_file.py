@@ -23,11 +23,12 @@ from msgspec import Struct, structs
 
 from datasets.base import LARGEST_PASS
 from datasets.plain_json import parse_json, typed
+from datasets.sizes import Size, height_width
 from datasets.view import View
 from models import probe_image
 from utils.detection.prediction import check_shapes, require_finite
 from utils.detection.thresholds import Thresholds
-from utils.runs.settings import Count
+from utils.runs.settings import StoredSize
 from utils.system.errors import ModelFileError
 from utils.system.files import sha256_of
 from utils.system.missing import require
@@ -53,7 +54,7 @@ class Facts:
     method: str
     backbone: str
     recipe: str
-    image_size: int
+    image_size: Size  # of a window
     view: View  # done inside the file
     precision: str
     thresholds: Thresholds | None = None  # of the run
@@ -80,7 +81,7 @@ class StoredFacts(Struct, forbid_unknown_fields=True):
     method: str
     backbone: str
     recipe: str
-    image_size: Count
+    image_size: StoredSize
     view: dict[str, Any]
     precision: Literal[PRECISIONS]
     thresholds: dict[str, Any] | None
@@ -112,14 +113,14 @@ class ExportedModel:
             raise ModelFileError(f"{path} cannot be used; export it anew: {_reason(error)}") from error
 
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Anomaly maps float32 (N, S, S) of the whole images, and scores (N,), of RGB images uint8 (N, H, W, 3).
+        """Anomaly maps float32 (N, h, w) of the whole images, and scores (N,), of RGB images uint8 (N, H, W, 3).
 
         Raises ModelFileError for other answers, and for images so narrow that a resize in the file takes gigabytes.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
             raise ValueError(f"images must be uint8 (N, H, W, 3), got {images.dtype} {images.shape}")
         height, width = images.shape[1:3]
-        if self.facts.image_size * max(height, width) > max(LARGEST_PASS, 2 * height * width):
+        if max(height_width(self.facts.image_size)) * max(height, width) > max(LARGEST_PASS, 2 * height * width):
             raise ModelFileError(
                 f"{self.path} takes no image as long and narrow as {width} x {height} pixels: in the file it would "
                 "become far larger; give the run folder, or cut the image"
@@ -131,7 +132,7 @@ class ExportedModel:
 
     def _answer(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         maps, scores = map(np.asarray, self._compute(np.ascontiguousarray(images)))
-        expected = (len(images), 1, self.facts.image_size, self.facts.image_size)
+        expected = (len(images), 1, *self.facts.view.map_size(self.facts.image_size))
         if maps.shape != expected:
             raise ValueError(f"its maps are {maps.shape}, not {expected}")
         maps = maps[:, 0]

@@ -1,14 +1,17 @@
 """Anomaly maps and scores of images, whatever runs the model: the one way from images to maps.
 
     predictor = Predictor.of(model, view, batch_size=16)         # or load_predictor(run.category("bottle"))
-    prediction = predictor.maps(images)                          # uint8 (N, S, S, 3) -> float32 (N, S, S), (N,)
+    prediction = predictor.maps(images)                          # uint8 (N, h, w, 3) -> float32 (N, h, w), (N,)
+
+Images of several windows (datasets/view.py) come with all of these, one after the other: N images of K windows are
+uint8 (N * K, h, w, 3).
 
 Every map and score is a finite number: NaN is above no threshold, and whatever lets it pass calls a defect good.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,6 +21,7 @@ import numpy as np
 
 from datasets.names import printable
 from datasets.problems import count
+from datasets.sizes import Size, height_width
 from datasets.view import WHOLE, View
 from utils.runs.folder import RunCategory
 from utils.system.errors import PredictionError
@@ -29,12 +33,12 @@ if TYPE_CHECKING:  # model files are run where there is no torch
 
 MOST_NAMED = 5  # images that an error names
 
-Compute = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 (N, H, W, 3) -> maps (N, S, S), scores (N,)
+Compute = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # uint8 (N, H, W, 3) -> maps (N, h, w), scores (N,)
 
 
 class Prediction(NamedTuple):
-    maps: np.ndarray  # float32 (N, S, S), of whole images
-    scores: np.ndarray  # (N,)
+    maps: np.ndarray  # float32 (N, H, W), of whole images
+    scores: np.ndarray  # (N,), of several windows the highest
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,13 @@ class Predictor:
     """A model, what it is shown of images, and how many of them at a time."""
 
     compute: Compute  # the model on one batch, whatever runs it
-    image_size: int | None  # of what it is shown; None if it takes whole images
+    image_size: Size | None  # of what it is shown; None if it takes whole images
     view: View = WHOLE
-    batch_size: int = 16
+    batch_size: int = 16  # images, or windows of them
     word: str | None = None  # which model it is (`model_word`), if that is known
 
     @classmethod
-    def of(cls, model: AAND, image_size: int, view: View = WHOLE, batch_size: int = 16, word: str | None = None):
+    def of(cls, model: AAND, image_size: Size, view: View = WHOLE, batch_size: int = 16, word: str | None = None):
         """The predictor of a PyTorch model, on the device where it is, in eval mode."""
         import torch
 
@@ -62,14 +66,15 @@ class Predictor:
         return cls(compute, image_size, view, batch_size, word)
 
     def maps(self, images: Any, names: Sequence[str | Path] = (), world: World | None = None) -> Prediction:
-        """The prediction for what is shown of images: uint8 (N, S, S, 3), or what is sliced so.
+        """The prediction for what is shown of images: uint8 (N * windows, h, w, 3), or what is sliced so.
 
         Several processes share the batches of a single one, and each gets all. Raises as `require_finite`.
         """
-        starts = range(0, len(images), self.batch_size)
+        step = max(1, self.batch_size // self.view.windows) * self.view.windows
+        starts = range(0, len(images), step)
 
         def predict(own: slice) -> list[Prediction]:
-            return [self.batch_maps(images[start : start + self.batch_size]) for start in starts[own]]
+            return [self.batch_maps(images[start : start + step]) for start in starts[own]]
 
         if world is None:
             batches = predict(slice(None))
@@ -79,11 +84,26 @@ class Predictor:
         require_finite(*prediction, names)
         return prediction
 
+    def in_batches(self, paths: Sequence[Path], images: Any) -> Iterator[tuple[Sequence[Path], np.ndarray]]:
+        """Images uint8 (N * windows, h, w, 3), or what is sliced so, with their paths (N,), so many at a time as
+        `maps` computes at once."""
+        windows = self.view.windows
+        step = max(1, self.batch_size // windows)
+        for start in range(0, len(paths), step):
+            own = slice(start * windows, (start + step) * windows)
+            yield paths[start : start + step], np.asarray(images[own])
+
     def batch_maps(self, images: np.ndarray) -> Prediction:
-        """`maps` of a single batch, NaN unchecked. Raises PredictionError for answers of other shapes."""
+        """`maps` of whole images at once, NaN unchecked. Raises PredictionError for answers of other shapes."""
+        parts = range(0, len(images), self.batch_size)
+        answers = [self._answer(images[start : start + self.batch_size]) for start in parts]
+        maps, scores = map(np.concatenate, zip(*answers, strict=True))
+        return Prediction(self.view.place(maps), scores.reshape(-1, self.view.windows).max(axis=1))
+
+    def _answer(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         maps, scores = self.compute(images)
-        check_shapes(maps, scores, len(images))
-        return Prediction(self.view.place(maps), scores)
+        check_shapes(maps, scores, len(images), None if self.image_size is None else height_width(self.image_size))
+        return maps, scores
 
 
 def load_predictor(files: RunCategory, device: Any = "cpu", batch_size: int = 16) -> tuple[Predictor, AAND, float]:
@@ -103,14 +123,15 @@ def load_predictor(files: RunCategory, device: Any = "cpu", batch_size: int = 16
     return Predictor.of(model, files.run.settings.image_size, view, batch_size, word), model, seconds
 
 
-def check_shapes(maps: np.ndarray, scores: np.ndarray, images: int) -> None:
-    """Raise PredictionError unless there are real maps (images, S, S), none empty, and scores (images,)."""
+def check_shapes(maps: np.ndarray, scores: np.ndarray, images: int, sides: tuple[int, int] | None = None) -> None:
+    """Raise PredictionError unless there are real maps (images, H, W), none empty, and scores (images,). sides: H and W
+    of the maps, if they are known."""
     maps, scores = np.asarray(maps), np.asarray(scores)
-    square = maps.ndim == 3 and maps.shape[1] == maps.shape[2] > 0
-    if not square or len(maps) != images or scores.shape != (images,) or {maps.dtype.kind, scores.dtype.kind} != {"f"}:
+    real = {maps.dtype.kind, scores.dtype.kind} == {"f"} and maps.ndim == 3 and 0 not in maps.shape
+    if not real or len(maps) != images or scores.shape != (images,) or sides not in (None, maps.shape[1:]):
         raise PredictionError(
             f"the model answers with maps {maps.dtype} {maps.shape} and scores {scores.dtype} {scores.shape}, not with "
-            f"a square map and a score for each of {count(images, 'image')}"
+            f"a map and a score for each of {count(images, 'image')}"
         )
 
 

@@ -16,6 +16,7 @@ from datasets.files import image_files, paths_of, spread_masks
 from datasets.masks import lost_regions
 from datasets.names import printable
 from datasets.problems import count
+from datasets.sizes import Size, in_words
 from datasets.view import WHOLE, View, enlarge
 from models.aand import AAND
 from utils.data.image_store import FileStack, Stack
@@ -27,9 +28,11 @@ from utils.system.processes import World
 
 @dataclass(frozen=True)
 class TestSet:
-    """Decoded test images uint8 (N, S, S, 3), labels (N,), masks uint8 (N, S, S) or None where some are missing.
+    """Decoded test images uint8 (N * windows, h, w, 3), labels (N,), masks uint8 (N, H, W) or None where some are
+    missing.
 
-    The images are as `view` shows them, the masks whole. paths: of the images; none of synthetic ones.
+    The images are as `view` shows them, the masks of the size of its maps. paths: of the images; none of synthetic
+    ones.
     """
 
     images: Stack
@@ -47,15 +50,21 @@ class TestSet:
         return cls(images, labels, None if masks is None else masks.numpy(), view, paths_of(samples))
 
     def pictures(self, samples: Sequence[Sample], workers: int) -> Stack:
-        """The whole images (N, S, S, 3) to be looked at, whatever the model is shown of them."""
+        """The whole images (N, H, W, 3) to be looked at, of the size of the maps, whatever the model is shown of
+        them."""
         whole = View(levels=self.view.levels)
         if self.view == whole:
             return self.images
-        return FileStack(image_files(paths_of(samples), whole), self.images.shape[1], workers)
+        return FileStack(image_files(paths_of(samples), whole), self.map_size, workers)
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """Height and width of the maps."""
+        return self.view.map_size(self.images.shape[1:3])
 
     def predict(self, model: AAND, batch_size: int, world: World | None = None) -> Prediction:
         """The prediction of a model as it is; raises as `Predictor.maps`."""
-        return Predictor.of(model, self.images.shape[1], self.view, batch_size).maps(self.images, self.paths, world)
+        return Predictor.of(model, self.images.shape[1:3], self.view, batch_size).maps(self.images, self.paths, world)
 
     def metrics(self, model: AAND, batch_size: int, world: World) -> dict[str, float]:
         """The metrics of a model whose maps the processes compute together."""
@@ -79,23 +88,23 @@ class TestSet:
 
 
 def find_lost_regions(
-    samples: Sequence[Sample], size: int, workers: int, read: Callable[[Path], np.ndarray] = load_mask
+    samples: Sequence[Sample], size: Size, workers: int, read: Callable[[Path], np.ndarray] = load_mask
 ) -> dict[str, int]:
-    """The number of anomalous regions of each image that have no pixel at `image_size`, for images with any."""
+    """The number of anomalous regions of each image that have no pixel in a mask of `size`, for images with any."""
     masked = [sample for sample in samples if sample.label and sample.mask_path]
     lost = in_parallel(lambda sample: lost_regions(read(sample.mask_path), size), masked, workers)
     return {sample.name: number for sample, number in zip(masked, lost, strict=True) if number}
 
 
-def warn_of_lost_regions(lost: Mapping[str, Mapping[str, int]], size: int) -> None:
-    """Say on stderr which categories have anomalous regions that the metrics at `image_size` do not see."""
+def warn_of_lost_regions(lost: Mapping[str, Mapping[str, int]], sizes: Mapping[str, Size]) -> None:
+    """Say on stderr which categories have anomalous regions that the metrics at the size of their maps do not see."""
     for category, images in lost.items():
         if not images:
             continue
         regions = f"{count(sum(images.values()), 'anomalous region')} in {count(len(images), 'image')}"
         print(
             f"warning: {printable(category)}: {regions} (e.g. {printable(next(iter(images)))}) have no pixel left at "
-            f"{size} px: pixel metrics and PRO do not see them; those at native resolution do",
+            f"{in_words(sizes[category])} px: pixel metrics and PRO do not see them; those at native resolution do",
             file=sys.stderr,
         )
 

@@ -3,17 +3,18 @@
     deployed = DeployedModel(model, view, size=256)        # what utils/export/formats.py writes to a file
     anomaly_map, anomaly_score = deployed(images)          # uint8 (N, H, W, 3) -> (N, 1, 256, 256), (N,)
 
-Made of operations that ONNX and OpenVINO have: Pillow's bicubic resize becomes two products with matrices.
+Images that are shown in windows are cut into them inside, and come out as one map and one score. All is made of
+operations that ONNX and OpenVINO have: Pillow's bicubic resize becomes two products with matrices.
 """
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.view import View
+from datasets.sizes import Size, height_width
+from datasets.view import BESIDE, View
 from models.aand import AAND
 
 CUBIC = -0.5  # Pillow's bicubic parameter
@@ -24,17 +25,25 @@ LARGEST_BATCH, LARGEST_SIDE = 1024, 16384  # that a program accepts
 
 class DeployedModel(nn.Module):
     """View, resize, normalisation, network, map and score, as test.py has them: RGB images uint8 (N, H, W, 3) of any
-    height and width in, the anomaly maps float32 (N, 1, size, size) of whole images and the scores (N,) out."""
+    height and width in, the anomaly maps float32 (N, 1, h, w) of whole images and the scores (N,) out."""
 
-    def __init__(self, model: AAND, view: View, size: int):
+    def __init__(self, model: AAND, view: View, size: Size):
         super().__init__()
         self.model, self.view, self.size = model, view, size
         self.placed = PlacedMap(view, size)
+        seen = np.stack([view.seen(size, window) for window in range(view.windows)])
+        self.register_buffer("seen", torch.from_numpy(seen)[:, None], persistent=False)  # (windows, 1, h, w)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = show_images(images, self.view, self.size)  # (N, 3, size, size), whole numbers of 0..255
+        windows = [self.show(images, number) for number in range(self.view.windows)]
+        pixels = torch.stack(windows, dim=1).flatten(0, 1)  # (N * windows, 3, h, w), whole numbers of 0..255
         anomaly_map, anomaly_score = self.model(self.model.normalise(pixels))
-        return self.placed(anomaly_map), anomaly_score
+        return self.placed(anomaly_map), anomaly_score.unflatten(0, (-1, self.view.windows)).amax(dim=1)
+
+    def show(self, images: Tensor, window: int) -> Tensor:
+        """A window of images, (N, 3, h, w)."""
+        shown = show_images(images, self.view, self.size, window)
+        return torch.where(self.seen[window], shown, BESIDE) if self.view.region else shown
 
     def traced(self) -> torch.jit.ScriptModule:
         return torch.jit.trace(self, torch.zeros(EXAMPLE, dtype=torch.uint8), check_trace=False)
@@ -47,37 +56,41 @@ class DeployedModel(nn.Module):
         return torch.export.export(self, (images,), dynamic_shapes=({0: batch, 1: height, 2: width},))
 
 
-def show_images(images: Tensor, view: View, size: int) -> Tensor:
-    """`View.show` for a batch: images (N, H, W, 3) to (N, 3, size, size), float32 holding whole numbers of 0..255."""
+def show_images(images: Tensor, view: View, size: Size, window: int = 0) -> Tensor:
+    """`View.show` for a batch, but for a region of interest: images (N, H, W, 3) to (N, 3, h, w), float32 holding whole
+    numbers of 0..255."""
     height, width = images.shape[1:3]
     pixels = images.permute(0, 3, 1, 2).to(torch.float32)  # (N, 3, H, W)
-    columns = resize_matrix(width, view.left, view.right, size, images.device)
-    rows = resize_matrix(height, view.top, view.bottom, size, images.device)
-    narrow = _to_levels(pixels @ columns.T)  # (N, 3, H, size): Pillow rounds between its passes, horizontal first
-    resized = _to_levels(rows @ narrow)  # (N, 3, size, size)
+    (top, bottom, left, right), (high, wide) = view.window_box(window), height_width(size)
+    columns = resize_matrix(width, left, right, wide, images.device)
+    rows = resize_matrix(height, top, bottom, high, images.device)
+    narrow = _to_levels(pixels @ columns.T)  # (N, 3, H, w): Pillow rounds between its passes, horizontal first
+    resized = _to_levels(rows @ narrow)  # (N, 3, h, w)
     if (view.black, view.white) == (0, 255):
         return resized
     return torch.round((resized - view.black) * 255 / (view.white - view.black)).clamp(0, 255)
 
 
 class PlacedMap(nn.Module):
-    """`View.place` for a batch: maps (N, 1, S, S) of what the view shows, as maps of the whole images."""
+    """`View.place` for a batch: maps (N * windows, 1, h, w) of what the view shows, as maps (N, 1, H, W) of the whole
+    images."""
 
-    def __init__(self, view: View, size: int):
+    def __init__(self, view: View, size: Size):
         super().__init__()
-        top, bottom, left, right = view.box(size)
-        self.whole = (top, bottom, left, right) == (0, size, 0, size)
-        self.register_buffer("rows", _area_matrix(size, top, bottom), persistent=False)
-        self.register_buffer("columns", _area_matrix(size, left, right), persistent=False)
-        outside = torch.ones(size, size, dtype=torch.bool)
-        outside[top:bottom, left:right] = False
-        self.register_buffer("outside", outside, persistent=False)
+        rows, columns = map(torch.from_numpy, view.joining(size))
+        shown = torch.from_numpy(view.shown_in(view.map_size(size)))
+        self.grid, self.whole = (view.rows, view.columns), view.windows == 1 and bool(shown.all())
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("columns", columns, persistent=False)
+        self.register_buffer("shown", shown, persistent=False)
 
     def forward(self, maps: Tensor) -> Tensor:
         if self.whole:
             return maps
-        placed = self.rows @ maps @ self.columns.T
-        return torch.where(self.outside, maps.amin(dim=(2, 3), keepdim=True), placed)
+        grid = maps.unflatten(0, (-1, *self.grid))[:, :, :, 0]  # (N, rows, columns, h, w)
+        joined = grid.transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, None]  # (N, 1, rows * h, columns * w)
+        placed = self.rows @ joined @ self.columns.T
+        return torch.where(self.shown, placed, joined.amin(dim=(2, 3), keepdim=True))
 
 
 def resize_matrix(length: int, start: float, end: float, size: int, device: torch.device) -> Tensor:
@@ -102,9 +115,3 @@ def _to_levels(values: Tensor) -> Tensor:
     """Round as Pillow does, halves up, to whole numbers of 0..255."""
     return torch.floor(values + 0.5).clamp(0, 255)
 
-
-def _area_matrix(size: int, start: int, end: int) -> Tensor:
-    """A matrix (size, size) that shrinks a row of `size` values to the places from `start` to `end`."""
-    matrix = np.zeros((size, size), np.float32)
-    matrix[start:end] = cv2.resize(np.eye(size, dtype=np.float32), (size, end - start), interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(matrix)

@@ -12,6 +12,7 @@ from datasets.anomalies.textures import list_textures
 from datasets.base import DataError, Sample
 from datasets.files import texture_files, training_files
 from datasets.problems import count
+from datasets.sizes import height_width, in_words
 from datasets.view import View
 from models.aand import AAND
 from models.recipes import METHODS
@@ -44,8 +45,8 @@ def write_report(
     seeds = open_runs(run)
     if not all(is_scored(seed, run, samples) for seed in seeds):
         score_run(run, samples, root, scoring)
-    first, size, folders = seeds[0], seeds[0].settings.image_size, [seed.folder for seed in seeds]
-    test_sets = read_test_sets(seeds[:1], samples, scoring.store(size))
+    first, folders = seeds[0], [seed.folder for seed in seeds]
+    test_sets = read_test_sets(seeds[:1], samples, scoring.store(first.settings.image_size))
     sections = [
         build_section(
             report_category(first.category(category), images, test_sets(category), scoring, most_images),
@@ -56,7 +57,7 @@ def write_report(
     results = [read_results(folder, run)["categories"] for folder in folders]
     page = build_page(
         title=f"AAND report: {run.resolve().name}",
-        facts=describe_runs(seeds) | lost_regions(samples, size, scoring.workers),
+        facts=describe_runs(seeds) | lost_regions(first, samples, scoring.workers),
         runs=[{category: rows[category] for category in samples} for rows in results],
         gains=published_gains(folders, samples),
         sections=sections,
@@ -92,7 +93,7 @@ def picture_examples(
         return []
     settings = files.run.settings
     images = training_files(paths, settings.dataset, files.name, None, view)
-    good = FileStack(images, settings.image_size, workers)[:]  # (N, S, S, 4)
+    good = FileStack(images, settings.image_size, workers)[:STAGE1_EXAMPLES]  # (N, h, w, 4)
     try:
         texture_paths = list_textures(settings.aux_path or "builtin")
     except DataError:  # those of the training are no longer there
@@ -119,8 +120,13 @@ def describe_runs(runs: Sequence[Run]) -> dict[str, str]:
     """Facts of a run, one a seed, in words."""
     settings = runs[0].config
     seeds = ", ".join(str(run.config.get("seed", "not known")) for run in runs)
-    names = {"method": "Method", "backbone": "Teacher", "dataset": "Data set", "image_size": "Image size"}
+    names = {"method": "Method", "backbone": "Teacher", "dataset": "Data set"}
     facts = {name: str(settings[key]) for key, name in names.items()}
+    facts["Image size"] = in_words(settings["image_size"])
+    if settings["tiles"] != 1:
+        facts["Windows"] = " x ".join(map(str, height_width(settings["tiles"])))
+    if settings["roi"]:
+        facts["Region of interest"] = settings["roi"]
     if "epochs_stage2" in settings:
         stages = [settings["epochs_stage1"]] if runs[0].recipe.amplified else []
         facts["Epochs"] = " + ".join(map(str, [*stages, settings["epochs_stage2"]]))
@@ -138,10 +144,15 @@ def describe_runs(runs: Sequence[Run]) -> dict[str, str]:
     return facts
 
 
-def lost_regions(samples: Mapping[str, Sequence[Sample]], size: int, workers: int) -> dict[str, str]:
+def lost_regions(run: Run, samples: Mapping[str, Sequence[Sample]], workers: int) -> dict[str, str]:
     """The number of anomalous regions that the pixel metrics do not see, in words; nothing where they see all."""
-    lost = [number for images in samples.values() for number in find_lost_regions(images, size, workers).values()]
-    regions = f"{count(sum(lost), 'anomalous region')} in {count(len(lost), 'image')}, without a pixel at {size} px"
+    sizes = {category: run.category(category).view.map_size(run.settings.image_size) for category in samples}
+    lost = [
+        number for category, images in samples.items()
+        for number in find_lost_regions(images, sizes[category], workers).values()
+    ]
+    at = ", ".join(dict.fromkeys(map(in_words, sizes.values())))
+    regions = f"{count(sum(lost), 'anomalous region')} in {count(len(lost), 'image')}, without a pixel at {at} px"
     return {"Not in pixel metrics": regions} if lost else {}
 
 

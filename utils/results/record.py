@@ -33,14 +33,14 @@ EPOCHS = {  # of earlier versions' runs, or of converted checkpoints, it may be 
 }
 RESULTS_CSV, NATIVE_CSV, SCORES = "results.csv", "results_native.csv", "scores.csv"
 PROTOCOL = {
-    "image_score": "maximum of the smoothed anomaly map",
-    "pixels": "maps and masks at image_size",
+    "image_score": "maximum of the smoothed anomaly map, of several windows the highest",
+    "pixels": "maps and masks at image_size, of several windows at the size that they cover",
     "aupro": "MVTec's: whole test set, 8-connected regions, all thresholds, FPR limit 0.3",
     "aupro_per_image": "each anomalous image on its own, 200 thresholds; for comparison with published tables only",
 }
 PROTOCOL_NATIVE = "masks as their files have them, maps enlarged bilinearly"
 TRAINING = ("command", "started", "code", "environment")  # of config.json: how a run was made, not what it is
-LOCAL_SETTINGS = ("data_root", "aux_path", "checkpoints")  # paths of one machine stay out of results.json
+LOCAL_SETTINGS = ("data_root", "aux_path", "roi", "checkpoints")  # paths of one machine stay out of results.json
 
 
 class ImageScore(NamedTuple):

@@ -20,6 +20,7 @@ from datasets.base import DataError, Sample, read_size
 from datasets.files import evaluation_files
 from datasets.marks import ANOMALY_MAP, HEAT_MAP, mark_of, tiff_bytes
 from datasets.names import printable
+from datasets.sizes import Size, height_width
 from datasets.view import enlarge
 from utils.data.decoded_files import DecodedFiles
 from utils.data.image_store import ImageStore
@@ -107,7 +108,7 @@ class Scoring:
     skipped: Skipped = field(default_factory=dict)  # files left out of the samples
     decoded: DecodedFiles = field(default_factory=DecodedFiles)  # files that the check has opened
 
-    def store(self, size: int) -> ImageStore:
+    def store(self, size: Size) -> ImageStore:
         return ImageStore(size, self.workers, self.cache, self.cache_dir, self.decoded)
 
 
@@ -126,21 +127,22 @@ def score_run(run: Path, samples: Samples, root: Path, options: Scoring) -> Scor
     """
     runs = open_runs(run)
     refuse_other_files(run, runs, samples, root, options)
-    seeds, size = [Scores(one) for one in runs], runs[0].settings.image_size
+    seeds = [Scores(one) for one in runs]
     for one, category in product(runs, samples):
         read_thresholds(one.folder, category)  # those that cannot be read are an error now
-    test_sets = read_test_sets(runs, samples, options.store(size))
-    lost, unwritten = {}, []
+    test_sets = read_test_sets(runs, samples, options.store(runs[0].settings.image_size))
+    lost, sizes, unwritten = {}, {}, []
     for category, tests in tqdm(samples.items(), desc="scoring", unit="category", disable=None):
         test_set = test_sets(category)
-        if regions := find_lost_regions(tests, size, options.workers, options.decoded.mask):
+        sizes[category] = test_set.map_size
+        if regions := find_lost_regions(tests, test_set.map_size, options.workers, options.decoded.mask):
             lost[category] = regions
         for scores in seeds:
             files = scores.run.category(category)
             prediction = score_category(files, tests, test_set, root, scores, options)
             unwritten += save_maps(files, tests, test_set, prediction, run, options)
     options.decoded.drop()
-    warn_of_lost_regions(lost, size)
+    warn_of_lost_regions(lost, sizes)
     tested = {  # the same of all seeds
         "test_files": {category: fingerprint(tests, root) for category, tests in samples.items()},
         "skipped": options.skipped,
@@ -161,7 +163,8 @@ def score_run(run: Path, samples: Samples, root: Path, options: Scoring) -> Scor
 
 def refuse_other_files(run: Path, runs: Sequence[Run], samples: Samples, root: Path, options: Scoring) -> None:
     """Raise UsageError if results or maps would be written over files that this program did not write."""
-    folders, size = [one.folder for one in runs], runs[0].settings.image_size
+    folders, (height, width) = [one.folder for one in runs], height_width(runs[0].settings.image_size)
+    earlier = 2 * width, height
     tables = {
         RESULTS: own_files.RESULTS_JSON, record.RESULTS_CSV: own_files.RESULTS_CSV,
         record.NATIVE_CSV: own_files.RESULTS_CSV, SCORES: own_files.SCORES_CSV,
@@ -173,7 +176,7 @@ def refuse_other_files(run: Path, runs: Sequence[Run], samples: Samples, root: P
         if options.heat_maps:
             refuse_other_maps(
                 heat_map_paths(folder, category, tests), tests, root / category,
-                lambda path: mark_of(path) == HEAT_MAP or has_form(path, "RGB", (2 * size, size)),  # once without marks
+                lambda path: mark_of(path) == HEAT_MAP or has_form(path, "RGB", earlier),  # these were without marks
             )
         if options.mvtec_maps:
             paths = tiff_paths(options.mvtec_maps, run, folder, category, tests)

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from datasets.sizes import height_width
 from datasets.view import View
 from models import WeightsError, probe_image
 from models.aand import AAND, LATER_PARTS, build_model
@@ -134,7 +135,7 @@ def load_model(
         if lacking := made - set(parts):
             model.do_without(lacking)
         beside[path.name] = state_of(parts)
-    _probe(model.eval(), teacher, stage, min(settings["image_size"], PROBE_SIZE))
+    _probe(model.eval(), teacher, stage, min(*height_width(settings["image_size"]), PROBE_SIZE))
     return model, seconds
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from datasets import DATASETS, open_dataset
 from datasets.names import printable
+from datasets.sizes import height_width, in_words
 from utils.runs.folder import newest_run, open_runs
 from utils.runs.settings import CONFIG
 from utils.system.errors import RunError, UsageError
@@ -121,8 +122,8 @@ def run_to_score(
 def check_image_size(run: Path, asked: int | None) -> None:
     """Refuse an image size that is not the run's, with a UsageError: its models are made for their own."""
     size = open_runs(run)[0].settings.image_size
-    if asked not in (None, size):
+    if asked is not None and height_width(asked) != height_width(size):
         raise UsageError(
-            f"`image_size` {asked}: {printable(run)} was trained at {size} pixels and is used so; leave the flag "
-            f"out, or train with train.py `image_size` {asked}"
+            f"`image_size` {asked}: {printable(run)} was trained at {in_words(size)} pixels and is used so; leave "
+            f"the flag out, or train with train.py `image_size` {asked}"
         )

@@ -32,9 +32,12 @@ OFFICIAL = "official checkpoint"  # "weights" of a run that was made of the publ
 EARLIER = {
     "recipe": "published", "select": LAST_EPOCH, "calibration": 0.0, "far": 0.01, "skipped": {}, "deterministic": False,
     "sync_norms": False, "processes": 1, "white_level": None, "good": [], "bad": [], "look": 0.0,
+    "tiles": 1, "roi": None,
 }
 
 Count = Annotated[int, Meta(ge=1)]
+Side = Annotated[int, Meta(ge=32, le=MAX_IMAGE_SIZE, multiple_of=32)]
+StoredSize = Side | Annotated[list[Side], Meta(min_length=2, max_length=2)]  # a tuple crashes msgspec 0.22 here
 
 
 class Code(Struct, frozen=True):
@@ -53,7 +56,7 @@ class Settings(Struct, frozen=True):
 
     method: Literal[tuple(METHODS)]
     backbone: str
-    image_size: Annotated[int, Meta(ge=32, le=MAX_IMAGE_SIZE, multiple_of=32)]  # pixels
+    image_size: StoredSize  # pixels: of a square, or height, width
     dataset: Literal[tuple(DATASETS)]
     data_root: str
     command: str

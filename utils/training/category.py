@@ -38,8 +38,8 @@ SHOWN = 8  # maps, of each category, for TensorBoard
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """The decoded data of a category: images uint8 (N, S, S, 3), for Stage I with their foregrounds, (N, S, S, 4), and
-    textures uint8 (T, 3, S, S); the test set where its metrics are to be logged."""
+    """The decoded data of a category: images uint8 (N * windows, h, w, 3), for Stage I with their foregrounds,
+    (N * windows, h, w, 4), and textures uint8 (T, 3, h, w); the test set where its metrics are to be logged."""
 
     images: Stack
     paths: Sequence[Path]  # of the images
@@ -47,7 +47,7 @@ class TrainingSet:
     made: int = 0  # foregrounds that had to be made on the fly
     view: View = WHOLE  # of what the images show
     test_set: TestSet | None = None
-    calibration: Stack | None = None  # good images (M, S, S, 3) kept out of training, as the view shows them
+    calibration: Stack | None = None  # good images (M * windows, h, w, 3) kept out of training, as the view shows them
     calibration_paths: Sequence[Path] = ()
 
     @property
@@ -113,7 +113,7 @@ class Category:
                 layout = layout_flags(self.config.dataset, self.config.good, self.config.bad)
                 where = ["--data_path", self.config.data_root, *layout]
                 keep = f"{command('scripts/fore_extractor.py', *where, '--output', self.config.fg_root)} keeps them"
-                stage.say(f"{self.data.made} of {len(self.data.images)} foreground masks made on the fly ({keep})")
+                stage.say(f"{self.data.made} of {len(self.data.paths)} foreground masks made on the fly ({keep})")
             steps = -(-len(self.data.images) // self.config.batch_size)
             with log.stage(self.name, number, epochs, stage.epoch, steps, stage.step) as stage.log:
                 stage.tick = stage.log.tick
@@ -123,8 +123,9 @@ class Category:
     def describe(self, error: NonFiniteLoss) -> TrainingError:
         """The error of a loss that is no number, with the images of its step."""
         config, stage = self.config, self.stage
-        batches = list(epoch_batches(len(self.data.paths), config.batch_size, config.seed, stage.epoch))
-        images = [str(self.data.paths[place]) for place in batches[error.step].tolist()]
+        batches = list(epoch_batches(len(self.data.images), config.batch_size, config.seed, stage.epoch))
+        places = batches[error.step] // self.data.view.windows
+        images = [str(self.data.paths[place]) for place in places.unique(sorted=False).tolist()]
         return TrainingError(
             f"{self.name}: the loss of stage {stage.number} became {error.value} in epoch {stage.epoch}, step "
             f"{error.step + 1}; a lower `lr` or `precision` fp32 may help. What was saved before is kept. The images "
@@ -151,10 +152,9 @@ class Category:
         """Set the thresholds by the images kept out of training, if any, with the model as its files have it."""
         if not self.config.calibration or not self.config.world.is_first:
             return
-        config, images = self.config, self.data.calibration
+        config, data = self.config, self.data
         predictor, _, _ = load_predictor(self.files, self.model.device, config.batch_size)
-        parts = [slice(start, start + config.batch_size) for start in range(0, len(images), config.batch_size)]
-        batches = ((self.data.calibration_paths[part], images[part].numpy()) for part in parts)
+        batches = predictor.in_batches(data.calibration_paths, data.calibration)
         thresholds = calibrate(predictor, batches, config.far, HELD_OUT, config.look or None)
         write_thresholds(self.log.folder, self.name, thresholds)
         self.log.say(f"{self.name}: {thresholds}")

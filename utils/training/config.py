@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 
+from datasets.sizes import Size, height_width
 from models.recipes import METHODS, Recipe, epochs_for
 from utils.detection.rates import check_look, suitable_look, suitable_rates
 from utils.runs.board import require_board
@@ -40,7 +42,9 @@ class TrainConfig:
     recipe: str = "published"
     backbone: str = "wide_resnet50_2"
     weights: str = "default"
-    image_size: int = 256  # pixels
+    image_size: Size = 256  # pixels: of a square, or height and width
+    tiles: Size = 1  # windows that an image is shown in: rows and columns
+    roi: Path | None = None  # region of interest: a file, or a folder of one for each category
     batch_size: int = 16  # images, of all processes together
     epochs_stage1: int | None = 100  # None, here and below: what suits the number of images (`fit`)
     epochs_stage2: int | None = 120
@@ -107,7 +111,7 @@ class TrainConfig:
     def fit(self, images: int) -> TrainConfig:
         """The same with what suits so many good images, where that was asked for."""
         calibration, far = suitable_rates(images, self.calibration, self.far)
-        epochs = epochs_for(images)
+        epochs = epochs_for(images * math.prod(height_width(self.tiles)))
         return replace(
             self, epochs_stage1=self.epochs_stage1 or epochs, epochs_stage2=self.epochs_stage2 or epochs,
             calibration=calibration, far=far, look=suitable_look(far) if self.look is None else self.look,

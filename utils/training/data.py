@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from datasets.files import Files, evaluation_files, image_files, paths_of, textu
 from datasets.foreground import stored_foregrounds
 from datasets.names import printable
 from datasets.problems import count
+from datasets.regions import Polygons, find_region, read_region
+from datasets.sizes import height_width
 from datasets.view import View
 from utils.data.check import KnownLevels, Splits
 from utils.data.decoded_files import DecodedFiles
@@ -68,8 +71,10 @@ def warn_of_shortage(samples: Samples, config: TrainConfig) -> None:
 def check_batches(samples: Samples, config: TrainConfig, world: World) -> None:
     """UsageError for a batch of one image of 32 pixels: the student's coarsest level is then a single position, from
     which batch norm cannot learn. The same is true of a process's share, unless norms are synchronised."""
-    for category, split in samples.items() if config.image_size == 32 else ():
-        count = len(split.train)
+    if height_width(config.image_size) != (32, 32):
+        return
+    for category, split in samples.items():
+        count = len(split.train) * math.prod(height_width(config.tiles))
         if (count - 1) % config.batch_size == 0:
             raise UsageError(
                 f"{category} has {count} images: with `batch_size` {config.batch_size} the last batch is a single "
@@ -97,9 +102,11 @@ def read_data(
     tests = {("test", c): evaluation_files(split.test, views[c]) for c, split in samples.items()}
     if config.eval_every:
         stacks = store.open(groups | tests)
-        size, workers = config.image_size, config.workers
-        lost = {c: find_lost_regions(split.test, size, workers, decoded.mask) for c, split in samples.items()}
-        warn_of_lost_regions(lost, size)
+        sizes = {category: view.map_size(config.image_size) for category, view in views.items()}
+        warn_of_lost_regions({
+            category: find_lost_regions(split.test, sizes[category], config.workers, decoded.mask)
+            for category, split in samples.items()
+        }, sizes)
     else:
         stacks = store.open(groups, unused=[files for group in tests.values() for files in group])
 
@@ -139,8 +146,15 @@ def find_views(
 ) -> dict[str, View]:
     """Views of the categories that the models are shown, by their training images."""
     recipe = config.traits
-    whole = {category: View(levels=levels[category]) for category in samples}
+    regions = find_regions(config.roi, samples)
     if not recipe.own_view:
-        return whole
+        return {c: View.whole(levels[c], config.tiles, regions[c]) for c in samples}
+    whole = {category: View(levels=levels[category]) for category in samples}
     stacks = store.open(files_to_train(source, samples, config, whole), last=False)
-    return {c: View.of(*stacks(c), recipe.crop, recipe.stretch, levels[c]) for c in samples}
+    return {c: View.of(*stacks(c), recipe.crop, recipe.stretch, levels[c], config.tiles, regions[c]) for c in samples}
+
+
+def find_regions(path: Path | None, categories: Iterable[str]) -> dict[str, Polygons]:
+    """The region of interest of each category; an empty one where there is no `path`, which is a file for all of them
+    or a folder of files."""
+    return {category: read_region(find_region(path, category)) if path else () for category in categories}

@@ -88,14 +88,13 @@ def extend(run: Run, category: str, photographs: Sequence[Path], config: TrainCo
     stacks = store.open({name: [image_files(paths, view)] for name, paths in groups.items()})
     folder = keep_state(files, new)
     if learns:
-        relearn(model, stacks("learnt")[0], config)
+        relearn(model, stacks("learnt")[0], config, view.windows)
         save_stage2(files, model)
         files.keep_training_images(digests_of(new, config.workers).values())
     after = None
     if before:
         predictor, _, _ = load_predictor(files, config.torch_device, config.batch_size)
-        images, size = stacks("kept")[0], config.batch_size
-        batches = ((kept_out[at : at + size], images[at : at + size].numpy()) for at in range(0, len(kept_out), size))
+        batches = predictor.in_batches(kept_out, stacks("kept")[0])
         after = calibrate(predictor, batches, before.wanted_far, HELD_OUT, before.wanted_look)
         write_thresholds(run.folder, category, after)
     extension = Extension(category, len(new), before, after)
@@ -161,14 +160,15 @@ class OwnImages:
         return list(first.values())
 
 
-def relearn(model: AAND | PatchCore, images: Tensor, config: TrainConfig) -> None:
-    """Make memory and standardisation again of all images uint8 (N, S, S, 3), training images and added ones."""
+def relearn(model: AAND | PatchCore, images: Tensor, config: TrainConfig, windows: int) -> None:
+    """Make memory and standardisation again of all images uint8 (N * windows, h, w, 3), training images and added
+    ones."""
     stage = ResumableStage()
     if isinstance(model, PatchCore):
-        fill(model, memory_features(model, images, config), stage)
+        fill(model, memory_features(model, images, config, windows), stage)
         return
     features = TeacherFeatures(
-        model, images, batch_size=config.batch_size, seed=config.seed, execution=config.execution
+        model, images, batch_size=config.batch_size, seed=config.seed, execution=config.execution, windows=windows
     )
     with torch.no_grad():
         features.keep(config.cache_features, "ram", config.cache_dir)
@@ -220,7 +220,7 @@ def config_for(config: TrainConfig, run: Run, category: str) -> TrainConfig:
     """The settings of a run's own command for one of its categories and seeds, for this machine."""
     settings = run.settings
     own = {"data_root": Path(settings.data_root), "dataset": settings.dataset, "categories": [category]}
-    return replace(config, **own, aux_path="builtin", seed=settings.seed or 0, seeds=None, eval_every=0)
+    return replace(config, **own, roi=None, aux_path="builtin", seed=settings.seed or 0, seeds=None, eval_every=0)
 
 
 def _named(paths: Sequence[Path]) -> str:

@@ -21,13 +21,16 @@ from utils.training.execution import Execution
 class TeacherFeatures:
     """Batches of features in an epoch's order, from the images or, after `keep`, from where they are kept.
 
-    images: uint8 (N, S, S, 3 or more), RGB first, indexed by tensors of positions. Features have the type of the
-    execution's precision, kept or not, so keeping them changes nothing, or a smaller last batch by rounding.
+    images: uint8 (N, h, w, 3 or more), RGB first, indexed by tensors of positions; each photograph has so many
+    `windows` of them, one after the other. Features have the type of the execution's precision, kept or not, so keeping
+    them changes nothing, or a smaller last batch by rounding.
     """
 
-    def __init__(self, model: AAND, images: Tensor, *, batch_size: int, seed: int, execution: Execution):
+    def __init__(
+        self, model: AAND, images: Tensor, *, batch_size: int, seed: int, execution: Execution, windows: int = 1
+    ):
         self.model, self.images, self.execution = model, images, execution
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.windows = batch_size, seed, windows
         self.device = model.device
         self.kept: list[Tensor] | None = None  # levels (N, H, W, C)
         self.check: Callable[[], None] = lambda: None  # called for each batch that is kept; may raise Interrupted

@@ -79,7 +79,7 @@ def set_usual(model: AAND, features: TeacherFeatures, execution: Execution) -> N
     count = torch.zeros(len(memory), dtype=torch.float64, device=model.device)
     sums, squares = (count.new_zeros(len(memory), memory.origin.shape[1]) for _ in range(2))
     for batch, both in zip(features.batches(1), both_features(model, features, execution), strict=True):
-        away, place = memory.nearest_of_others(embed(both[0]), batch)
+        away, place = memory.nearest_of_others(embed(both[0]), batch // features.windows)
         distances = [resize(distance, away) for distance in model.standardisation(*both)]
         values = torch.stack([*distances, away], dim=-1).double().flatten(0, 2)  # (N * h * w, levels + 1)
         count.index_add_(0, place.flatten(), torch.ones_like(values[:, 0]))
@@ -98,7 +98,7 @@ def remember(memory: LocalStandardisation, features: TeacherFeatures, stage: Res
 
 def fill_memory(model: PatchCore, data: TrainingSet, config: TrainConfig, stage: ResumableStage) -> None:
     """Fill PatchCore's memory with patches of the training images; nothing is trained, so it is all a single epoch."""
-    features = memory_features(model, data.images, config)
+    features = memory_features(model, data.images, config, data.view.windows)
     for epoch in stage.epochs(1):
         figures = {"radius": fill(model, features, stage)}
         if data.test_set:
@@ -106,10 +106,12 @@ def fill_memory(model: PatchCore, data: TrainingSet, config: TrainConfig, stage:
         stage.log(epoch, figures)
 
 
-def memory_features(model: PatchCore, images: Stack, config: TrainConfig) -> TeacherFeatures:
+def memory_features(model: PatchCore, images: Stack, config: TrainConfig, windows: int) -> TeacherFeatures:
     """The features that PatchCore's memory is made of, in float32."""
     execution = replace(config.execution, precision="fp32")
-    return TeacherFeatures(model, images, batch_size=config.batch_size, seed=config.seed, execution=execution)
+    return TeacherFeatures(
+        model, images, batch_size=config.batch_size, seed=config.seed, execution=execution, windows=windows
+    )
 
 
 def fill(model: PatchCore, features: TeacherFeatures, stage: ResumableStage) -> float:
@@ -123,16 +125,17 @@ def fill(model: PatchCore, features: TeacherFeatures, stage: ResumableStage) -> 
 def draw_patches(features: TeacherFeatures) -> tuple[Tensor, Tensor]:
     """At most CANDIDATES patches (P, C) of the training images, drawn at random, and the number of the image that each
     is of, (P,): on the CPU, and the same in all processes."""
-    grid = features.images.shape[1] // STRIDES[1]
+    height, width = features.images.shape[1:3]
+    grid = (height // STRIDES[1]) * (width // STRIDES[1])  # patches of a window
     generator = torch.Generator().manual_seed(features.seed)
-    drawn = torch.randperm(len(features.images) * grid**2, generator=generator)[:CANDIDATES].sort().values
-    images, positions = drawn // grid**2, drawn % grid**2
+    drawn = torch.randperm(len(features.images) * grid, generator=generator)[:CANDIDATES].sort().values
+    images, positions = drawn // grid, drawn % grid
     own: dict[int, Tensor] = {}
     for batch, levels in zip(features.batches(1), features.epoch(1), strict=True):
         for image, patches in zip(batch.tolist(), embed(levels).flatten(2).transpose(1, 2), strict=True):
             own[image] = patches[positions[images == image].to(patches.device)].cpu()
     whole = {image: patches for part in features.execution.world.all_gather(own) for image, patches in part.items()}
-    return torch.cat([whole[image] for image in sorted(whole)]), images
+    return torch.cat([whole[image] for image in sorted(whole)]), images // features.windows
 
 
 def search(patches: Tensor, count: int, seed: int, stage: ResumableStage) -> tuple[Tensor, float]:

@@ -20,7 +20,7 @@ from utils.data.preflight import Usable, usable_samples
 from utils.system.environment import code_version, environment
 from utils.system.errors import command, layout_flags
 from utils.training.config import TrainConfig
-from utils.training.data import Samples, split_samples
+from utils.training.data import Samples, find_regions, split_samples
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Plan:
     def of(cls, config: TrainConfig) -> Plan:
         """Look at the flags and the data; nothing is written."""
         source = open_dataset(config.data_root, config.dataset, config.categories, config.good, config.bad)
+        find_regions(config.roi, source.categories)  # one that cannot be read is an error now
         if config.traits.amplified and not config.aux_path:
             with offering_preset(source):
                 config = replace(config, aux_path=str(find_aux_path(config.data_root)))

@@ -122,7 +122,9 @@ def keep_features(model: AAND, data: TrainingSet, config: TrainConfig, stage: Re
     """The teacher's features of the training images, kept where they fit; for a stage that is resumed as they were
     before, whatever fits now, since a batch's size changes how features are rounded."""
     size, seed, choice = config.batch_size, config.seed, config.cache_features
-    features = TeacherFeatures(model, data.images, batch_size=size, seed=seed, execution=config.execution)
+    features = TeacherFeatures(
+        model, data.images, batch_size=size, seed=seed, execution=config.execution, windows=data.view.windows
+    )
     if config.world.size == 1:  # several processes stop together, between steps
         features.check = stage.check
     if stage.resumed:
