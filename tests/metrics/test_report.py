@@ -11,6 +11,7 @@ import pytest
 
 from utils.metrics import METRICS
 from utils.metrics.tables import (
+    EXTRA_HEADINGS,
     HEADINGS,
     Statistic,
     format_published_protocol,
@@ -39,8 +40,9 @@ COLUMN_ORDER = ["image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel
 
 
 def test_every_metric_has_a_heading():
-    assert list(HEADINGS) == COLUMN_ORDER == list(METRICS)
-    assert len(set(HEADINGS.values())) == len(METRICS)
+    assert list(HEADINGS) == [*COLUMN_ORDER, *EXTRA_HEADINGS]
+    assert list(METRICS) == COLUMN_ORDER
+    assert len(set(HEADINGS.values())) == len(HEADINGS)
 
 
 def test_mean_row():
