@@ -29,7 +29,8 @@ def spro(regions: Sequence[Sequence[Region]], anomaly_maps: Images, fpr_limit: f
     if len(regions) != len(anomaly_maps):
         raise ValueError(f"regions: expected {len(anomaly_maps)}, a list per anomaly map, got {len(regions)}")
     masks, weights = zip(*map(_saturated_weights, regions, anomaly_maps), strict=True) if len(regions) else ((), ())
-    return area(corners(rank_pixels(masks, anomaly_maps), np.concatenate(weights)), fpr_limit)
+    curve = corners(rank_pixels(masks, anomaly_maps), np.concatenate(weights))
+    return min(area(curve, fpr_limit), 1.0)  # in spite of rounding
 
 
 def f1_above(masks: Images, anomaly_maps: Images, threshold: float) -> float:
