@@ -18,8 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import utils.system.missing  # noqa: F401
 from utils.cli import CommandParser, run_command, user_path
-from utils.metrics import METRICS
-from utils.metrics.tables import COLUMNS
+from utils.metrics.tables import COLUMNS, HEADINGS, headings_of
 from utils.results.comparison import compare, read_runs
 from utils.results.comparison_report import format_text, writer_for
 from utils.system.errors import UsageError
@@ -30,8 +29,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = CommandParser(description=__doc__)
     add = parser.add_argument
     add("runs", type=user_path, nargs="+", metavar="RUN", help="run folder, or one of results alone")
-    add("--metrics", nargs="+", choices=[*METRICS, "all"], default=list(COLUMNS), metavar="NAME",
-        help=f"all, or some of {', '.join(METRICS)} (default {' '.join(COLUMNS)})")
+    add("--metrics", nargs="+", choices=[*HEADINGS, "all"], default=list(COLUMNS), metavar="NAME",
+        help=f"all, or some of {', '.join(HEADINGS)} (default {' '.join(COLUMNS)})")
     add("--output", type=user_path, nargs="+", default=[], metavar="FILE", help="files to write: .md, .csv or .json")
     return parser
 
@@ -43,8 +42,10 @@ def main() -> None:
     writers = {path: writer_for(path) for path in args.output}
     for path in args.output:
         refuse_foreign([path], begins_as(COMPARISON[path.suffix.lower()]), "give another --output")
-    wanted = METRICS if "all" in args.metrics else dict.fromkeys(args.metrics)
-    comparison = compare(read_runs(args.runs), list(wanted))
+    runs = read_runs(args.runs)
+    rows = (row for run in runs for seed in run.seeds for row in seed["categories"].values())
+    wanted = headings_of(rows) if "all" in args.metrics else dict.fromkeys(args.metrics)
+    comparison = compare(runs, list(wanted))
     print(format_text(comparison))
     for path, write in writers.items():
         write(path, comparison)

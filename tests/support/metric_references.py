@@ -57,6 +57,22 @@ def slow_aupro(masks: Images, maps: Images, limit: float) -> float:
     return slow_area([0.0, *fpr], [0.0, *pro], limit) / limit
 
 
+def slow_spro(regions: Sequence[Sequence[tuple[np.ndarray, float]]], maps: Images, limit: float) -> float:
+    """regions: of each image the mask and the saturation threshold in pixels of each."""
+    drawn = [[mask for mask, _ in some] for some in regions]
+    masks = [sum(some, np.zeros(image.shape)) > 0 for some, image in zip(drawn, maps, strict=True)]
+    curve = [(0.0, 0.0)]
+    for threshold in sorted({value for image in maps for value in image.ravel().tolist()}, reverse=True):
+        false = total = 0
+        overlaps = []
+        for some, mask, image in zip(regions, masks, maps, strict=True):
+            found = image >= threshold
+            false, total = false + int(np.sum(found & ~mask)), total + int(np.sum(~mask))
+            overlaps += [min(float(np.sum(found & (region > 0))) / pixels, 1.0) for region, pixels in some]
+        curve.append((false / total, float(np.mean(overlaps))))
+    return slow_area(*zip(*curve, strict=True), limit) / limit
+
+
 def slow_aupro_per_image(masks: Images, maps: Images) -> float | None:
     """None where no image counts."""
     areas = []

@@ -15,6 +15,10 @@ import numpy as np
 from PIL import Image
 
 DEFECTS = {"crack": 2, "hole": 1}  # images of each defect
+LOCO_DEFECTS = [
+    {"defect_name": "square", "pixel_value": 255, "saturation_threshold": 40, "relative_saturation": False},
+    {"defect_name": "part", "pixel_value": 254, "saturation_threshold": 0.5, "relative_saturation": True},
+]
 
 
 def write_image(path: Path, pixels: np.ndarray) -> Path:
@@ -123,8 +127,8 @@ def make_mvtec_ad2(
 def make_mvtec_loco(
     root: Path, categories: Sequence[str] = ("pushpins",), train: int = 3, good: int = 2, size: int = 32
 ) -> Path:
-    """MVTec LOCO AD's layout with its validation split; each anomalous image has two masks, the second a part of the
-    first."""
+    """MVTec LOCO AD's layout with its validation split; each anomalous image has two masks, of LOCO_DEFECTS,
+    the second a part of the first."""
     defects = {"logical_anomalies": 2, "structural_anomalies": 1}
     for seed, category in enumerate(categories):
         rng, base = np.random.default_rng(seed), root / category
@@ -135,7 +139,8 @@ def make_mvtec_loco(
         for path in list((base / "ground_truth").rglob("000.png")):
             mask = np.array(Image.open(path))
             mask[:, : size // 2] = 0
-            write_image(path.with_name("001.png"), mask)
+            write_image(path.with_name("001.png"), np.where(mask, 254, 0).astype(np.uint8))
+        (base / "defects_config.json").write_text(json.dumps(LOCO_DEFECTS))
     return root
 
 

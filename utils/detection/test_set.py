@@ -75,16 +75,19 @@ class TestSet:
         """The metrics that can be computed, as fractions."""
         return evaluate(self.labels, prediction.scores, self.masks, prediction.maps)
 
-    def evaluate_native(self, prediction: Prediction, samples: Sequence[Sample]) -> dict[str, float]:
-        """The metrics with each mask as its file has it, and the maps enlarged to it (good images: to the image)."""
+    def at_native(
+        self, prediction: Prediction, samples: Sequence[Sample]
+    ) -> tuple[list[np.ndarray] | None, Sequence[np.ndarray]]:
+        """Each mask as its file has it, and the maps enlarged to it (good images: to the image); None and the maps as
+        they are where some masks are missing."""
         if any(sample.label and sample.mask_path is None for sample in samples):
-            return evaluate(self.labels, prediction.scores, None, prediction.maps)
+            return None, prediction.maps
         masks = [
             load_mask(sample.mask_path) if sample.label else np.zeros(read_size(sample.image_path), np.uint8)
             for sample in samples
         ]
         maps = [enlarge(anomaly_map, mask.shape) for anomaly_map, mask in zip(prediction.maps, masks, strict=True)]
-        return evaluate(self.labels, prediction.scores, masks, maps)
+        return masks, maps
 
 
 def find_lost_regions(

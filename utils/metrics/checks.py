@@ -43,6 +43,11 @@ def check_pixels(masks: Images, anomaly_maps: Images) -> tuple[Images, Images]:
     return check_masks(masks, anomaly_maps), anomaly_maps
 
 
+def check_limit(fpr_limit: float) -> None:
+    if not 0 < fpr_limit <= 1:
+        raise ValueError(f"fpr_limit must be above 0 and at most 1, got {fpr_limit}")
+
+
 def _to_arrays(name: str, images: Images) -> Images:
     """An array (N, H, W) as it is; any other sequence as a list of arrays (H_i, W_i)."""
     if isinstance(images, np.ndarray):

@@ -20,7 +20,15 @@ from contextlib import suppress
 import cv2
 import numpy as np
 
-from utils.metrics.checks import Images, check_images, check_maps, check_masks, check_pixels, name_images
+from utils.metrics.checks import (
+    Images,
+    check_images,
+    check_limit,
+    check_maps,
+    check_masks,
+    check_pixels,
+    name_images,
+)
 from utils.metrics.curves import Corners, Ranking, area, average_precision, corners, f1_max, rank, thin
 
 METRICS = (
@@ -43,10 +51,9 @@ def aupro(masks: Images, anomaly_maps: Images, fpr_limit: float = FPR_LIMIT) -> 
 
     0 < fpr_limit <= 1, ValueError for any other. Maps without any information (all equal) give fpr_limit / 2.
     """
-    if not 0 < fpr_limit <= 1:
-        raise ValueError(f"fpr_limit must be above 0 and at most 1, got {fpr_limit}")
+    check_limit(fpr_limit)
     masks, anomaly_maps = check_pixels(masks, anomaly_maps)
-    return area(corners(_rank_pixels(masks, anomaly_maps), _region_weights(masks)), fpr_limit)
+    return area(corners(rank_pixels(masks, anomaly_maps), _region_weights(masks)), fpr_limit)
 
 
 def aupro_per_image(masks: Images, anomaly_maps: Images) -> float:
@@ -79,12 +86,17 @@ def evaluate(labels: np.ndarray, scores: np.ndarray, masks: Images | None, anoma
     if marked:
         raise ValueError(f"masks: anomalous pixels although the label is 0 (good), in {name_images(marked)}")
     with suppress(UndefinedMetric):
-        ranking = _rank_pixels(masks, anomaly_maps)
+        ranking = rank_pixels(masks, anomaly_maps)
         metrics |= _ranking_metrics("pixel", ranking)
         metrics["aupro"] = area(corners(ranking, _region_weights(masks)), FPR_LIMIT)
         del ranking  # its memory
         metrics["aupro_per_image"] = _mean_area(masks, anomaly_maps)
     return metrics
+
+
+def image_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Area under the ROC curve over images."""
+    return area(corners(_rank(*check_images(labels, scores), "images")))
 
 
 def image_roc_curve(labels: np.ndarray, scores: np.ndarray) -> Corners:
@@ -95,7 +107,7 @@ def image_roc_curve(labels: np.ndarray, scores: np.ndarray) -> Corners:
 def pixel_curves(masks: Images, anomaly_maps: Images) -> dict[str, Corners]:
     """The curves over pixels, to draw: {"roc": (FPR, recall), "pro": (FPR, mean overlap)}."""
     masks, anomaly_maps = check_pixels(masks, anomaly_maps)
-    ranking = _rank_pixels(masks, anomaly_maps)
+    ranking = rank_pixels(masks, anomaly_maps)
     return {"roc": thin(corners(ranking)), "pro": thin(corners(ranking, _region_weights(masks)))}
 
 
@@ -121,7 +133,8 @@ def _rank(labels: np.ndarray, scores: np.ndarray, what: str) -> Ranking:
     return rank(labels, scores)
 
 
-def _rank_pixels(masks: Images, anomaly_maps: Images) -> Ranking:
+def rank_pixels(masks: Images, anomaly_maps: Images) -> Ranking:
+    """The ranking of all pixels, image by image, of what is checked."""
     return _rank(_flatten(masks), _flatten(anomaly_maps), "pixels")
 
 

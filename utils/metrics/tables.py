@@ -7,20 +7,25 @@ from the JSON file. Functions of rows raise ValueError for an unknown metric, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from datasets.names import csv_line, json_text, printable
-from utils.metrics import METRICS
 from utils.system.files import write_text
 
+EXTRA_HEADINGS = {  # of metrics that single data sets define
+    "image_auroc_logical": "I-AUROC logical", "image_auroc_structural": "I-AUROC structural",
+    "image_auroc_mean": "I-AUROC mean", "spro_logical": "sPRO logical", "spro_structural": "sPRO structural",
+    "spro_mean": "sPRO mean", "aupro_005": "PRO 0.05", "segf1": "SegF1",
+}
 HEADINGS = {
     "image_auroc": "I-AUROC", "image_ap": "I-AP", "image_f1_max": "I-F1max",
     "pixel_auroc": "P-AUROC", "pixel_ap": "P-AP", "pixel_f1_max": "P-F1max",
     "aupro": "PRO", "aupro_per_image": "PRO per image",
+    **EXTRA_HEADINGS,
 }
 COLUMNS = {metric: HEADINGS[metric] for metric in ("image_auroc", "pixel_auroc", "aupro")}  # of the printed tables
 ABSENT = "–"
@@ -48,11 +53,11 @@ def mean_row(rows: Rows) -> dict[str, float]:
     """Mean of each metric over the categories that have it, which may be some; without a metric that none has."""
     for name, row in rows.items():
         for metric, value in row.items():
-            if metric not in METRICS:
-                raise ValueError(f"{name}: unknown metric {metric!r}, expected one of {', '.join(METRICS)}")
+            if metric not in HEADINGS:
+                raise ValueError(f"{name}: unknown metric {metric!r}, expected one of {', '.join(HEADINGS)}")
             if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:  # NaN fails too
                 raise ValueError(f"{name}: {metric} must be a fraction in 0..1, got {value}")
-    values = {metric: [row[metric] for row in rows.values() if metric in row] for metric in METRICS}
+    values = {metric: [row[metric] for row in rows.values() if metric in row] for metric in HEADINGS}
     return {metric: fmean(of_categories) for metric, of_categories in values.items() if of_categories}
 
 
@@ -62,20 +67,35 @@ def summarise(runs: Sequence[Rows]) -> tuple[dict[str, Row], Row]:
     return {category: _over_seeds([rows[category] for rows in runs]) for category in runs[0]}, means
 
 
+def headings_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The headings of METRICS, and those of the extra metrics that any of the rows has."""
+    found = {metric for row in rows for metric in row}
+    return {metric: heading for metric, heading in HEADINGS.items() if metric in found or metric not in EXTRA_HEADINGS}
+
+
 def format_table(runs: Sequence[Rows]) -> str:
-    """A row per category and a Mean row, in percent; below, which means are over some of the categories only."""
+    """A row per category and a Mean row, in percent; below, which means are over some of the categories only.
+
+    Extra metrics, where there are any, are in a second table.
+    """
     categories, means = summarise(runs)
-    cells = [["Category", *COLUMNS.values()]]
+    extra = {metric: name for metric, name in headings_of(categories.values()).items() if metric in EXTRA_HEADINGS}
+    lines = _format_columns(categories, means, COLUMNS)
+    return "\n".join([*lines, *(_format_columns(categories, means, extra) if extra else [])])
+
+
+def _format_columns(categories: Mapping[str, Row], means: Row, columns: Mapping[str, str]) -> list[str]:
+    cells = [["Category", *columns.values()]]
     for name, row in [*categories.items(), ("Mean", means)]:
-        cells.append([name, *(show(row.get(metric)) for metric in COLUMNS)])
+        cells.append([name, *(show(row.get(metric)) for metric in columns)])
     lines = align_columns(cells)
     rule = "-" * len(lines[0])
     table = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
-    for metric in COLUMNS:
+    for metric in columns:
         count = sum(metric in row for row in categories.values())
         if 0 < count < len(categories):
-            table.append(f"Mean {COLUMNS[metric]} is over {count} of {len(categories)} categories.")
-    return "\n".join(table)
+            table.append(f"Mean {columns[metric]} is over {count} of {len(categories)} categories.")
+    return table
 
 
 def format_published_protocol(runs: Sequence[Mapping[str, Mapping[str, Any]]]) -> str:
@@ -108,13 +128,14 @@ def align_columns(cells: Sequence[Sequence[str]]) -> list[str]:
 def write_csv(path: str | Path, runs: Sequence[Rows]) -> None:
     """A line per category and one named Mean, as fractions in full precision (the header says so).
 
-    Every metric; with several seeds a column of means and one of standard deviations for each.
+    Every metric of `headings_of`; with several seeds a column of means and one of standard deviations for each.
     """
     categories, means = summarise(runs)
     columns = 2 if len(runs) > 1 else 1  # of a metric
-    lines = [["category", *(name for m in METRICS for name in (f"{m} [0..1]", f"{m} std")[:columns])]]
+    metrics = headings_of(categories.values())
+    lines = [["category", *(name for m in metrics for name in (f"{m} [0..1]", f"{m} std")[:columns])]]
     for name, row in [*categories.items(), ("Mean", means)]:
-        lines.append([name, *(value for m in METRICS for value in row.get(m, ("", ""))[:columns])])
+        lines.append([name, *(value for m in metrics for value in row.get(m, ("", ""))[:columns])])
     write_text(path, "".join(map(csv_line, lines)))
 
 
@@ -144,6 +165,6 @@ def to_json(runs: Sequence[Rows]) -> dict[str, Any]:
 def _over_seeds(rows: Sequence[Mapping[str, float]]) -> Row:
     return {
         metric: Statistic.over([float(row[metric]) for row in rows])
-        for metric in METRICS
+        for metric in HEADINGS
         if all(metric in row for row in rows)
     }

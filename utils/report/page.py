@@ -18,7 +18,7 @@ from utils.detection.test_set import TestSet
 from utils.drawing.charts import score_histogram, score_range
 from utils.drawing.heat_maps import color_table, map_limits
 from utils.drawing.pages import jpeg_uri, open_templates, png_uri
-from utils.metrics.tables import COLUMNS, HEADINGS, Rows, Statistic, show, summarise
+from utils.metrics.tables import COLUMNS, Rows, Statistic, headings_of, show, summarise
 from utils.report.curves import metric_curves, training_curves
 from utils.report.stage1 import Stage1Picture, stage1_images
 
@@ -62,8 +62,9 @@ def build_page(
     `build_section`; commands: how to repeat it all.
     """
     categories, means = summarise(runs)
+    headings = headings_of(categories.values())
     return render(
-        "report.html", title=title, facts=facts, categories=categories, means=means, headings=HEADINGS, gains=gains,
+        "report.html", title=title, facts=facts, categories=categories, means=means, headings=headings, gains=gains,
         show=show, sections=sections, commands=commands, colors=color_table().ravel().tolist(),
     )
 

@@ -38,6 +38,12 @@ PROTOCOL = {
     "aupro": "MVTec's: whole test set, 8-connected regions, all thresholds, FPR limit 0.3",
     "aupro_per_image": "each anomalous image on its own, 200 thresholds; for comparison with published tables only",
 }
+PROTOCOL_EXTRA = {  # of metrics that single data sets define
+    "spro_mean": "MVTec LOCO AD's saturated PRO: logical and structural anomalies apart, each with all good images; "
+                 "regions are mask files, saturation thresholds shares of them as the files have them; FPR limit 0.05",
+    "aupro_005": "as aupro, FPR limit 0.05",
+    "segf1": "MVTec AD 2's: pixels above mean + 3 standard deviations of the validation images' maps at image_size",
+}
 PROTOCOL_NATIVE = "masks as their files have them, maps enlarged bilinearly"
 TRAINING = ("command", "started", "code", "environment")  # of config.json: how a run was made, not what it is
 LOCAL_SETTINGS = ("data_root", "aux_path", "roi", "checkpoints")  # paths of one machine stay out of results.json
@@ -72,6 +78,13 @@ def which_epoch(run: Run) -> str:
     return OFFICIAL if run.settings.weights == OFFICIAL else run.settings.select
 
 
+def protocol_of(scores: Scores) -> dict[str, str]:
+    """The way the figures of a seed came about."""
+    found = {metric for row in scores.rows.values() for metric in row}
+    extra = {metric: text for metric, text in PROTOCOL_EXTRA.items() if metric in found}
+    return {"epoch": which_epoch(scores.run), **PROTOCOL, **extra}
+
+
 def seed_record(scores: Scores, tested: Mapping[str, Any], called: str, device: str) -> dict[str, Any]:
     """All that results.json of one seed says beside the figures.
 
@@ -81,7 +94,7 @@ def seed_record(scores: Scores, tested: Mapping[str, Any], called: str, device: 
     gone = ("select", "holdout") if settings["select"] == LAST_EPOCH else ()
     return {
         "seed": settings.get("seed"),
-        "protocol": {"epoch": which_epoch(scores.run), **PROTOCOL},
+        "protocol": protocol_of(scores),
         "settings": {name: settings[name] for name in settings if name not in (*TRAINING, *LOCAL_SETTINGS, *gone)},
         "published_protocol": {category: protocols[category] for category in scores.rows if category in protocols},
         "training": {name: settings[name] for name in TRAINING if name in settings},

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -30,7 +30,9 @@ from utils.detection.prediction import Prediction, Predictor, load_predictor
 from utils.detection.test_set import TestSet, find_lost_regions, fingerprint, warn_of_lost_regions
 from utils.detection.thresholds import read_thresholds
 from utils.drawing.heat_maps import map_limits, save_heat_map
+from utils.metrics import evaluate
 from utils.results import record
+from utils.results.extra_metrics import EXTRA_METRICS, ExtraMetrics, Samples
 from utils.results.record import SCORES, Scores
 from utils.runs.folder import RESULTS, Run, RunCategory, open_runs, trained_categories
 from utils.runs.settings import OFFICIAL
@@ -38,8 +40,6 @@ from utils.system import own_files
 from utils.system.errors import PredictionError, RunError, UsageError
 from utils.system.files import atomic_write
 from utils.system.own_files import IsOurs, bears, begins_as, has_form, refuse_foreign
-
-Samples = Mapping[str, Sequence[Sample]]  # of each category
 
 
 class TestData(NamedTuple):
@@ -130,7 +130,9 @@ def score_run(run: Path, samples: Samples, root: Path, options: Scoring) -> Scor
     seeds = [Scores(one) for one in runs]
     for one, category in product(runs, samples):
         read_thresholds(one.folder, category)  # those that cannot be read are an error now
-    test_sets = read_test_sets(runs, samples, options.store(runs[0].settings.image_size))
+    size = runs[0].settings.image_size
+    test_sets = read_test_sets(runs, samples, options.store(size))
+    extra = EXTRA_METRICS.get(runs[0].settings.dataset, ExtraMetrics)(runs[0], samples, root, options.store(size))
     lost, sizes, unwritten = {}, {}, []
     for category, tests in tqdm(samples.items(), desc="scoring", unit="category", disable=None):
         test_set = test_sets(category)
@@ -139,7 +141,7 @@ def score_run(run: Path, samples: Samples, root: Path, options: Scoring) -> Scor
             lost[category] = regions
         for scores in seeds:
             files = scores.run.category(category)
-            prediction = score_category(files, tests, test_set, root, scores, options)
+            prediction = score_category(files, tests, test_set, root, scores, extra, options)
             unwritten += save_maps(files, tests, test_set, prediction, run, options)
     options.decoded.drop()
     warn_of_lost_regions(lost, sizes)
@@ -154,7 +156,7 @@ def score_run(run: Path, samples: Samples, root: Path, options: Scoring) -> Scor
     if runs != [Run(run)]:
         of_run = {
             "seeds": [one.settings.seed for one in runs],
-            "protocol": {"epoch": record.which_epoch(runs[0]), **record.PROTOCOL},
+            "protocol": record.protocol_of(seeds[0]),
             **tested,
         }
         record.write_results(run, seeds, of_run)
@@ -202,7 +204,8 @@ def tiff_paths(maps: Path, run: Path, folder: Path, category: str, samples: Sequ
 
 
 def score_category(
-    files: RunCategory, samples: Sequence[Sample], test_set: TestSet, root: Path, scores: Scores, options: Scoring
+    files: RunCategory, samples: Sequence[Sample], test_set: TestSet, root: Path, scores: Scores, extra: ExtraMetrics,
+    options: Scoring,
 ) -> Prediction:
     """Evaluate one trained category of one seed."""
     started, category = time.perf_counter(), files.name
@@ -210,9 +213,11 @@ def score_category(
     thresholds = read_thresholds(files.run.folder, category, predictor.word)  # refuses those of another model
     prediction = predict_category(files, predictor, test_set)
     scores.models[category] = predictor.word
-    scores.rows[category] = test_set.evaluate(prediction)
+    measure = extra.measure(category, predictor, prediction)
+    scores.rows[category] = test_set.evaluate(prediction) | measure(test_set.masks, prediction.maps, False)
     if options.native:
-        scores.native[category] = test_set.evaluate_native(prediction, samples)
+        masks, maps = test_set.at_native(prediction, samples)
+        scores.native[category] = evaluate(test_set.labels, prediction.scores, masks, maps) | measure(masks, maps, True)
     trained = {} if record.which_epoch(files.run) == OFFICIAL else {"training": training_seconds}  # theirs is not known
     scores.seconds[category] = trained | {"testing": time.perf_counter() - started}
     scores.images += record.image_scores(category, samples, root, prediction.scores, thresholds)
