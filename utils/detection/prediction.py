@@ -21,7 +21,7 @@ from datasets.problems import count
 from datasets.view import WHOLE, View
 from utils.runs.folder import RunCategory
 from utils.system.errors import PredictionError
-from utils.system.missing import CORE, require
+from utils.system.packages import CORE, require
 
 if TYPE_CHECKING:  # model files are run where there is no torch
     from models.aand import AAND
