@@ -118,7 +118,7 @@ class AAND(nn.Module):
 def build_model(pretrained: PretrainedTeacher, recipe: Recipe = PUBLISHED) -> AAND:
     """An untrained model of the class that the recipe names."""
     module, _, name = recipe.model.rpartition(".")
-    return getattr(import_module(module), name).of(pretrained, recipe)
+    return getattr(import_module(f".{module}", __package__), name).of(pretrained, recipe)
 
 
 def discrepancies(first: list[Tensor], second: list[Tensor]) -> list[Tensor]:

@@ -19,7 +19,7 @@ LR_FACTOR = 0.2
 class Recipe:
     """The defaults are AAND's published ones."""
 
-    model: str = "models.aand.AAND"  # class of the model, whose `of` gets the teacher and the recipe
+    model: str = "aand.AAND"  # module in models/ and class of the model, whose `of` gets the teacher and the recipe
     amplified: bool = True  # Stage I trains an amplification of the teacher's features on synthetic anomalies
     crop: bool = False  # images are cropped to where the training set's objects are
     stretch: bool = False  # the grey levels in use are stretched to all there are
@@ -54,7 +54,7 @@ def epochs_for(images: int) -> int:
 PUBLISHED = Recipe()
 ROBUST = Recipe(crop=True, stretch=True, standardised=True, memory=True, heads=True)
 BASELINE = Recipe(amplified=False, falling_rate=False, hard_positions=False)  # plain reverse distillation
-PATCHCORE = Recipe(model="models.patchcore.PatchCore", amplified=False, trained=False)
+PATCHCORE = Recipe(model="patchcore.PatchCore", amplified=False, trained=False)
 METHODS = {
     "aand": {"published": PUBLISHED, "robust": ROBUST},
     "rd4ad": {"published": BASELINE},

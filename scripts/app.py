@@ -74,7 +74,7 @@ def main(args: argparse.Namespace) -> None:
     from utils.app import serving
     from utils.detection.detector import load_detector
     from utils.runs.given import run_of_category
-    from utils.system.missing import require
+    from utils.system.packages import require
 
     if args.folder and not args.folder.is_dir():
         raise UsageError(f"--folder {args.folder}: there is no such folder")

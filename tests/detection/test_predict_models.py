@@ -54,6 +54,7 @@ def records_of(path: Path) -> list[dict]:
 def test_a_file_predicts_what_its_run_predicts_where_there_is_no_torch(own, models, photos, kind):
     other = {"onnx": "openvino", "openvino": "onnxruntime"}[kind]
     command = [models[kind], photos, "--output", f"{kind}.jsonl", "--save_maps", f"{kind}_maps", "--workers", "2"]
+    command += ["--report", f"{kind}.html"]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, other, ROOT / "scripts/predict.py", *command],
         cwd=own.cwd, capture_output=True, text=True, timeout=300,

@@ -22,7 +22,7 @@ from utils.detection.model_file import ExportedModel, Facts
 from utils.detection.prediction import Predictor
 from utils.detection.thresholds import GIVEN, Thresholds, write_thresholds
 from utils.export.formats import FORMATS, ExportSource, export
-from utils.system import missing as module
+from utils.system import packages as module
 from utils.system.errors import MissingPackage, ModelFileError, RunError, UsageError
 
 pytest.importorskip("onnx")

@@ -13,7 +13,7 @@ from tests.support.commands import TINY, run_sweep
 from tests.support.sweeps import task
 from tests.support.trees import make_mvtec, make_visa
 from utils.sweep.plan import Estimate
-from utils.system import missing
+from utils.system import packages
 
 FLAGS = ["--aux_path", "builtin", *TINY]
 
@@ -92,7 +92,7 @@ def test_without_ray_the_message_says_how_to_get_it(data, monkeypatch):
 
     import fsspec.core  # noqa: F401
 
-    monkeypatch.setattr(missing, "import_module", nothing)
+    monkeypatch.setattr(packages, "import_module", nothing)
     result = run_sweep(data, "--data_root", "mvtec", "--store", "store", *FLAGS)
     assert result.status == 2
     assert "scripts/sweep.py needs the package ray: pip install -r requirements-cluster.txt" in result.err

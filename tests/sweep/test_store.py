@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.clouds import CREDENTIALS, forbidding_server, lead_to
 from utils.sweep.store import Store
-from utils.system import missing
+from utils.system import packages
 from utils.system.errors import MissingPackage, StoreError, UsageError
 
 
@@ -68,7 +68,7 @@ def test_a_missing_driver_is_named_with_what_installs_it(monkeypatch):
     monkeypatch.setattr(fsspec.core, "url_to_fs", nothing)
     with pytest.raises(MissingPackage, match=r"Install s3fs .*pip install -r requirements-cluster\.txt"):
         Store("s3://bucket/x")
-    monkeypatch.setattr(missing, "import_module", nothing)
+    monkeypatch.setattr(packages, "import_module", nothing)
     with pytest.raises(MissingPackage, match=r"needs the package fsspec: pip install -r requirements-cluster\.txt"):
         Store("somewhere")
 

@@ -31,7 +31,7 @@ from utils.detection.thresholds import Thresholds
 from utils.runs.settings import StoredSize
 from utils.system.errors import ModelFileError
 from utils.system.files import sha256_of
-from utils.system.missing import require
+from utils.system.packages import require
 
 VERSION = 1  # of what a file holds
 KEY = "aand"  # of the metadata: one text in JSON

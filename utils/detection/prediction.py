@@ -25,7 +25,7 @@ from datasets.sizes import Size, height_width
 from datasets.view import WHOLE, View
 from utils.runs.folder import RunCategory
 from utils.system.errors import PredictionError
-from utils.system.missing import CORE, require
+from utils.system.packages import CORE, require
 
 if TYPE_CHECKING:  # model files are run where there is no torch
     from models.aand import AAND

@@ -25,7 +25,7 @@ from utils.detection.thresholds import read_thresholds
 from utils.runs.folder import Run
 from utils.system.errors import UsageError
 from utils.system.files import atomic_write, sha256_of
-from utils.system.missing import require
+from utils.system.packages import require
 
 if TYPE_CHECKING:
     from onnx import ModelProto

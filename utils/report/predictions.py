@@ -23,13 +23,14 @@ from utils.detection.records import Record
 from utils.detection.thresholds import ANOMALOUS, GOOD, LOOK
 from utils.drawing.charts import score_position
 from utils.drawing.heat_maps import blend_heat, color_table, draw_outline
-from utils.drawing.pages import jpeg_uri, shrink
-from utils.report.page import JPEG_QUALITY, render
+from utils.drawing.pages import jpeg_uri, open_templates, shrink
 from utils.system.files import write_text
 
 MOST_SIDE = 512  # pixels of a picture on the page
+JPEG_QUALITY = 85
 WORDS = {ANOMALOUS: "✕ anomalous", LOOK: "? look at it", GOOD: "✓ good", None: "no verdict"}
 ORDER = (ANOMALOUS, LOOK, GOOD)
+render = open_templates(Path(__file__).parent / "templates")
 
 
 @dataclass

@@ -17,7 +17,7 @@ from utils.sweep.store import Content
 from utils.sweep.work import Workplace
 from utils.system.environment import ROOT
 from utils.system.errors import StoreError, TaskLost, UsageError
-from utils.system.missing import CLUSTER, require
+from utils.system.packages import CLUSTER, require
 
 REFRESH = 10.0  # seconds between looks at the cluster
 MOST_ROWS = 20  # running tasks in the table

@@ -20,7 +20,7 @@ from datasets.names import printable
 from datasets.plain_json import MAX_BYTES, parse_json
 from utils.system.errors import MissingPackage, StoreError, UsageError
 from utils.system.files import EARLIER_TEMPORARY, TEMPORARY, atomic_write
-from utils.system.missing import CLUSTER, require
+from utils.system.packages import CLUSTER, require
 
 Content = dict[str, Any]
 
@@ -41,7 +41,7 @@ class Store:
         try:
             self.files, self.root = fsspec.core.url_to_fs(url, use_listings_cache=False)  # others write too
         except ImportError as error:
-            raise MissingPackage(f"`store` {url}: {error}; for s3://: pip install -r {CLUSTER}") from error
+            raise MissingPackage(f"`store` {url}: {error}; for s3://: {CLUSTER}") from error
         except ValueError as error:
             raise UsageError(f"`store` {url}: {error}") from error
         protocols = self.files.protocol

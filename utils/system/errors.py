@@ -82,7 +82,8 @@ def as_flags(message: str) -> str:
 def command(program: str, *arguments: object) -> str:
     """A command line to be pasted into a shell, e.g. command("test.py", "--run", run), whatever names are in it; IMAGES
     and the like stand for what is not known."""
-    return " ".join(["python", program, *(_quoted(str(argument)) for argument in arguments)])
+    start = ["python", program] if program.endswith(".py") else [program]  # installed: "aand predict" (setup.py)
+    return " ".join([*start, *(_quoted(str(argument)) for argument in arguments)])
 
 
 def layout_flags(dataset: str, good: Iterable[str], bad: Iterable[str]) -> list[str]:

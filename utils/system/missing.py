@@ -1,21 +1,16 @@
-"""Packages that are not there, said in one line: programs import this file before anything else.
+"""Packages that are not there, said in one line: programs import this file before anything else, libraries never.
 
 It needs nothing but Python, so that whatever is missing can be named.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from importlib import import_module
-from types import ModuleType, TracebackType
+from types import TracebackType
 
-CORE, DEPLOY, CLUSTER = "requirements.txt", "requirements-deploy.txt", "requirements-cluster.txt"
-OWN = ("benchmarks", "datasets", "models", "scripts", "tests", "train", "utils")
-NOT_CORE = {
-    **dict.fromkeys(("gradio", "onnx", "onnxruntime", "onnxscript", "openvino"), DEPLOY),
-    **dict.fromkeys(("fsspec", "ray", "s3fs"), CLUSTER),
-}
+from utils.system.packages import CORE, NOT_CORE
+
+OWN = ("aand", "benchmarks", "datasets", "models", "scripts", "tests", "train", "utils")
 
 
 def name_missing(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -24,22 +19,8 @@ def name_missing(kind: type[BaseException], error: BaseException, trace: Traceba
     if not isinstance(error, ModuleNotFoundError) or not package or package in OWN:
         sys.__excepthook__(kind, error, trace)
         return
-    requirements = NOT_CORE.get(package, CORE)
-    print(f"error: the package {package} is not installed: pip install -r {requirements}", file=sys.stderr)
+    print(f"error: the package {package} is not installed: {NOT_CORE.get(package, CORE)}", file=sys.stderr)
     sys.exit(2)
-
-
-def require(package: str, purpose: str, requirements: str = DEPLOY) -> ModuleType:
-    """Import a package that the file `requirements` has. Raises MissingPackage if it is not there."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else onnxruntime reports its use to its makers
-    try:
-        return import_module(package)
-    except ImportError as error:
-        from utils.system.errors import MissingPackage
-
-        raise MissingPackage(
-            f"{purpose} needs the package {package}: pip install -r {requirements} ({error})"
-        ) from error
 
 
 sys.excepthook = name_missing
