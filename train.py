@@ -42,6 +42,7 @@ from utils.cli import (
     add_layout_flags,
     add_level_flag,
     add_reading_flags,
+    add_threads_flag,
     at_least,
     first_alone_heard,
     image_size,
@@ -150,6 +151,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_level_flag(parser)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ...; of several processes each takes a "
         "CUDA device of its own (default auto)")
+    add_threads_flag(parser)
     add("--fg_root", type=user_path, default=Path("fg_mask"), metavar="DIR", help="foreground masks of "
         "scripts/fore_extractor.py (default fg_mask)")
     add("--output", type=user_path, metavar="DIR", help="run folder (default: the unfinished run of the same command, "

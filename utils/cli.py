@@ -20,6 +20,7 @@ from models import MAX_IMAGE_SIZE, WeightsError
 from utils.system.errors import UsageError, UserError, as_flags
 from utils.system.signals import Interrupted, exit_on_signals
 from utils.system.streams import READER_GONE, ReaderGone, silenced, standard_streams
+from utils.system.threads import spin_briefly, use_threads
 
 DEFAULT_WORKERS = min(8, os.cpu_count() or 1)  # threads; more wait for the disk
 CACHES = ("ram", "disk", "none")
@@ -29,9 +30,10 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 class CommandParser(argparse.ArgumentParser):
     """A program's flags, never abbreviated unless asked for: what is wrong with them is one line, whatever characters
-    were given. The description is printed as it is written."""
+    were given. The description is printed as it is written. Programs make it before they import torch."""
 
     def __init__(self, allow_abbrev: bool = False, **options: Any):
+        spin_briefly()
         options = {"formatter_class": argparse.RawDescriptionHelpFormatter} | options
         super().__init__(allow_abbrev=allow_abbrev, **options)
 
@@ -138,6 +140,13 @@ def image_size(text: str) -> int:
     return value
 
 
+class Threads(argparse.Action):
+    """A number of threads, used at once."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        use_threads(values)
+
+
 class OneOrTwo(argparse.Action):
     """One number for both, or height and width, or rows and columns."""
 
@@ -166,10 +175,16 @@ def add_inference_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_computing_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of running trained models: --batch_size, --device."""
+    """Add the flags of running trained models: --batch_size, --device, --threads."""
     add = parser.add_argument
     add("--batch_size", type=at_least(1), default=16, metavar="N", help="images at a time (default 16)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps, ... (default auto)")
+    add_threads_flag(parser)
+
+
+def add_threads_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=at_least(1), action=Threads, default=argparse.SUPPRESS, metavar="N",
+                        help="threads that compute on a CPU (default: one per core, or OMP_NUM_THREADS)")
 
 
 def add_reading_flags(parser: argparse.ArgumentParser) -> None:

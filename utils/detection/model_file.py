@@ -32,6 +32,7 @@ from utils.runs.settings import StoredSize
 from utils.system.errors import ModelFileError
 from utils.system.files import sha256_of
 from utils.system.packages import require
+from utils.system.threads import threads_to_use
 
 VERSION = 1  # of what a file holds
 KEY = "aand"  # of the metadata: one text in JSON
@@ -91,8 +92,9 @@ class StoredFacts(Struct, forbid_unknown_fields=True):
 class ExportedModel:
     """A model file of ONNX (run by onnxruntime) or OpenVINO, with what it says of itself in `facts`.
 
-    threads: of its computing, by default as many as there are cores. Raises ModelFileError for a file that cannot be
-    read, is not of scripts/export.py, or does not answer a plain image; MissingPackage if what runs it is not there.
+    threads: of its computing, by default OMP_NUM_THREADS, or as many as there are cores. Raises ModelFileError for a
+    file that cannot be read, is not of scripts/export.py, or does not answer a plain image; MissingPackage if what runs it is
+    not there.
     """
 
     def __init__(self, path: str | PathLike, threads: int | None = None):
@@ -107,7 +109,7 @@ class ExportedModel:
             raise ModelFileError(f"there is no model file {path}")
         package = require(runtime.package, f"running {path}")
         try:
-            self.facts, self._compute = runtime.load(package, self.path, threads)
+            self.facts, self._compute = runtime.load(package, self.path, threads or threads_to_use())
             self._answer(probe_image(PROBE_SIZE)[None])
         except Exception as error:  # both packages raise many unrelated types
             raise ModelFileError(f"{path} cannot be used; export it anew: {_reason(error)}") from error
@@ -146,10 +148,10 @@ class ExportedModel:
         return np.concatenate(scores) if scores else np.zeros(0, np.float32)
 
 
-def _load_onnx(onnxruntime: ModuleType, path: Path, threads: int | None) -> tuple[Facts, Compute]:
+def _load_onnx(onnxruntime: ModuleType, path: Path, threads: int) -> tuple[Facts, Compute]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    options.intra_op_num_threads = threads or 0
+    options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     facts = _find_facts(path, session.get_modelmeta().custom_metadata_map)
     inputs = [(one.name, one.type, len(one.shape)) for one in session.get_inputs()]
@@ -157,7 +159,7 @@ def _load_onnx(onnxruntime: ModuleType, path: Path, threads: int | None) -> tupl
     return facts, lambda images: session.run(OUTPUTS, {INPUT: images})
 
 
-def _load_openvino(openvino: ModuleType, path: Path, threads: int | None) -> tuple[Facts, Compute]:
+def _load_openvino(openvino: ModuleType, path: Path, threads: int) -> tuple[Facts, Compute]:
     core, weights = openvino.Core(), path.with_suffix(".bin")
     if not weights.is_file():  # a pipe would be waited for
         raise ValueError(f"there is no file {weights}")
@@ -213,10 +215,11 @@ def sealed(content: bytes) -> bytes:
 
 
 class Runtime(NamedTuple):
-    """A package, and the function that loads a model file with it, given the package, a path and threads."""
+    """A package, and the function that loads a model file with it, given the package, a path and threads (0: one a
+    core)."""
 
     package: str
-    load: Callable[[ModuleType, Path, int | None], tuple[Facts, Compute]] | None
+    load: Callable[[ModuleType, Path, int], tuple[Facts, Compute]] | None
     instead: str = ""  # the function of torch that its files are for: `ExportedModel` is for places without torch
 
 

@@ -12,6 +12,7 @@ from datasets import DATASETS
 from datasets.base import DataError, Sample
 from datasets.files import image_files
 from datasets.saturation import DEFECTS_CONFIG, Region, read_regions, read_saturations
+from datasets.sizes import Size
 from utils.data.image_store import ImageStore
 from utils.detection.prediction import Prediction, Predictor
 from utils.metrics.checks import Images
@@ -48,7 +49,8 @@ class LOCOMetrics(ExtraMetrics):
         for category in samples:
             with suppress(DataError):  # the check of the data has told
                 self.saturations[category] = read_saturations(root / category / DEFECTS_CONFIG)
-        self.regions = {category: self._read(category, store.size) for category in self.saturations}
+        sizes = {category: run.category(category).view.map_size(store.size) for category in self.saturations}
+        self.regions = {category: self._read(category, size) for category, size in sizes.items()}
 
     def measure(self, category: str, predictor: Predictor, prediction: Prediction) -> Measure:
         def measure(masks: Images | None, maps: Images, native: bool) -> dict[str, float]:
@@ -59,7 +61,7 @@ class LOCOMetrics(ExtraMetrics):
 
         return measure
 
-    def _read(self, category: str, size: int | None = None) -> list[list[Region]]:
+    def _read(self, category: str, size: Size | None = None) -> list[list[Region]]:
         """The regions of each image of a category, none of good ones."""
         saturations = self.saturations[category]
 
