@@ -18,12 +18,12 @@ CHUNK = 64  # images looked at at once
 
 def object_box(images: Tensor | Sequence[Tensor], inside: np.ndarray) -> Edges:
     """Top, bottom, left and right, in pixels, of all foregrounds together and a margin; of `inside` where there are
-    none. images: uint8 (N, H, W, 4), the last channel the foreground of 0 and 1; inside: (H, W), 0 where nothing
-    counts."""
+    none. images: uint8 (N, H, W, 4), the last channel the foreground of 0 and 1; inside: bool (H, W), where pixels
+    count."""
     union = np.zeros(inside.shape, bool)
     for start in range(0, len(images), CHUNK):
         union |= images[start : start + CHUNK][..., 3].numpy().any(axis=0)
-    union &= inside > 0
+    union &= inside
     if not union.any():
         return bounds(inside)
     (top, bottom, left, right), (height, width) = bounds(union), inside.shape
@@ -40,10 +40,10 @@ def bounds(mask: np.ndarray) -> Edges:
 def levels_in_use(
     images: Tensor | Sequence[Tensor], box: Edges, inside: np.ndarray
 ) -> tuple[int, int]:
-    """The grey levels of images uint8 (N, H, W, 4) in a box, where `inside` is not 0, of which TAIL is below and TAIL
+    """The grey levels of images uint8 (N, H, W, 4) in a box, where they are `inside`, of which TAIL is below and TAIL
     above; 0 and 255 where there is only one."""
     top, bottom, left, right = box
-    counts, counted = np.zeros(256, np.int64), inside[top:bottom, left:right] > 0
+    counts, counted = np.zeros(256, np.int64), inside[top:bottom, left:right]
     for start in range(0, len(images), CHUNK):
         seen = images[start : start + CHUNK][:, top:bottom, left:right, :3].numpy()
         values = seen.reshape(-1) if counted.all() else seen[:, counted].reshape(-1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from datasets.base import Reader, Sample
 from datasets.foreground import foreground_of, rule_for, stored_foregrounds
 from datasets.masks import shrink_mask
-from datasets.regions import draw_polygons
+from datasets.regions import region_mask
 from datasets.sizes import Size, height_width
 from datasets.view import WHOLE, View
 
@@ -60,7 +60,7 @@ def mask_files(paths: Sequence[Path], view: View = WHOLE) -> Files:
 
     def decode(path: Path, size: Size, reader: Reader) -> np.ndarray:
         mask = shrink_mask(reader.mask(path), view.map_size(size))
-        return mask * draw_polygons(view.region, mask.shape) if view.region else mask
+        return mask * region_mask(view.region, mask.shape) if view.region else mask
 
     depends_on = f"{view.rows} x {view.columns} {view.region}" if view.region or view.windows > 1 else ""
     return Files("masks", tuple(paths), decode, depends_on=depends_on, sides=view.map_size)

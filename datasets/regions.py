@@ -21,7 +21,7 @@ Box = tuple[float, float, float, float]  # top, bottom, left, right, as shares
 
 LEAST_SIDE = 1 / 32  # of what is shown of a photograph
 MOST_POINTS = 2000  # of a region's polygons
-REACH = 3  # pixels of a resized image on which what lies beyond may have an influence
+CANVAS = 1024  # pixels: a region's edges are as fine as this
 SHIFT = 8  # binary digits of the parts of a pixel that OpenCV draws by
 SUFFIXES = (*IMAGE_SUFFIXES, ".json")
 
@@ -81,28 +81,25 @@ def bounds_of(polygons: Polygons) -> Box:
     return float(y.min()), float(y.max()), float(x.min()), float(x.max())
 
 
-def draw_polygons(polygons: Polygons, shape: tuple[int, int], box: Box = (0, 1, 0, 1)) -> np.ndarray:
-    """The region in a box of the photograph, drawn at `shape` (height, width) pixels: uint8 of 0 and 1."""
-    (height, width), (top, bottom, left, right) = shape, box
-    scale = np.array([width / (right - left), height / (bottom - top)])
-    corners = [(np.array(polygon) - (left, top)) * scale - 0.5 for polygon in polygons]
-    drawn = np.zeros(shape, np.uint8)
-    return cv2.fillPoly(drawn, [np.rint(of * 2**SHIFT).astype(np.int32) for of in corners], 1, shift=SHIFT)
+def region_mask(polygons: Polygons, shape: tuple[int, int]) -> np.ndarray:
+    """The pixels of an image or map of height and width `shape` that are in the region: bool (H, W)."""
+    rows, columns = (canvas_places(side) for side in shape)
+    return canvas(polygons)[rows][:, columns]
 
 
-@lru_cache(maxsize=256)
-def seen_pixels(polygons: Polygons, shape: tuple[int, int], box: Box) -> np.ndarray:
-    """The pixels, bool (H, W), of a box resized to `shape` on which nothing outside the region has an influence."""
-    (height, width), (top, bottom, left, right) = shape, box
-    down, across = REACH * (bottom - top) / height, REACH * (right - left) / width
-    padded = height + 2 * REACH, width + 2 * REACH
-    drawn = draw_polygons(polygons, padded, (top - down, bottom + down, left - across, right + across))
-    rows = (np.arange(padded[0]) - REACH + 0.5) / height * (bottom - top) + top
-    columns = (np.arange(padded[1]) - REACH + 0.5) / width * (right - left) + left
-    drawn[(rows < 0) | (rows > 1)] = drawn[:, (columns < 0) | (columns > 1)] = 1  # there is nothing to keep out
-    kept = cv2.erode(drawn, np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8))[REACH:-REACH, REACH:-REACH] > 0
-    kept.setflags(write=False)
-    return kept
+@lru_cache(maxsize=64)
+def canvas(polygons: Polygons) -> np.ndarray:
+    """The region drawn once for images of all sizes: bool (CANVAS, CANVAS)."""
+    drawn = np.zeros((CANVAS, CANVAS), np.uint8)
+    corners = [np.rint((np.array(polygon) * CANVAS - 0.5) * 2**SHIFT).astype(np.int32) for polygon in polygons]
+    mask = cv2.fillPoly(drawn, corners, 1, shift=SHIFT) > 0
+    mask.setflags(write=False)
+    return mask
+
+
+def canvas_places(side: int) -> np.ndarray:
+    """The rows or columns of the canvas that the pixels along a side lie in: (side,)."""
+    return ((2 * np.arange(side) + 1) * CANVAS) // (2 * side)
 
 
 def _stated(path: Path) -> Polygons | None:

@@ -21,7 +21,7 @@ from datasets.base import MAX_PIXELS, Tell, load_image, resize
 from datasets.extents import bounds, levels_in_use, object_box
 from datasets.levels import EARLIER_LEVELS, Levels
 from datasets.plain_json import typed
-from datasets.regions import LEAST_SIDE, Box, Polygons, bounds_of, check_polygons, draw_polygons, seen_pixels
+from datasets.regions import LEAST_SIDE, Box, Polygons, bounds_of, check_polygons, region_mask
 from datasets.sizes import Size, height_width
 from datasets.windows import MOST_WINDOWS, joined_side, joining_matrix, side_by_side, spans
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:  # what only reads runs needs no torch
 
 NUMBERS = ("top", "bottom", "left", "right", "black", "white", "rows", "columns")  # of a view
 LATER = ("levels", "rows", "columns", "region")  # which earlier views do not have
-BESIDE = 128  # grey level in the place of what lies beside a region of interest
 FADE = 1 / 16  # of the box
 
 
@@ -85,7 +84,7 @@ class View:
         """
         height, width = images.shape[1:3]
         whole = cls.whole(levels, tiles, region)
-        inside = draw_polygons(region, (height, width)) if region else np.ones((height, width), np.uint8)
+        inside = region_mask(region, (height, width)) if region else np.ones((height, width), bool)
         box = object_box(images, inside) if crop else bounds(inside)
         black, white = levels_in_use(images, box, inside) if stretch else (0, 255)
         edges = (edge / side for edge, side in zip(box, (height, height, width, width), strict=True))
@@ -132,30 +131,37 @@ class View:
 
     def windows_of(self, image: np.ndarray, size: Size) -> np.ndarray:
         """An image uint8 (H, W, 3) as the model sees it, window by window, row by row: uint8 (windows, h, w, 3)."""
-        return np.stack([self.show(image, size, number) for number in range(self.windows)])
+        covered = self._cover(image)
+        return np.stack([self._show(covered, size, number) for number in range(self.windows)])
 
     def show(self, image: np.ndarray, size: Size, window: int = 0) -> np.ndarray:
         """A window of an image uint8 (H, W, 3) as the model sees it: uint8 (h, w, 3), at `size` pixels."""
-        shown = np.asarray(resize(Image.fromarray(image), size, self._box_in(image, window)))
-        if (self.black, self.white) != (0, 255):
-            stretched = (np.arange(256) - self.black) * 255 / (self.white - self.black)
-            shown = np.clip(np.rint(stretched), 0, 255).astype(np.uint8)[shown]
-        if self.region:
-            shown = np.where(self.seen(size, window)[..., None], shown, np.uint8(BESIDE))
-        return shown
+        return self._show(self._cover(image), size, window)
 
     def show_mask(self, mask: np.ndarray, size: Size, window: int = 0) -> np.ndarray:
-        """A mask uint8 (H, W) of the image in a window, resized with nearest neighbour: uint8 (h, w)."""
+        """A mask uint8 (H, W) of the image in a window, resized with nearest neighbour: uint8 (h, w); 0 beside the
+        region."""
         height, width = height_width(size)
+        inside = mask * region_mask(self.region, mask.shape) if self.region else mask
         box = self._box_in(mask, window)
-        shown = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST, box=box))
-        return shown * self.seen(size, window) if self.region else shown
+        return np.asarray(Image.fromarray(inside).resize((width, height), Image.Resampling.NEAREST, box=box))
 
-    def seen(self, size: Size, window: int = 0) -> np.ndarray:
-        """The pixels of a window, bool (h, w), that show something: those of the region of interest."""
+    @property
+    def beside(self) -> int:
+        """The grey level of all that is beside the region of interest: in the middle of what is shown."""
+        return round((self.black + self.white) / 2)
+
+    def _cover(self, image: np.ndarray) -> np.ndarray:
         if not self.region:
-            return np.ones(height_width(size), bool)
-        return seen_pixels(self.region, height_width(size), self.window_box(window))
+            return image
+        return np.where(region_mask(self.region, image.shape[:2])[..., None], image, np.uint8(self.beside))
+
+    def _show(self, image: np.ndarray, size: Size, window: int) -> np.ndarray:
+        resized = np.asarray(resize(Image.fromarray(image), size, self._box_in(image, window)))
+        if (self.black, self.white) == (0, 255):
+            return resized
+        stretched = (np.arange(256) - self.black) * 255 / (self.white - self.black)
+        return np.clip(np.rint(stretched), 0, 255).astype(np.uint8)[resized]
 
     def map_size(self, size: Size) -> tuple[int, int]:
         """Height and width of the map of a whole image, at the resolution that windows of `size` have."""
@@ -187,14 +193,14 @@ class View:
         top, bottom, left, right = self.box(shape)
         shown = np.zeros(shape, bool)
         shown[top:bottom, left:right] = True
-        return shown & (draw_polygons(self.region, shape) > 0) if self.region else shown
+        return shown & region_mask(self.region, shape) if self.region else shown
 
     def weight(self, shape: tuple[int, int]) -> np.ndarray | None:
         """How much of a map is to be seen over an image of height and width `shape`: float32 (H, W), 1 in the box and 0
         outside, rising over FADE of its sides where the image goes on beyond it, and 0 beside a region of interest;
         None where all is shown."""
         if self.region:
-            return draw_polygons(self.region, shape).astype(np.float32)
+            return region_mask(self.region, shape).astype(np.float32)
         if self.is_whole:
             return None
         ramps = []

@@ -92,9 +92,10 @@ class StoredFacts(Struct, forbid_unknown_fields=True):
 class ExportedModel:
     """A model file of ONNX (run by onnxruntime) or OpenVINO, with what it says of itself in `facts`.
 
-    threads: of its computing, by default OMP_NUM_THREADS, or as many as there are cores. Raises ModelFileError for a
-    file that cannot be read, is not of scripts/export.py, or does not answer a plain image; MissingPackage if what runs it is
-    not there.
+    threads: of its computing, by default OMP_NUM_THREADS, or as many as there are cores.
+
+    Raises ModelFileError for a file that cannot be read, is not of scripts/export.py, or does not answer a plain image;
+    MissingPackage if what runs it is not there.
     """
 
     def __init__(self, path: str | PathLike, threads: int | None = None):

@@ -9,12 +9,12 @@ operations that ONNX and OpenVINO have: Pillow's bicubic resize becomes two prod
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from datasets.regions import CANVAS, canvas
 from datasets.sizes import Size, height_width
-from datasets.view import BESIDE, View
+from datasets.view import View
 from models.aand import AAND
 
 CUBIC = -0.5  # Pillow's bicubic parameter
@@ -31,19 +31,16 @@ class DeployedModel(nn.Module):
         super().__init__()
         self.model, self.view, self.size = model, view, size
         self.placed = PlacedMap(view, size)
-        seen = np.stack([view.seen(size, window) for window in range(view.windows)])
-        self.register_buffer("seen", torch.from_numpy(seen)[:, None], persistent=False)  # (windows, 1, h, w)
+        if view.region:
+            self.register_buffer("region", torch.from_numpy(canvas(view.region).copy()), persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        windows = [self.show(images, number) for number in range(self.view.windows)]
+        if self.view.region:
+            images = cover(images, self.region, self.view.beside)
+        windows = [show_images(images, self.view, self.size, number) for number in range(self.view.windows)]
         pixels = torch.stack(windows, dim=1).flatten(0, 1)  # (N * windows, 3, h, w), whole numbers of 0..255
         anomaly_map, anomaly_score = self.model(self.model.normalise(pixels))
         return self.placed(anomaly_map), anomaly_score.unflatten(0, (-1, self.view.windows)).amax(dim=1)
-
-    def show(self, images: Tensor, window: int) -> Tensor:
-        """A window of images, (N, 3, h, w)."""
-        shown = show_images(images, self.view, self.size, window)
-        return torch.where(self.seen[window], shown, BESIDE) if self.view.region else shown
 
     def traced(self) -> torch.jit.ScriptModule:
         return torch.jit.trace(self, torch.zeros(EXAMPLE, dtype=torch.uint8), check_trace=False)
@@ -69,6 +66,16 @@ def show_images(images: Tensor, view: View, size: Size, window: int = 0) -> Tens
     if (view.black, view.white) == (0, 255):
         return resized
     return torch.round((resized - view.black) * 255 / (view.white - view.black)).clamp(0, 255)
+
+
+def cover(images: Tensor, region: Tensor, beside: int) -> Tensor:
+    """Images uint8 (N, H, W, 3) with one grey level in the place of what is beside a region, given as the canvas of
+    datasets/regions.py."""
+    rows, columns = (
+        (2 * torch.arange(side, device=images.device) + 1) * CANVAS // (2 * side) for side in images.shape[1:3]
+    )
+    inside = region.index_select(0, rows).index_select(1, columns)[..., None]  # (H, W, 1)
+    return torch.where(inside, images, torch.full((), beside, dtype=torch.uint8, device=images.device))
 
 
 class PlacedMap(nn.Module):
