@@ -63,7 +63,6 @@ def main(args: argparse.Namespace) -> None:
     files = [path.with_suffix(suffix) for suffix in suffixes]
     refuse_foreign(files, lambda _: is_export(path), "move it away, or give another --output")
     say = teller()
-    say(f"reading {category}")
     source = ExportSource.of(run.folder, category)
     images = good_images(run, category, args.images, args.image_count) if args.precision == "int8" else []
     export(source, args.format, path, args.precision, images, say)
