@@ -171,6 +171,9 @@ def add_stage_flags(parser: argparse.ArgumentParser) -> None:
         "auto: 20, of fewer than 100 images more, of more than 400 fewer (default 100)")
     add("--epochs_stage2", type=or_auto(at_least(1)), default=120, metavar="N", help="epochs of the student; auto as "
         "above (default 120)")
+    add("--time_limit", type=positive, metavar="MIN", help="plan as many of these epochs as a whole training has time "
+        "for in so many minutes, by a trial of a few steps; results then depend on the machine, but not on resuming, "
+        "which keeps the planned epochs (default: none)")
     add("--lr", type=positive, default=0.005, metavar="X", help="Adam's learning rate in both stages (default 0.005)")
     add("--seed", type=at_least(0, MAX_SEED), default=0, metavar="N", help="seed of everything random (default 0)")
     add("--seeds", type=at_least(0, MAX_SEED), nargs="+", metavar="N", help="several seeds instead of --seed, a run "

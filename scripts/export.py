@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,10 +62,22 @@ def main(args: argparse.Namespace) -> None:
         raise UsageError(f"--output {path}: the name of a file of --format {args.format} must end in {suffixes[0]}")
     files = [path.with_suffix(suffix) for suffix in suffixes]
     refuse_foreign(files, lambda _: is_export(path), "move it away, or give another --output")
+    say = teller()
     source = ExportSource.of(run.folder, category)
     images = good_images(run, category, args.images, args.image_count) if args.precision == "int8" else []
-    export(source, args.format, path, args.precision, images)
+    export(source, args.format, path, args.precision, images, say)
     print("wrote " + " and ".join(f"{printable(file)} ({file.stat().st_size / 1e6:.1f} MB)" for file in files))
+
+
+def teller() -> Callable[[str], None]:
+    """A function that prints on stderr which phase begins, and how long those before it have taken."""
+    started = time.perf_counter()
+
+    def say(phase: str) -> None:
+        seconds = round(time.perf_counter() - started)
+        print(printable(phase) + (f" (after {seconds} s)" if seconds else ""), file=sys.stderr, flush=True)
+
+    return say
 
 
 def good_images(run: Run, category: str, folder: Path | None, most: int) -> list:

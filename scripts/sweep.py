@@ -110,6 +110,8 @@ def plan_of(args: argparse.Namespace, others: list[str]) -> Plan:
             raise UsageError(f"--{name} of train.py cannot be passed on: a sweep sets it for each task")
     parser = train_parser()
     settings = vars(parser.parse_args(["--data_root", ".", *others]))
+    if settings["time_limit"] is not None:
+        raise UsageError("--time_limit of train.py cannot be passed on: each task would have other epochs")
     common = {name: settings[name] for name in ("device", "workers", "cache", "cache_dir")}  # with test.py
     scoring = [f"--{name}={value}" for name, value in common.items() if value != parser.get_default(name)]
     scoring += ["--skip_bad"] * settings["skip_bad"]

@@ -239,12 +239,18 @@ def test_the_command_writes_files_and_names_what_is_wrong(tmp_path):
     data = make_folder(tmp_path / "data", ["bottle"], train=3)
     make_run(tmp_path / "run", "rd4ad", data_root=str(data))
     result = run_export(tmp_path, "run", "--category", "bottle", "--format", "torchscript")
-    assert (result.status, result.err) == (0, "")
+    assert result.status == 0
+    assert re.fullmatch(r"tracing the model( \(after \d+ s\))?\n", result.err)
     assert re.fullmatch(r"wrote run/exported/bottle\.pt \(\d+\.\d MB\)\n", result.out)
     result = run_export(tmp_path, "run", "--category", "bottle", "--format", "openvino", "--precision", "int8",
                         "--output", "line/part.xml")
     assert result.status == 0, result.err
     assert sorted(path.name for path in (tmp_path / "line").iterdir()) == ["part.bin", "part.xml"]
+    phases = [re.sub(r" \(after \d+ s\)$", "", line) for line in result.err.splitlines()]
+    assert [phase for phase in phases if "WARNING" not in phase] == [
+        "building the graph", "translating it to ONNX", "quantising it to int8, by 3 images",
+        "converting it to OpenVINO",
+    ]
     photograph = next((data / "bottle" / "train" / "good").iterdir())
     assert ExportedModel(tmp_path / "line" / "part.xml").score([photograph]).shape == (1,)
     for arguments, message in [

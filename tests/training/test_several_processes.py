@@ -148,6 +148,12 @@ def test_torchruns_store_keeps_the_run_for_the_next_attempt(monkeypatch):
     assert kept_by_launcher("run", lambda: pytest.fail("a run was looked for")) == "runs/second"
 
 
+def test_epochs_are_planned_together(farm):
+    assert farm.train(2, *FLAGS, "--time_limit", 600, "--output", "limited") == [0, 0]
+    assert "--time_limit 600: 2 + 2 of 2 + 2 epochs" in farm.printed(0) and farm.printed(1) == ""
+    assert all(same_weights(farm.folder / "limited", farm.folder / "two", name) for name in ("bottle", "tile"))
+
+
 def fail_to_read(rank: int) -> None:
     """Of the first category, in the second process, an image cannot be read any more."""
     epoch = TeacherFeatures.epoch

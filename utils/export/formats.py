@@ -18,7 +18,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
+from datasets.problems import count
 from utils.detection import model_file
 from utils.detection.model_file import Facts
 from utils.detection.thresholds import read_thresholds
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 OPSET = 18  # of ONNX: the first with all that the graph is made of
 ONNX = ("onnx", "onnxscript")  # packages that write it
+
+Say = Callable[[str], None]  # is told what begins now and may take long
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,14 @@ class ExportSource:
 
 
 def export(
-    source: ExportSource, format: str, path: Path, precision: str = "fp32", images: Sequence[np.ndarray] = ()
+    source: ExportSource, format: str, path: Path, precision: str = "fp32", images: Sequence[np.ndarray] = (),
+    say: Say = lambda phase: None,
 ) -> None:
     """Write a model file, completely or not at all.
 
     format: a name in FORMATS. images: uint8 (H, W, 3), of good parts; int8 measures the range of activations on them.
-    Raises UsageError for a precision that the format does not have, MissingPackage for a package that is not installed.
+    say: is told each phase as it begins, e.g. "translating it to ONNX". Raises UsageError for a precision that the
+    format does not have, MissingPackage for a package that is not installed.
     """
     row = FORMATS[format]
     if precision not in row.precisions:
@@ -84,19 +90,23 @@ def export(
 
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporters' future, and of shapes that tests show to be free
-        row.write(source, path, replace(source.facts, precision=precision, opset=row.opset), images)
+        row.write(source, path, replace(source.facts, precision=precision, opset=row.opset), images, say)
 
 
-def write_onnx(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray]) -> None:
+def write_onnx(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray], say: Say) -> None:
     import onnx
     import torch
 
+    say("building the graph")
+    graph = source.deployed(facts.precision).program()
+    say("translating it to ONNX")
     program = torch.onnx.export(
-        source.deployed(facts.precision).program(), input_names=[model_file.INPUT],
-        output_names=list(model_file.OUTPUTS), opset_version=OPSET, dynamo=True, verbose=False,
+        graph, input_names=[model_file.INPUT], output_names=list(model_file.OUTPUTS), opset_version=OPSET, dynamo=True,
+        verbose=False,
     )
     proto = program.model_proto
     if facts.precision == "int8":
+        say(f"quantising it to int8, by {count(len(images), 'image')}")
         proto = quantize(proto, images)
     onnx.helper.set_model_props(proto, {model_file.KEY: facts.to_text(), model_file.SEAL_KEY: model_file.UNSEALED})
     with atomic_write(path) as temporary, temporary.open("wb") as file:
@@ -116,7 +126,8 @@ def quantize(model: ModelProto, images: Sequence[np.ndarray]) -> ModelProto:
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    inputs = ({model_file.INPUT: np.ascontiguousarray(image[None])} for image in images)
+    shown = tqdm(images, "measuring activations", unit="image", leave=False, disable=None)
+    inputs = ({model_file.INPUT: np.ascontiguousarray(image[None])} for image in shown)
 
     class Images(CalibrationDataReader):
         def get_next(self) -> dict[str, np.ndarray] | None:
@@ -134,14 +145,15 @@ def quantize(model: ModelProto, images: Sequence[np.ndarray]) -> ModelProto:
         return onnx.load(after)
 
 
-def write_openvino(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray]) -> None:
+def write_openvino(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray], say: Say) -> None:
     """Convert an ONNX file; with "fp16" its weights are kept so, with "bf16" the file asks to be computed so."""
     import openvino
 
     with TemporaryDirectory() as folder:
         onnx_path = Path(folder) / "model.onnx"
         graph = replace(facts, precision="int8" if facts.precision == "int8" else "fp32")
-        write_onnx(source, onnx_path, graph, images)
+        write_onnx(source, onnx_path, graph, images, say)
+        say("converting it to OpenVINO")
         model = openvino.convert_model(onnx_path)
         model.set_rt_info(facts.to_text(), model_file.KEY)
         made, half = Path(folder) / "model.xml", facts.precision == "fp16"
@@ -163,16 +175,18 @@ def write_pair(made: Path, path: Path) -> None:
         path.unlink(missing_ok=True)  # the old one may not tell the new weights from its own
 
 
-def write_torchscript(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray]) -> None:
+def write_torchscript(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray], say: Say) -> None:
+    say("tracing the model")
     extra = {model_file.EXTRA_FILE: facts.to_text()}
     content = source.deployed(facts.precision).traced().save_to_buffer(_extra_files=extra)
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
 
 
-def write_pt2(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray]) -> None:
+def write_pt2(source: ExportSource, path: Path, facts: Facts, images: Sequence[np.ndarray], say: Say) -> None:
     import torch
 
+    say("building the graph")
     content = io.BytesIO()  # given a name, torch hides why it failed
     program = source.deployed(facts.precision).program()
     torch.export.save(program, content, extra_files={model_file.EXTRA_FILE: facts.to_text()})
@@ -185,7 +199,7 @@ class Format(NamedTuple):
 
     suffixes: Sequence[str]  # of its files; the first is that of the one that has a name
     precisions: Sequence[str]
-    write: Callable[[ExportSource, Path, Facts, Sequence[np.ndarray]], None]
+    write: Callable[[ExportSource, Path, Facts, Sequence[np.ndarray], Say], None]
     packages: Sequence[str] = ()  # that it is written with
     opset: int | None = None
     note: str = ""  # for a user who chooses

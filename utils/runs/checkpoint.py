@@ -36,6 +36,7 @@ MODEL_SETTINGS = ("method", "backbone", "image_size")  # what a checkpoint must 
 # What no training goes by, or what is said elsewhere; and of the data what is another where they have been moved:
 NOT_TRAINED_BY = (
     *FREE_SETTINGS, *MODEL_SETTINGS, "data_root", "dataset", "aux_path", "weights", "checkpoints", "skipped",
+    "planned_from",
 )
 PROBE_SIZE = 256  # pixels at most: numbers that make NaN do so at any size
 

@@ -20,12 +20,17 @@ FREE_SETTINGS = (
     "categories", "device", "workers", "eval_every", "started", "command", "code", "environment", "processes",
     "holdout",  # of earlier versions: means nothing but with "select"
 )
-# Flags of train.py that config.json does not keep, because they change no result:
+# Flags of train.py that config.json does not keep, because they change no result (time_limit: but by the epochs):
 NOT_SETTINGS = (
     "output", "resume", "fg_root", "seeds", "cache", "cache_dir", "cache_features", "skip_bad", "tensorboard",
+    "time_limit",
 )
 # What config.json keeps beside flags of train.py:
-RECORDED = ("command", "started", "code", "environment", "processes", "skipped", "select", "holdout", "checkpoints")
+RECORDED = (
+    "command", "started", "code", "environment", "processes", "skipped", "planned_from", "select", "holdout",
+    "checkpoints",
+)
+PLANNED = ("epochs_stage1", "epochs_stage2")  # by "planned_from", what was asked for, where there was a time limit
 LAST_EPOCH, RATED_EPOCH = "last", "synthetic"  # "select" of earlier versions: which epoch is the result
 OFFICIAL = "official checkpoint"  # "weights" of a run that was made of the public code's
 # Settings of runs from before there were these:
@@ -102,9 +107,12 @@ def refuse_rated(run: Path, settings: Mapping[str, Any]) -> None:
 
 
 def setting_differences(before: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
-    """Differences in settings that forbid resuming, one line each."""
+    """Differences in settings that forbid resuming, one line each. Epochs that were planned from what is asked for now
+    are none."""
     settings = EARLIER | settings
-    names = [name for name in {**before, **settings} if name not in FREE_SETTINGS]
+    planned_from = settings.get("planned_from")
+    free = (*FREE_SETTINGS, *PLANNED) if planned_from and planned_from == before.get("planned_from") else FREE_SETTINGS
+    names = [name for name in {**before, **settings} if name not in free]
     return [f"{n}: {before.get(n)} -> {settings.get(n)}" for n in names if before.get(n) != settings.get(n)]
 
 

@@ -31,6 +31,12 @@ def near(stack: Tensor, device: torch.device) -> Tensor:
     return stack.to(device) if fits else stack
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait until a device has done all that it was given; a CPU always has."""
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+
+
 def resolve_precision(precision: str, device: torch.device) -> str:
     """The number format that a precision means on a device; "auto" is bf16 where the hardware has it.
 

@@ -29,6 +29,7 @@ from utils.runs.history import RunLog
 from utils.system.errors import TrainingError, command, layout_flags
 from utils.system.signals import stop_between_steps
 from utils.training.config import TrainConfig
+from utils.training.forecast import Forecast
 from utils.training.norms import synchronise_norms
 from utils.training.resumable import MADE_WITH, ResumableStage
 from utils.training.steps import NonFiniteLoss
@@ -60,25 +61,22 @@ class TrainingSet:
 class Category:
     """A category that is trained, from the same seed as every other: its model, data, and stages in their order.
 
-    pretrained: prepared for the config's execution; made_with: of `keep_teacher`.
+    pretrained: prepared for the config's execution; made_with: of `keep_teacher`; forecast: of the whole training.
     """
 
     def __init__(
         self, name: str, data: TrainingSet, pretrained: PretrainedTeacher, config: TrainConfig,
-        settings: Mapping[str, Any], log: RunLog, made_with: MadeWith,
+        settings: Mapping[str, Any], log: RunLog, made_with: MadeWith, forecast: Forecast,
     ):
         torch.manual_seed(config.seed)
         self.name, self.data, self.config, self.settings, self.log = name, data, config, settings, log
+        self.forecast = forecast
         world = config.world
         self.files = Run(log.folder).category(name)
         world.broadcast(lambda: self.files.keep_view(data.view))
         view = world.together(lambda: self.files.view)
         self.made_with = {**made_with, self.files.view_file.name: view.word}
-        self.model: AAND = build_model(pretrained, config.traits).to(pretrained.device)
-        if config.sync_norms:
-            for part in self.model.student_parts:
-                synchronise_norms(part, world)
-        config.execution.prepare(self.model)
+        self.model = new_model(pretrained, config)
         self.stage: ResumableStage | None = None  # under way
         self.stages = self._untrained()
 
@@ -116,9 +114,24 @@ class Category:
                 stage.say(f"{self.data.made} of {len(self.data.paths)} foreground masks made on the fly ({keep})")
             steps = -(-len(self.data.images) // self.config.batch_size)
             with log.stage(self.name, number, epochs, stage.epoch, steps, stage.step) as stage.log:
-                stage.tick = stage.log.tick
+                stage.tick = self._tick
                 yield stage
             world.barrier()  # a process may not yet have looked for the files that are about to change
+
+    @property
+    def shown(self) -> int:
+        """The images that the stage under way has shown to its model, in all its epochs."""
+        images = len(self.data.images)
+        return (self.stage.epoch - 1) * images + min(self.stage.step * self.config.batch_size, images)
+
+    def _tick(self) -> None:
+        """Move the bar by a step, and say how long the training takes where that is known now."""
+        self.stage.log.tick()
+        if self.config.world.is_first:
+            before = (self.stage.step - 1) * self.config.batch_size
+            images = min(self.config.batch_size, len(self.data.images) - before)
+            if line := self.forecast.tick(self.stage, images):
+                self.log.say(line)
 
     def describe(self, error: NonFiniteLoss) -> TrainingError:
         """The error of a loss that is no number, with the images of its step."""
@@ -158,3 +171,13 @@ class Category:
         thresholds = calibrate(predictor, batches, config.far, HELD_OUT, config.look or None)
         write_thresholds(self.log.folder, self.name, thresholds)
         self.log.say(f"{self.name}: {thresholds}")
+
+
+def new_model(pretrained: PretrainedTeacher, config: TrainConfig) -> AAND:
+    """An untrained model, ready for training, with a teacher that is prepared for the config's execution."""
+    model = build_model(pretrained, config.traits).to(pretrained.device)
+    if config.sync_norms:
+        for part in model.student_parts:
+            synchronise_norms(part, config.world)
+    config.execution.prepare(model)
+    return model

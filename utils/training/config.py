@@ -48,6 +48,7 @@ class TrainConfig:
     batch_size: int = 16  # images, of all processes together
     epochs_stage1: int | None = 100  # None, here and below: what suits the number of images (`fit`)
     epochs_stage2: int | None = 120
+    time_limit: float | None = None  # minutes of the whole training, by which fewer epochs are planned
     lr: float = 0.005
     seed: int = 0
     seeds: Sequence[int] | None = None

@@ -17,6 +17,7 @@ from datasets.problems import count
 from models import WeightsError
 from utils.data.check import levels_given
 from utils.data.preflight import Usable, usable_samples
+from utils.runs.settings import PLANNED
 from utils.system.environment import code_version, environment
 from utils.system.errors import command, layout_flags
 from utils.training.config import TrainConfig
@@ -31,6 +32,7 @@ class Plan:
     source: DataSource
     samples: Samples
     usable: Usable
+    planned_from: dict[str, float] | None = None  # with a time limit: it, and the epochs asked for
 
     def settings(self, seed: int) -> dict[str, Any]:
         """All that config.json keeps: the flags, what they come to here, and when."""
@@ -41,6 +43,7 @@ class Plan:
             "categories": list(self.source.categories),
             "processes": self.config.world.size,
             "skipped": self.usable.skipped,
+            **({"planned_from": self.planned_from} if self.planned_from else {}),
             "command": self.config.command,
             "started": datetime.now().isoformat(timespec="seconds"),
             "code": code_version(),
@@ -63,7 +66,7 @@ class Plan:
         digests = {path: facts.digest for path, facts in usable.images.items()}
         config = fit(config, min(len(parts["train"]) for parts in usable.samples.values()))
         samples = {name: split_samples(parts, name, config, digests) for name, parts in usable.samples.items()}
-        return cls(config, source, samples, usable)
+        return cls(config, source, samples, usable, planned_from(config))
 
 
 @contextmanager
@@ -90,3 +93,13 @@ def fit(config: TrainConfig, images: int) -> TrainConfig:
             f"false-alarm rate of {fitted.far:.2g}", file=sys.stderr,
         )
     return fitted
+
+
+def planned_from(config: TrainConfig) -> dict[str, float] | None:
+    """What epochs are planned from, with a time limit; a memory is filled in one epoch, which stderr says."""
+    if config.time_limit is None:
+        return None
+    if not config.traits.trained:
+        print(f"--time_limit: {config.method} has a single epoch, so there are none to plan", file=sys.stderr)
+        return None
+    return {name: getattr(config, name) for name in ("time_limit", *PLANNED)}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import glob
 import sys
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -22,14 +23,17 @@ from utils.runs.checkpoint import keep_teacher
 from utils.runs.folder import Run, list_seeds, open_runs, seed_folder, trained_categories
 from utils.runs.history import LOG, RunLog, published_protocol
 from utils.runs.resuming import check_settings, lock_run, open_run, unfinished_run
+from utils.runs.settings import CONFIG, PLANNED
 from utils.system.errors import ProcessLost, RunError, UserError, as_flags, command
 from utils.system.processes import World, kept_by_launcher
 from utils.system.signals import Interrupted
 from utils.training.category import Category, TrainingSet
 from utils.training.config import TrainConfig
 from utils.training.data import check_batches, read_data, warn_of_shortage
+from utils.training.forecast import Forecast, ImagesLeft
 from utils.training.plan import Plan, offering_preset
 from utils.training.steps import NonFiniteLoss
+from utils.training.time_limit import within_limit
 
 
 @dataclass
@@ -39,6 +43,19 @@ class Training:
     folder: Path
     plan: Plan
     seeds: list[SeedRun]
+
+    @classmethod
+    def of(
+        cls, folder: Path, plan: Plan, read: Callable[[str], TrainingSet], paces: Mapping[int, float] | None = None
+    ) -> Training:
+        """The training of a plan in a folder. read: gives the data of a category; paces: of `Forecast`."""
+        config, seeds = plan.config, []
+        forecast = Forecast(
+            config.backbone, config.torch_device, lambda: [run.images_left() for run in seeds], paces
+        )
+        for place, seed in seed_folders(folder, config).items():
+            seeds.append(SeedRun(place, plan, replace(config, seed=seed), read, forecast))
+        return cls(folder, plan, seeds)
 
     def what_next(self) -> str:
         """The next commands: test.py for trained categories with test images, predict.py for the others."""
@@ -80,6 +97,7 @@ class SeedRun:
     plan: Plan
     config: TrainConfig
     read: Callable[[str], TrainingSet]
+    forecast: Forecast
     failed: list[str] = field(default_factory=list)
     begun: Category | None = None  # under way
 
@@ -106,6 +124,19 @@ class SeedRun:
         if chosen := published_protocol(self.folder):
             self.log.say(*format_published_protocol([chosen]).splitlines())
 
+    def images_left(self) -> ImagesLeft:
+        """The images that are still to be shown, by category and stage."""
+        config, left = self.config, {}
+        for name in (name for name in self.plan.samples if name not in self.failed):
+            files, images = Run(self.folder).category(name), len(self.plan.samples[name].train)
+            epochs = zip((1, 2), config.traits.epochs(config.epochs_stage1, config.epochs_stage2), strict=True)
+            stages = {stage: images * count for stage, count in epochs if not files.stage(stage).is_file()}
+            if self.begun and self.begun.name == name and self.begun.stage and self.begun.stage.number in stages:
+                stages[self.begun.stage.number] -= self.begun.shown
+            if stages:
+                left[name] = stages
+        return left
+
     def _is_trained(self, category: str) -> bool:
         files = Run(self.folder).category(category)
         files.remove_stale_progress()
@@ -117,7 +148,9 @@ class SeedRun:
         seen = [images[sample.image_path].digest for sample in self.plan.samples[name].train]
         self.config.world.broadcast(lambda: files.keep_training_images(seen))
         data = self.read(name)
-        self.begun = Category(name, data, self.teacher, self.config, self.settings, self.log, self.made_with)
+        self.begun = Category(
+            name, data, self.teacher, self.config, self.settings, self.log, self.made_with, self.forecast
+        )
         return self.begun
 
     @contextmanager
@@ -151,6 +184,7 @@ class SeedRun:
 def open_training(config: TrainConfig, world: World) -> Iterator[Training]:
     """Check the flags and every file, lock the run and read the data: errors now, not in hours, and before anything is
     written. Raises DataError, UsageError, RunError or OSError."""
+    started = time.perf_counter()
     with ExitStack() as locks:
         plan = world.rank0_first(lambda: Plan.of(config.resolve(world)))  # rank 0 leaves what it found of the files
         config = plan.config
@@ -158,17 +192,23 @@ def open_training(config: TrainConfig, world: World) -> Iterator[Training]:
             lambda: config.output or Path(kept_by_launcher("run", lambda: str(choose_folder(plan))))
         )
         start = world.rank0_first if config.cache == "disk" else world.together
-        training = start(lambda: prepare(folder, plan, locks))
+        read, paces = start(lambda: prepare(folder, plan, locks)), None
+        if plan.planned_from:
+            if before := world.broadcast(lambda: planned_epochs(folder)):
+                plan = replace(plan, config=replace(config, **before))
+            else:
+                plan, paces = within_limit(plan, read, started)
         try:
-            yield training
+            yield Training.of(folder, plan, read, paces)
         except Interrupted:
             print(f"go on with: {command('train.py', '--resume', folder)}", file=sys.stderr)
             raise
 
 
-def prepare(folder: Path, plan: Plan, locks: ExitStack) -> Training:
+def prepare(folder: Path, plan: Plan, locks: ExitStack) -> Callable[[str], TrainingSet]:
+    """Lock the run, check that it can be trained and read the data; returns what gives those of a category."""
     config = plan.config
-    seeds = {seed_folder(folder, seed): seed for seed in config.seeds or ()} or {folder: config.seed}
+    seeds = seed_folders(folder, config)
     for place in dict.fromkeys([folder, *seeds]) if config.world.is_first else ():
         locks.enter_context(lock_run(place))
     for place, seed in seeds.items():
@@ -179,8 +219,20 @@ def prepare(folder: Path, plan: Plan, locks: ExitStack) -> Training:
     check_batches(plan.samples, config, config.world)
     warn_of_shortage(plan.samples, config)
     usable = plan.usable
-    read = read_data(plan.source, plan.samples, usable.levels, textures, config, usable.decoded)  # last: every file
-    return Training(folder, plan, [SeedRun(f, plan, replace(config, seed=seed), read) for f, seed in seeds.items()])
+    return read_data(plan.source, plan.samples, usable.levels, textures, config, usable.decoded)  # last: every file
+
+
+def seed_folders(folder: Path, config: TrainConfig) -> dict[Path, int]:
+    """The seeds of a run by their folders."""
+    return {seed_folder(folder, seed): seed for seed in config.seeds or ()} or {folder: config.seed}
+
+
+def planned_epochs(folder: Path) -> dict[str, int] | None:
+    """The epochs that a run was begun with, in any of its seeds; None if it is to be begun now."""
+    for place in (folder, *list_seeds(folder)):
+        if (place / CONFIG).is_file():
+            return {name: Run(place).config[name] for name in PLANNED}
+    return None
 
 
 def choose_folder(plan: Plan) -> Path:
