@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from utils.training.staging import GoodImage
 
 
-NO_SETTINGS = ("resume", "preset", "config")  # flags that stand for others
+NO_SETTINGS = ("resume", "preset", "config", "threads")  # flags that stand for others, or have been followed
 
 
 def parse_args() -> argparse.Namespace:

@@ -183,7 +183,7 @@ def add_computing_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_threads_flag(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=at_least(1), action=Threads, default=argparse.SUPPRESS, metavar="N",
+    parser.add_argument("--threads", type=at_least(1), action=Threads, metavar="N",
                         help="threads that compute on a CPU (default: one per core, or OMP_NUM_THREADS)")
 
 

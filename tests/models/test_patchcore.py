@@ -79,6 +79,8 @@ def test_the_memory_is_a_coreset_of_all_images_patches(model, monkeypatch):
     whole = embed(model.teacher(model.normalise(data.images[..., :3].permute(0, 3, 1, 2)))).flatten(2)  # (5, C, 64)
     away = torch.cdist(candidates, whole.transpose(1, 2).reshape(-1, 152)).view(200, 5, 64).amin(dim=2)
     assert away.argmin(dim=1).tolist() == owners.tolist() and away.amin(dim=1).max() < 0.1  # others are at 3 and more
+    features.windows = 2
+    assert draw_patches(features)[1].tolist() == [owner // 2 for owner in owners.tolist()]  # photographs' numbers
     chosen, radius = choose_coreset(candidates, 20, seed=3)
     assert torch.equal(model.memory.patches, candidates[chosen])
     assert logged == [(1, {"radius": radius})]

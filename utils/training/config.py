@@ -80,6 +80,11 @@ class TrainConfig:
         return METHODS[self.method][self.recipe]
 
     @property
+    def windows(self) -> int:
+        """The number of windows that an image is shown in."""
+        return math.prod(height_width(self.tiles))
+
+    @property
     def execution(self) -> Execution:
         """Number format and layout of the computation; `plain` has nothing of what makes it fast."""
         if self.plain:
@@ -112,7 +117,7 @@ class TrainConfig:
     def fit(self, images: int) -> TrainConfig:
         """The same with what suits so many good images, where that was asked for."""
         calibration, far = suitable_rates(images, self.calibration, self.far)
-        epochs = epochs_for(images * math.prod(height_width(self.tiles)))
+        epochs = epochs_for(images * self.windows)
         return replace(
             self, epochs_stage1=self.epochs_stage1 or epochs, epochs_stage2=self.epochs_stage2 or epochs,
             calibration=calibration, far=far, look=suitable_look(far) if self.look is None else self.look,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -74,7 +73,7 @@ def check_batches(samples: Samples, config: TrainConfig, world: World) -> None:
     if height_width(config.image_size) != (32, 32):
         return
     for category, split in samples.items():
-        count = len(split.train) * math.prod(height_width(config.tiles))
+        count = len(split.train) * config.windows
         if (count - 1) % config.batch_size == 0:
             raise UsageError(
                 f"{category} has {count} images: with `batch_size` {config.batch_size} the last batch is a single "

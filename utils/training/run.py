@@ -128,7 +128,8 @@ class SeedRun:
         """The images that are still to be shown, by category and stage."""
         config, left = self.config, {}
         for name in (name for name in self.plan.samples if name not in self.failed):
-            files, images = Run(self.folder).category(name), len(self.plan.samples[name].train)
+            files = Run(self.folder).category(name)
+            images = len(self.plan.samples[name].train) * self.config.windows
             epochs = zip((1, 2), config.traits.epochs(config.epochs_stage1, config.epochs_stage2), strict=True)
             stages = {stage: images * count for stage, count in epochs if not files.stage(stage).is_file()}
             if self.begun and self.begun.name == name and self.begun.stage and self.begun.stage.number in stages:

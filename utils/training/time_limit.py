@@ -85,6 +85,7 @@ def within_limit(plan: Plan, read: Callable[[str], TrainingSet], started: float)
     release_freed_memory()
     images = len(config.seeds or [config.seed]) * sum(len(split.train) for split in plan.samples.values())
     times = images / len(plan.samples[name].train)  # the whole training is so many times the first category
+    images *= config.windows
     around = times * sum(cost.around for cost in costs.values())
     epoch = {stage: images * cost.image for stage, cost in costs.items()}
     if config.eval_every:
