@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ from PIL import Image
 
 from datasets.base import load_image
 from tests.support.commands import TINY, run_export, run_predict, run_report, run_test, run_train
+from tests.support.trees import write_image
+from utils.data.facts import Facts
 from utils.detection import load_detector
 from utils.runs.folder import Run
 from utils.training.config import TrainConfig
+from utils.training.plan import advise_windows
 
 SIZE = ("--image_size", 64, 96)
 CORNER = {"box": [0.0, 0.0, 0.5, 0.5]}  # left, top, right, bottom
@@ -96,6 +100,28 @@ def test_epochs_go_by_the_windows(tmp_path):
     free = {"data_root": tmp_path, "epochs_stage1": None, "epochs_stage2": None}
     assert TrainConfig(**free).fit(50).epochs_stage1 == TrainConfig(**free, tiles=(1, 2)).fit(25).epochs_stage1 == 40
     assert TrainConfig(**free, tiles=4).fit(100).epochs_stage2 == 5
+
+
+def test_windows_are_advised_for_large_photographs(tmp_path):
+    """By the median of the photographs that can be read; half of their resolution, at most 6 windows in a row."""
+    large = [Facts(1500, 2000), Facts(1500, 2000), Facts(100, 100), Facts(unreadable="why")]
+    config = TrainConfig(data_root=tmp_path, image_size=256)
+    assert advise_windows(large, config) == (
+        "photographs of about 1500 x 2000 pixels are shown at 256, and details of less than 12 pixels may be lost; "
+        "`tiles` 3 4 shows more, and takes about 12 times as long"
+    )
+    assert "`tiles` 6 6 " in advise_windows([Facts(9000, 9000)], config)
+    oblong = replace(config, image_size=(256, 512))
+    assert "at 256 x 512, and details of less than 8 pixels" in advise_windows(large, oblong)
+    for images, given in (([Facts(700, 4000)], config), ([], config), (large, replace(config, tiles=(1, 2)))):
+        assert advise_windows(images, given) == ""
+
+
+def test_they_are_advised_for_photographs_of_ones_own_alone(trained, tmp_path):
+    for number in range(4):
+        write_image(tmp_path / f"data/widget/good/{number}.png", np.full((100, 120, 3), 40 * number, np.uint8))
+    own = run_train(tmp_path, "--data_root", tmp_path / "data", *TINY, *OPTIONS[2:], "--output", tmp_path / "run")
+    assert own.status == 0 and "photographs of about 100 x 120 pixels are shown at 32" in own.err, own.err
 
 
 @pytest.mark.parametrize(("flags", "said"), [

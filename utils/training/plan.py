@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from statistics import median
 from typing import Any
 
 from datasets import DataSource, open_dataset
@@ -14,14 +15,19 @@ from datasets.anomalies.textures import find_aux_path
 from datasets.base import DataError
 from datasets.pairing import SPLITS
 from datasets.problems import count
+from datasets.sizes import height_width, in_words
 from models import WeightsError
 from utils.data.check import levels_given
+from utils.data.facts import Facts
 from utils.data.preflight import Usable, usable_samples
 from utils.runs.settings import PLANNED
 from utils.system.environment import code_version, environment
-from utils.system.errors import command, layout_flags
+from utils.system.errors import as_flags, command, layout_flags
 from utils.training.config import TrainConfig
 from utils.training.data import Samples, find_regions, split_samples
+
+SMALLER = 3  # times that photographs are larger than what is shown, before windows are advised
+HALVED, MOST_ADVISED = 2, 6  # windows are advised that show half of the resolution, and so many in a row
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,8 @@ class Plan:
         )
         digests = {path: facts.digest for path, facts in usable.images.items()}
         config = fit(config, min(len(parts["train"]) for parts in usable.samples.values()))
+        if not source.reader.CATEGORIES and (text := advise_windows(usable.images.values(), config)):
+            print(as_flags(text), file=sys.stderr)
         samples = {name: split_samples(parts, name, config, digests) for name, parts in usable.samples.items()}
         return cls(config, source, samples, usable, planned_from(config))
 
@@ -80,6 +88,27 @@ def offering_preset(source: DataSource) -> Iterator[None]:
         names = layout_flags(source.name, source.names.good, source.names.bad) if source.names.good else []
         offer = command("train.py", "--data_root", source.root, "--preset", "own", *names)
         raise type(error)(f"{error}; for photographs of your own, without any download: {offer}") from error
+
+
+def advise_windows(images: Iterable[Facts], config: TrainConfig) -> str:
+    """What photographs lose that are shown far smaller than they are, and the windows that help; "" for others, and
+    where there are windows already."""
+    sizes = [(facts.height, facts.width) for facts in images if facts.height]
+    if config.windows > 1 or not sizes:
+        return ""
+    height, width = (median(sides) for sides in zip(*sizes, strict=True))
+    high, wide = height_width(config.image_size)
+    smaller = min(height / high, width / wide)
+    if smaller < SMALLER:
+        return ""
+    rows, columns = (
+        min(MOST_ADVISED, max(1, round(times / HALVED))) for times in (height / high, width / wide)
+    )
+    return (
+        f"photographs of about {height:.0f} x {width:.0f} pixels are shown at {in_words(config.image_size)}, and "
+        f"details of less than {round(2 * smaller)} pixels may be lost; `tiles` {rows} {columns} shows more, and takes "
+        f"about {rows * columns} times as long"
+    )
 
 
 def fit(config: TrainConfig, images: int) -> TrainConfig:
