@@ -1,7 +1,7 @@
 """Threads that compute: how many there are, and how they wait for each other. OpenMP reads both when torch is imported.
 
 Waiting threads of GNU's OpenMP spin for a long time by default, which is of no use and takes the core from whatever
-else runs: with a busy loop on each core of a machine an epoch takes seven times as long (docs/performance.md).
+else runs: with a busy loop on each core of a machine an epoch takes seven times as long (docs/scaling.md).
 """
 
 from __future__ import annotations
