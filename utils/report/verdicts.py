@@ -38,7 +38,7 @@ def explain_thresholds(thresholds: Thresholds) -> str:
     if look:
         sentences.append(
             f"To be looked at: others above {thresholds.look_threshold:.4g}; at most "
-            f"{_percent(thresholds.wanted_look)} of good images were asked for, with the false alarms."
+            f"{_percent(thresholds.wanted_look)} of good images were asked for, false alarms included."
         )
     sentences.append(f"{count(images, 'good image')} ({thresholds.source}) set {'both' if look else 'this'}.")
     if short := shortage(images, thresholds.wanted_far):
