@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -21,9 +22,9 @@ from utils.report.verdicts import count_outcomes, explain_thresholds, own_verdic
 
 
 def make_thresholds(far: float, look: float | None = None) -> Thresholds:
-    """Anomalous above 4; above 2 to be looked at; pixels of anomalous images above 0.6, of those to look at 0.5."""
+    """Anomalous above 4; above 2 to be looked at; pixels of anomalous images above 0.1, of those to look at 0."""
     pixels = LargestPixels()
-    pixels.add(np.stack([np.full((4, 4), value, np.float32) for value in (0.6, 0.5)]))
+    pixels.add(np.stack([np.full((4, 4), value, np.float32) for value in (0.1, 0)]))
     return Thresholds.from_scores([2, 4], pixels, far, HELD_OUT, look=look)
 
 
@@ -45,7 +46,7 @@ def test_the_page_gets_verdicts_and_the_thresholds_of_regions():
     own = own_verdicts(THRESHOLDS, np.array(SCORES))
     assert own["verdicts"] == ["good", "anomalous", "look", "look", "anomalous", "look", "good", "good"]
     assert own["threshold"] == 4
-    assert own["regions"] == pytest.approx({"good": None, "look": 0.5, "anomalous": 0.6})
+    assert own["regions"] == pytest.approx({"good": None, "look": 0, "anomalous": 0.1})
 
 
 def test_the_explanation_names_rates_and_what_so_few_images_allow():
@@ -70,12 +71,14 @@ def test_a_section_without_thresholds_says_nothing_of_them():
         assert word in html.unescape(with_them) and word not in html.unescape(section)
 
 
-def test_the_chart_holds_thresholds_beyond_the_scores():
+def test_the_chart_and_the_slider_hold_thresholds_beyond_the_scores():
     svg = score_histogram(np.array([1.0, 2.0]), np.array([3.0]), 9.0, 5.0)
     low, high = 1 - 0.16, 9 + 0.16
     for style, value in (("threshold", 9), ("look", 5)):
         x = 52 + (value - low) / (high - low) * (406 - 52)
         assert f'<line class="{style}" x1="{x:.1f}" x2="{x:.1f}"' in svg
+    section = build_section(replace(make_category(), thresholds=THRESHOLDS))  # of scores below 1
+    assert float(re.search(r' max="([\d.]+)"', section)[1]) > 4  # of the slider
 
 
 def test_verdicts_are_those_of_predict(own, tmp_path):
