@@ -4,7 +4,8 @@
     python scripts/report.py runs/NAME --data_root data/mvtec --output report.html
 
 Shows the results, image scores with a threshold to move, ROC and PRO, the course of training, what Stage I does to
-synthetic anomalies, and the test images, worst first. Needs the run's checkpoints and its data.
+synthetic anomalies, and the test images, worst first. Where a category has thresholds, it is judged by these, until the
+threshold is moved. Needs the run's checkpoints and its data.
 """
 
 from __future__ import annotations

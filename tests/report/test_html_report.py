@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -199,9 +200,9 @@ class Tags(HTMLParser):
         self.words.append(data)
 
 
-def make_page(name: str, count: int = 8) -> str:
+def make_page(name: str, count: int = 8, **changes) -> str:
     rows = {name: {"image_auroc": 0.5, "aupro": 1 / 3}}
-    sections = [build_section(make_category(name, count))]
+    sections = [build_section(replace(make_category(name, count), **changes))]
     gains, commands = {name: Statistic(0.1, None)}, [f"python {name}"]
     return build_page(f"Report {name}", {name: name}, [rows], gains, sections, commands)
 

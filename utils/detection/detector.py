@@ -22,7 +22,7 @@ from datasets.base import MAX_PIXELS, as_rgb
 from datasets.view import View, enlarge
 from utils.detection.model_file import RUNTIMES, ExportedModel
 from utils.detection.prediction import Predictor, is_finite, load_predictor
-from utils.detection.thresholds import ANOMALOUS, GOOD, LOOK, Thresholds, read_thresholds
+from utils.detection.thresholds import ANOMALOUS, GOOD, Thresholds, read_thresholds
 from utils.runs.folder import Run, open_runs, trained_categories
 from utils.system.errors import ModelFileError, PredictionError, RunError, UsageError
 
@@ -166,9 +166,9 @@ class Detector(Predictor):
 
     def region_threshold(self, verdict: str | None) -> float | None:
         """The threshold of the regions that are shown of images with a verdict; None if none are."""
-        if verdict == LOOK:
-            return self.thresholds.at(self.thresholds.wanted_look).pixel_threshold
-        return self.pixel_threshold if verdict == ANOMALOUS else None
+        if self.threshold is not None:
+            return self.threshold if verdict == ANOMALOUS else None
+        return self.thresholds and self.thresholds.region_threshold(verdict)
 
     def _verdict(self, score: float) -> str | None:
         if self.threshold is not None:

@@ -150,6 +150,12 @@ class Thresholds:
             return ANOMALOUS
         return LOOK if self.look_threshold is not None and score > self.look_threshold else GOOD
 
+    def region_threshold(self, verdict: str) -> float | None:
+        """The pixel threshold of the regions that are shown of images with a verdict; None if none are."""
+        if verdict == LOOK:
+            return self.at(self.wanted_look).pixel_threshold
+        return self.pixel_threshold if verdict == ANOMALOUS else None
+
     def _place(self, rate: float) -> int:
         """The place among the scores of the one that so many of good images may be above."""
         above = max(1, math.floor((len(self.scores) + 1) * exact(rate)))  # of n + 1

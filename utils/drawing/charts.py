@@ -73,25 +73,32 @@ def line_chart(
     return _draw(alt, axes, [(line.style, line.name) for line in lines], caption, lines=lines, shades=shades)
 
 
-def score_histogram(good: np.ndarray, anomalous: np.ndarray, bins: int = 40) -> Markup:
-    """Numbers of good images upwards and of anomalous ones downwards over the image score, and a line for the
-    threshold, which the page moves (class "threshold", data-x0 and data-x1 being the ends of the scale)."""
-    low, high = score_range(np.concatenate([good, anomalous]))
+def score_histogram(
+    good: np.ndarray, anomalous: np.ndarray, threshold: float | None = None, look: float | None = None, bins: int = 40
+) -> Markup:
+    """Numbers of good images upwards and of anomalous ones downwards over the image score, and lines for the score
+    above which an image is anomalous (class "threshold"), and for that above which it is to be looked at ("look"), if
+    there is one. The page moves the first; data-x0 and data-x1 are the ends of the scale."""
+    low, high = score_range(np.concatenate([good, anomalous]), threshold, look)
     edges = np.linspace(low, high, bins + 1)
     up, down = (np.histogram(scores, edges)[0] for scores in (good, anomalous))
     most = max(1, int(up.max()), int(down.max()))
     axes = Axes((low, high), (-most, most), "image score", "images", whole_y=True, mirrored=True)
     bars = axes.bars("good", up, edges, 1, 0.5) + axes.bars("anomalous", -down, edges, 1, 0.5)
     legend = [("good", "good (upwards)"), ("anomalous", "anomalous (downwards)"), ("threshold", "threshold")]
+    rules = [("threshold", LEFT if threshold is None else axes.at(threshold, 0)[0])]
+    if look is not None:
+        legend.append(("look", "to be looked at above"))
+        rules.append(("look", axes.at(look, 0)[0]))
     alt = f"Histogram of image scores: {len(good)} good images, {len(anomalous)} anomalous ones."
-    return _draw(alt, axes, legend, "Image scores", bars=bars, rules=[("threshold", LEFT)])
+    return _draw(alt, axes, legend, "Image scores", bars=bars, rules=rules)
 
 
 def score_position(reference: np.ndarray, kind: str, score: float | None, threshold: float | None) -> Markup:
     """The place of an image's score and of the threshold among the scores of other images, which `kind` names."""
     marks = (("threshold", "threshold", threshold), ("score", "this image", score))
     marks = [mark for mark in marks if mark[2] is not None]
-    low, high = score_range(np.concatenate([reference, [value for _, _, value in marks]]))
+    low, high = score_range(reference, score, threshold)
     counts, edges = np.histogram(reference, bins=min(30, max(5, len(reference) // 4)))
     axes = Axes((low, high), (0, int(counts.max())), "image score", "images", whole_y=True)
     legend = [("good", kind), *((style, f"{name}, {value:.4g}") for style, name, value in marks)]
@@ -101,9 +108,11 @@ def score_position(reference: np.ndarray, kind: str, score: float | None, thresh
     return _draw(" ".join(alt), axes, legend, bars=axes.bars("good", counts, edges, 0.5, 1.5), rules=rules)
 
 
-def score_range(scores: np.ndarray) -> tuple[float, float]:
-    """The ends of the score axis: a little wider than the scores, so that a threshold can pass all or none."""
-    low, high = float(scores.min()), float(scores.max())
+def score_range(scores: np.ndarray, *marks: float | None) -> tuple[float, float]:
+    """The ends of the score axis: a little wider than the scores, and the marks that are not None, so that a threshold
+    can pass all or none."""
+    values = [*scores.tolist(), *(mark for mark in marks if mark is not None)]
+    low, high = min(values), max(values)
     margin = 0.02 * (high - low) or 0.5
     return low - margin, high + margin
 

@@ -19,6 +19,7 @@ from models.recipes import METHODS
 from utils.data.image_store import FileStack
 from utils.detection.prediction import load_predictor
 from utils.detection.test_set import TestSet, find_lost_regions
+from utils.detection.thresholds import read_thresholds
 from utils.metrics.tables import Statistic
 from utils.report.page import CategoryReport, build_page, build_section
 from utils.report.stage1 import Stage1Picture, picture_stage1
@@ -43,6 +44,8 @@ def write_report(
     With several seeds the table is over all of them, charts and pictures are of the first.
     """
     seeds = open_runs(run)
+    for category in samples:
+        read_thresholds(seeds[0].folder, category)  # those that cannot be read are an error now
     if not all(is_scored(seed, run, samples) for seed in seeds):
         score_run(run, samples, root, scoring)
     first, folders = seeds[0], [seed.folder for seed in seeds]
@@ -72,6 +75,7 @@ def report_category(
     """Predict a category's test set once more, and gather what its section needs."""
     category, folder = files.name, files.run.folder
     predictor, model, _ = load_predictor(files, scoring.device, scoring.batch_size)
+    thresholds = read_thresholds(folder, category, predictor.word)  # refuses those of another model
     return CategoryReport(
         name=category,
         samples=samples,
@@ -81,6 +85,7 @@ def report_category(
         records=[record for record in read_metrics(folder) if record["category"] == category],
         stage1=picture_examples(model, files, samples, test_set.view, scoring.workers),
         most_images=most_images,
+        thresholds=thresholds,
     )
 
 

@@ -15,12 +15,14 @@ from datasets.names import printable
 from utils.data.image_store import Stack
 from utils.detection.prediction import Prediction
 from utils.detection.test_set import TestSet
+from utils.detection.thresholds import Thresholds
 from utils.drawing.charts import score_histogram, score_range
 from utils.drawing.heat_maps import color_table, map_limits
 from utils.drawing.pages import jpeg_uri, open_templates, png_uri
 from utils.metrics.tables import COLUMNS, Rows, Statistic, headings_of, show, summarise
 from utils.report.curves import metric_curves, training_curves
 from utils.report.stage1 import Stage1Picture, stage1_images
+from utils.report.verdicts import count_outcomes, explain_thresholds, own_verdicts
 
 JPEG_QUALITY = 85
 LEVELS = 255  # of a stored map
@@ -49,6 +51,7 @@ class CategoryReport:
     records: Sequence[Mapping[str, Any]]  # of metrics.jsonl: an epoch each
     stage1: Sequence[Stage1Picture]
     most_images: int  # in the gallery
+    thresholds: Thresholds | None = None  # the run's own
 
 
 def build_page(
@@ -71,12 +74,14 @@ def build_page(
 
 def build_section(category: CategoryReport, is_open: bool = False) -> Markup:
     """Build a category's section: threshold, gallery, scores, curves, training, Stage I."""
-    test_set, prediction = category.test_set, category.prediction
+    test_set, prediction, thresholds = category.test_set, category.prediction, category.thresholds
     good, anomalous = (prediction.scores[test_set.labels == label] for label in (0, 1))
-    low, high = score_range(prediction.scores)
+    marks = (thresholds.image_threshold, thresholds.look_threshold) if thresholds else (None, None)
+    low, high = score_range(prediction.scores, *marks)
     metrics = test_set.evaluate(prediction)
     known = [f"{name} {100 * metrics[metric]:.2f}" for metric, name in COLUMNS.items() if metric in metrics]
-    charts = score_histogram(good, anomalous), *metric_curves(test_set, prediction), *training_curves(category.records)
+    histogram = score_histogram(good, anomalous, *marks)
+    charts = histogram, *metric_curves(test_set, prediction), *training_curves(category.records)
     stage1 = [
         dict(zip(STAGE1_CAPTIONS, (jpeg_uri(image, JPEG_QUALITY) for image in stage1_images(picture)), strict=True))
         for picture in category.stage1
@@ -88,7 +93,10 @@ def build_section(category: CategoryReport, is_open: bool = False) -> Markup:
         summary=" · ".join([f"{len(good)} good, {len(anomalous)} anomalous", *known]),
         low=low,
         high=high,
-        start=best_threshold(test_set.labels, prediction.scores),
+        start=thresholds.image_threshold if thresholds else best_threshold(test_set.labels, prediction.scores),
+        thresholds=thresholds,
+        outcomes=thresholds and count_outcomes(thresholds, test_set.labels, prediction.scores),
+        explanation=thresholds and explain_thresholds(thresholds),
         charts=charts,
         stage1=stage1,
         ramp_colors=", ".join(f"rgb({r} {g} {b})" for r, g, b in color_table()[::17]),
@@ -108,7 +116,8 @@ def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def gallery_data(category: CategoryReport) -> dict[str, Any]:
-    """Gather for report.js the scores and labels of all images, and the pictures of the worst.
+    """Gather for report.js the scores and labels of all images, what the run's thresholds make of them ("own", None
+    without), and the pictures of the worst.
 
     Maps are stored in 255 steps of low..high, their smallest and largest value; colours run from cold to hot.
     """
@@ -121,6 +130,7 @@ def gallery_data(category: CategoryReport) -> dict[str, Any]:
             "name": printable(category.samples[index].name),
             "label": int(labels[index]),
             "score": float(scores[index]),
+            "place": index,
             "image": jpeg_uri(category.pictures[index].numpy(), JPEG_QUALITY),
             "map": png_uri(quantise(maps[index], low, high)),
             "mask": png_uri(masks[index] * 255) if masks is not None and labels[index] else None,
@@ -130,6 +140,7 @@ def gallery_data(category: CategoryReport) -> dict[str, Any]:
     return {
         "low": low, "high": high, "cold": cold, "hot": hot,
         "scores": scores.astype(float).tolist(), "labels": labels.astype(int).tolist(), "images": images,
+        "own": category.thresholds and own_verdicts(category.thresholds, scores),
     }
 
 

@@ -35,12 +35,20 @@ for (const table of document.querySelectorAll("table.sortable")) {
 
 // ---- Categories
 
+// What a verdict is for a good image, and for an anomalous one.
+const outcomes = {good: ["passed", "missed"], look: ["look-good", "look-anomalous"], anomalous: ["alarm", "found"]};
+const words = {
+  missed: "✗ missed", found: "✓ found", alarm: "⚠ false alarm", passed: "✓ passed",
+  "look-anomalous": "? look at it", "look-good": "? look at it",
+};
+
 class Category {
   constructor(section) {
     this.section = section;
     this.data = JSON.parse(section.querySelector("script").textContent);
     this.slider = section.querySelector("input[type=range]");
     this.line = section.querySelector("svg .threshold");
+    this.own = this.data.own;  // what the run's thresholds say; null where the slider decides
     this.cards = [];
     this.drawn = new Set();  // cards whose pictures are on their canvases
     this.observer = new IntersectionObserver(entries => {
@@ -48,7 +56,16 @@ class Category {
     }, {rootMargin: "600px"});
     this.fill("anomalous", this.data.images.filter(i => i.label).sort((a, b) => a.score - b.score));
     this.fill("good", this.data.images.filter(i => !i.label).sort((a, b) => b.score - a.score));
-    this.slider.addEventListener("input", () => this.update());
+    const judgeBy = own => {
+      this.own = own;
+      this.update();
+    };
+    this.slider.addEventListener("input", () => judgeBy(null));
+    section.querySelector("button.reset")?.addEventListener("click", () => {
+      this.slider.value = this.data.own.threshold;
+      judgeBy(this.data.own);
+      this.slider.focus();
+    });
     this.update();
   }
 
@@ -87,31 +104,41 @@ class Category {
     return card;
   }
 
-  // Flagged is what scores at least the threshold, an image as well as a pixel.
   update() {
-    const threshold = Number(this.slider.value);
-    const counts = {missed: 0, found: 0, alarm: 0, passed: 0};
-    this.data.scores.forEach((score, index) => counts[verdict(score, this.data.labels[index], threshold)]++);
+    const threshold = this.own ? this.own.threshold : Number(this.slider.value);
+    const counts = {missed: 0, found: 0, alarm: 0, passed: 0, "look-anomalous": 0, "look-good": 0};
+    this.data.scores.forEach((_, place) => counts[this.outcome(place)]++);
     for (const [name, count] of Object.entries(counts)) {
-      this.section.querySelector(`.counts .${name} b`).textContent = count;
+      const shown = this.section.querySelector(`.counts .${name} b`);
+      if (shown) shown.textContent = count;
     }
+    this.section.dataset.judged = this.own ? "own" : "by hand";
     this.section.querySelector("output").textContent = threshold.toFixed(3);
     const [low, high] = [Number(this.slider.min), Number(this.slider.max)];
     const {x0, x1} = this.line.dataset;
     const x = Number(x0) + (threshold - low) / (high - low) * (x1 - x0);
     this.line.setAttribute("x1", x);
     this.line.setAttribute("x2", x);
-    for (const card of this.cards) this.judge(card, threshold);
+    for (const card of this.cards) this.judge(card);
     cancelAnimationFrame(this.frame);
-    this.frame = requestAnimationFrame(() => this.drawn.forEach(card => this.drawOverlay(card, threshold)));
+    this.frame = requestAnimationFrame(() => this.drawn.forEach(card => this.drawOverlay(card)));
   }
 
-  judge(card, threshold) {
-    const words = {missed: "✗ missed", found: "✓ found", alarm: "⚠ false alarm", passed: "✓ passed"};
-    const result = verdict(card.image.score, card.image.label, threshold);
-    if (card.element.dataset.verdict === result) return;
+  // By the slider, anomalous is what scores at least its threshold, an image as well as a pixel.
+  verdict(place) {
+    if (this.own) return this.own.verdicts[place];
+    return this.data.scores[place] >= Number(this.slider.value) ? "anomalous" : "good";
+  }
+
+  outcome(place) {
+    return outcomes[this.verdict(place)][this.data.labels[place]];
+  }
+
+  judge(card) {
+    const result = this.outcome(card.image.place);
+    const called = this.own && !result.startsWith("look") ? `called ${this.verdict(card.image.place)}: ` : "";
     card.element.dataset.verdict = result;
-    card.element.querySelector(".verdict").textContent = words[result];
+    card.element.querySelector(".verdict").textContent = called + words[result];
   }
 
   async show(card) {
@@ -121,7 +148,7 @@ class Category {
     this.drawTruth(card);
     this.drawHeat(card);
     this.drawn.add(card);
-    this.drawOverlay(card, Number(this.slider.value));
+    this.drawOverlay(card);
   }
 
   drawTruth(card) {
@@ -140,8 +167,9 @@ class Category {
     });
   }
 
-  drawOverlay(card, threshold) {
+  drawOverlay(card) {
     const {low, high} = this.data;
+    const threshold = this.own ? this.own.regions[this.verdict(card.image.place)] ?? Infinity : Number(this.slider.value);
     // a step holds values up to the next one: so an image that is flagged has a pixel that is
     const flagged = step => low + (step + 1) / percentSteps * (high - low) > threshold;
     paint(card, "overlay", (out, i, {photo, map, mask}) => {
@@ -160,10 +188,6 @@ class Category {
     const value = low + step / percentSteps * (high - low);
     return hot > cold ? Math.round(255 * Math.min(1, Math.max(0, (value - cold) / (hot - cold)))) : 0;
   }
-}
-
-function verdict(score, label, threshold) {
-  return label ? (score >= threshold ? "found" : "missed") : (score >= threshold ? "alarm" : "passed");
 }
 
 // The pixels of a data URI, or null.
