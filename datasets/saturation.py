@@ -20,6 +20,7 @@ from datasets.folders import list_images
 from datasets.masks import anomalous_pixels, shrink_mask
 from datasets.names import printable
 from datasets.plain_json import read_json, typed
+from datasets.sizes import Size
 
 DEFECTS_CONFIG = "defects_config.json"
 
@@ -65,7 +66,7 @@ def read_saturations(path: Path) -> Saturations:
     return saturations
 
 
-def read_regions(folder: Path, saturations: Saturations, size: int | None = None) -> list[Region]:
+def read_regions(folder: Path, saturations: Saturations, size: Size | None = None) -> list[Region]:
     """The regions of an image whose masks are in `folder`, with `size` as `shrink_mask` resizes them.
 
     The share is that of the mask as its file has it. Masks without an anomalous pixel are no regions. Raises DataError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -41,6 +42,7 @@ def test_settings_and_view_are_kept(windows):
     run = Run(windows / "run")
     assert run.settings.image_size == [64, 96] and run.config["tiles"] == [1, 2]
     view = run.category("bottle").view
+    assert "windows" in json.loads((windows / "run/results.json").read_text())["protocol"]
     assert (view.rows, view.columns) == (1, 2) and view.bottom <= 0.5 and view.right <= 0.5
     assert view.region == (((0.0, 0.0), (0.5, 0.0), (0.5, 0.5), (0.0, 0.5)),)
 
@@ -94,6 +96,17 @@ def test_report_and_predictions_take_them(windows, trained):
     images = trained.data / "bottle/test"
     result = run_predict(windows, "run", images, "--output", "scores.csv", "--maps_raw", "raw", "--masks", "masks")
     assert result.status == 0, result.err
+
+
+def test_a_run_does_not_go_on_with_another_region(windows, trained, tmp_path):
+    run = shutil.copytree(windows / "run", tmp_path / "run")
+    (run / "checkpoints/bottle/stage2.pt").unlink()
+    (tmp_path / "corner.json").write_text(json.dumps({"box": [0.1, 0.0, 0.5, 0.5]}))
+    before = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(before | {"roi": str(tmp_path / "corner.json")}))
+    given = (*TINY, *OPTIONS, *SIZE, "--tiles", 1, 2, "--roi", tmp_path / "corner.json")
+    result = run_train(tmp_path, "--data_root", trained.data, *given, "--output", run)
+    assert result.status == 1 and "the --roi is not the one that the run was started with" in result.out
 
 
 def test_epochs_go_by_the_windows(tmp_path):

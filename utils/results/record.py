@@ -33,8 +33,8 @@ EPOCHS = {  # of earlier versions' runs, or of converted checkpoints, it may be 
 }
 RESULTS_CSV, NATIVE_CSV, SCORES = "results.csv", "results_native.csv", "scores.csv"
 PROTOCOL = {
-    "image_score": "maximum of the smoothed anomaly map, of several windows the highest",
-    "pixels": "maps and masks at image_size, of several windows at the size that they cover",
+    "image_score": "maximum of the smoothed anomaly map",
+    "pixels": "maps and masks at image_size",
     "aupro": "MVTec's: whole test set, 8-connected regions, all thresholds, FPR limit 0.3",
     "aupro_per_image": "each anomalous image on its own, 200 thresholds; for comparison with published tables only",
 }
@@ -44,6 +44,7 @@ PROTOCOL_EXTRA = {  # of metrics that single data sets define
     "aupro_005": "as aupro, FPR limit 0.05",
     "segf1": "MVTec AD 2's: pixels above mean + 3 standard deviations of the validation images' maps at image_size",
 }
+PROTOCOL_WINDOWS = "image score: the highest of the windows; maps and masks at the size that these cover"
 PROTOCOL_NATIVE = "masks as their files have them, maps enlarged bilinearly"
 TRAINING = ("command", "started", "code", "environment")  # of config.json: how a run was made, not what it is
 LOCAL_SETTINGS = ("data_root", "aux_path", "roi", "checkpoints")  # paths of one machine stay out of results.json
@@ -82,6 +83,8 @@ def protocol_of(scores: Scores) -> dict[str, str]:
     """The way the figures of a seed came about."""
     found = {metric for row in scores.rows.values() for metric in row}
     extra = {metric: text for metric, text in PROTOCOL_EXTRA.items() if metric in found}
+    if scores.run.config["tiles"] != 1:
+        extra["windows"] = PROTOCOL_WINDOWS
     return {"epoch": which_epoch(scores.run), **PROTOCOL, **extra}
 
 

@@ -141,8 +141,8 @@ class RunCategory:
         before = self.view
         same_levels = before.levels == view.levels or (before.levels == EARLIER_LEVELS and view.levels == Levels())
         if not same_levels or replace(before, levels=view.levels) != view:
-            raise RunError(f"{self.view_file}: the training images, or the `roi`, are not those that the run was "
-                           "started with; choose another `output`")
+            other = "the training images are not those" if before.region == view.region else "the `roi` is not the one"
+            raise RunError(f"{self.view_file}: {other} that the run was started with; choose another `output`")
 
     @property
     def training_images(self) -> set[str] | None:
