@@ -187,8 +187,8 @@ def test_a_folder_is_a_table_that_opens_images_and_saves_as_predict_does(page, o
     assert {row["path"] for row in right} <= set(rows)
     for row in right:
         shown = rows[row["path"]]
-        assert shown[3] == {"True": "anomalous", "False": "good", "": "not scored"}[row["anomalous"]]
-        assert shown[1] == (f"{float(row['score']):.4f}" if row["score"] else "")
+        assert shown[1] == {"True": "anomalous", "False": "good", "": "not scored"}[row["anomalous"]]
+        assert shown[2] == (f"{float(row['score']):.4f}" if row["score"] else "")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download as CSV").click()
     assert download.value.suggested_filename == "predictions.csv"
