@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from datasets.regions import read_region
-from tests.app.test_app_page import opened, shows, upload
+from tests.app.test_app_page import open_section, opened, shows, upload
 from tests.support.apps import META, Served, Visitor, brightness, serve
 from tests.support.trees import write_image
 
@@ -20,7 +20,8 @@ PICTURE = b"data:image/jpeg"
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
+def served(tmp_path_factory) -> Iterator[Served]:
+    tmp_path_factory.getbasetemp()  # or, made later, it would be in the app's folder
     with serve(brightness(), None) as found:
         yield found
 
@@ -29,21 +30,6 @@ def served() -> Iterator[Served]:
 def images(tmp_path) -> list[Path]:
     """Two photographs of 90 x 60 pixels."""
     return [write_image(tmp_path / f"{value}.png", np.full((60, 90, 3), value, np.uint8)) for value in (90, 180)]
-
-
-def open_section(page):
-    """Open the section; returns its picture."""
-    page.get_by_role("button", name="Region of interest").click()
-    picture = page.locator("#marked img")
-    picture.wait_for()
-    return picture
-
-
-def click(page, picture, x: float, y: float, corners: str) -> None:
-    """Click at shares of the picture, and wait until these corners are written."""
-    box = picture.bounding_box()
-    picture.click(position={"x": x * box["width"], "y": y * box["height"]})
-    written(page, corners)
 
 
 def written(page, corners: str) -> None:
@@ -103,10 +89,10 @@ def test_corners_are_taken_back_typed_and_stay_for_other_photographs(browser, se
         field.fill("10 10, 90")
         field.press("Enter")
         page.get_by_text("'90' is no corner").first.wait_for()
+        before = picture.get_attribute("src")
         page.locator("#table [role=gridcell]").filter(has_text="90.png").first.click()
         shows(page, "90.png")
-        page.wait_for_function("document.querySelector('#marked img').complete")
-        page.wait_for_timeout(1000)
+        page.wait_for_function("src => document.querySelector('#marked img').src !== src", arg=before)
         assert abs(middle_of(picture, 0.5, 0.3)[0] - 90) <= 5 and abs(middle_of(picture, 0.1, 0.5)[0] - 31) <= 5
         page.get_by_role("button", name="Undo").click()
         page.get_by_text("A box: ").or_(page.get_by_text("no area")).wait_for()
