@@ -41,10 +41,7 @@ def read_region(path: Path) -> Polygons:
     try:
         polygons = _stated(path) if path.suffix.lower() == ".json" else None
         polygons = _polygons_of(load_mask(path)) if polygons is None else polygons
-        check_polygons(polygons)
-        top, bottom, left, right = bounds_of(polygons)
-        if min(bottom - top, right - left) < LEAST_SIDE:
-            raise ValueError(f"it is lower or narrower than 1/{1 / LEAST_SIDE:.0f} of the photograph")
+        require_region(polygons)
     except (OSError, ValueError) as error:
         raise DataError(f"region of interest {printable(path)}: {error}") from error
     return polygons
@@ -60,6 +57,14 @@ def find_region(path: Path, category: str) -> Path:
         there = "has several files" if named else "has no file"
         raise DataError(f"the folder {printable(path)} {there} {printable(category)}.png, .json, ... with a region")
     return named[0]
+
+
+def require_region(polygons: Polygons) -> None:
+    """Raise ValueError unless these are polygons that an image can be cropped to."""
+    check_polygons(polygons)
+    top, bottom, left, right = bounds_of(polygons)
+    if min(bottom - top, right - left) < LEAST_SIDE:
+        raise ValueError(f"it is lower or narrower than 1/{1 / LEAST_SIDE:.0f} of the photograph")
 
 
 def check_polygons(polygons: Polygons) -> None:

@@ -33,7 +33,7 @@ from utils.app.session import (
     table_rows,
     with_threshold,
 )
-from utils.app.views import MOST_SIDE, Picture, download_link, picture_panel, verdict_panel
+from utils.app.views import MOST_SIDE, Picture, Visit, download_link, picture_panel, verdict_panel
 from utils.detection.detector import Detection, Detector, Region, load_detector
 from utils.detection.records import Record
 from utils.detection.thresholds import GIVEN, Thresholds
@@ -85,9 +85,9 @@ def test_bad_files_are_rows_with_their_error_under_the_name_of_the_page(tmp_path
     results = score_all(detector, name_files(paths), 1, lambda *counts: done.append(counts))
     assert done == [(2, 3), (3, 3)]
     [first, bad, last] = table_rows(results)
-    assert first == ["a.png", "60.0000", "0.7500", "good", ""]  # 14 of 19 score as high, and itself: 15 / 20
-    assert last == ["c.png", "195.0000", "0.0500", "anomalous", ""]
-    assert bad[:4] == ["bad.png", "", "", "not scored"] and str(tmp_path) not in bad[4] and "bad.png" in bad[4]
+    assert first == ["a.png", "good", "60.0000", "0.7500", ""]  # 14 of 19 score as high, and itself: 15 / 20
+    assert last == ["c.png", "anomalous", "195.0000", "0.0500", ""]
+    assert bad[:4] == ["bad.png", "not scored", "", ""] and str(tmp_path) not in bad[4] and "bad.png" in bad[4]
     assert results.index == 2 and results.choose("bad.png").chosen.error == bad[4]
     assert score_all(detector, {}, 1) == Results()
 
@@ -97,7 +97,7 @@ def test_too_many_images_and_too_many_pixels_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="3 images: the app takes 2 at a time"):
         score_all(brightness(), dict.fromkeys("abc", Path("x")), 1)
     [row] = table_rows(score_all(brightness(most_pixels=15), {"a": flat(tmp_path / "a.png", 1)}, 1))
-    assert row[3] == "not scored" and "4 x 4 pixels are more than 15" in row[4]
+    assert row[1] == "not scored" and "4 x 4 pixels are more than 15" in row[4]
 
 
 def test_a_moved_threshold_judges_without_the_network(tmp_path):
@@ -170,11 +170,20 @@ def test_the_verdict_is_a_word_with_its_figures():
     assert re.sub("<[^>]+>", " ", panel).split() == [
         "✕", "Anomalous", "&lt;b&gt;.png", "Score", "7.5000", "Threshold", "6.2500", "p-value", "0.0500", "Regions", "1"
     ]
+    look = verdict_panel(Record(Path("a"), detection(verdict="look", score=5.0)), 6.25, 4.5)
+    assert "Look at it" in look and re.search("Look above</dt><dd>4.5000<", look) and "Look above" not in panel
     assert "> Good<" in verdict_panel(Record(Path("a"), detection(verdict="good", regions=[])), 8.0)
     alone = verdict_panel(Record(Path("a"), detection(verdict=None, p_value=None, regions=[])), None)
     assert "No verdict" in alone and "Threshold" not in alone and "p-value" not in alone
     failed = verdict_panel(Record(Path("a"), None, "cannot read <i>"), 1.0)
     assert "Not scored" in failed and "cannot read &lt;i&gt;" in failed and 'role="alert"' in failed
+
+
+def test_the_threshold_for_looking_is_shown_unless_one_is_set_by_hand():
+    detector = brightness(thresholds=replace(GOOD, wanted_far=0.05, wanted_look=0.2))  # of 20, 4 may be above: 160
+    results = Results((Record(Path("a"), detection(score=170.0, verdict="look")),))
+    assert "<dd>160.0000</dd>" in Visit(results).panels(detector)[0]
+    assert "Look above" not in Visit(results).panels(replace(detector, threshold=155.0))[0]
 
 
 def test_boxes_lie_around_the_regions_in_the_images_pixels():

@@ -95,6 +95,14 @@ def set_slider(page, name: str, value: float) -> None:
     box.press("Enter")
 
 
+def open_section(page):
+    """Open the section of the region of interest; returns its picture."""
+    page.get_by_role("button", name="Region of interest").click()
+    picture = page.locator("#marked img")
+    picture.wait_for()
+    return picture
+
+
 def shows(page, pattern: str) -> str:
     """Wait until the verdict's text matches."""
     found = page.locator(".verdict", has_text=re.compile(pattern, re.DOTALL))
@@ -187,8 +195,8 @@ def test_a_folder_is_a_table_that_opens_images_and_saves_as_predict_does(page, o
     assert {row["path"] for row in right} <= set(rows)
     for row in right:
         shown = rows[row["path"]]
-        assert shown[3] == {"True": "anomalous", "False": "good", "": "not scored"}[row["anomalous"]]
-        assert shown[1] == (f"{float(row['score']):.4f}" if row["score"] else "")
+        assert shown[1] == {"True": "anomalous", "False": "good", "": "not scored"}[row["anomalous"]]
+        assert shown[2] == (f"{float(row['score']):.4f}" if row["score"] else "")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download as CSV").click()
     assert download.value.suggested_filename == "predictions.csv"
@@ -268,6 +276,7 @@ def test_a_model_file_is_served_without_torch_until_a_signal(request, photos, br
             with opened(browser, url) as page:
                 upload(page, photos / "lot/1.png")
                 assert "Anomalous" in shows(page, "1.png")
+                open_section(page)  # asks for the last that the page asks for
                 assert any(path.name == "1.png" for path in tmp_path.rglob("*"))
                 process.send_signal(number)
                 out, err = process.communicate(timeout=30)

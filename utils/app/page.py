@@ -16,6 +16,7 @@ from markupsafe import escape
 
 from utils.app import session
 from utils.app.desk import MOST_WAITING, Desk
+from utils.app.marking import Marking
 from utils.app.serving import Limits
 from utils.app.session import FALSE_ALARMS, NONE, PERCENT, SCORE
 from utils.app.uploads import PlainFiles
@@ -30,7 +31,7 @@ LOOKS = {  # for Gradio to serve the page with
     ),
     "css_paths": [TEMPLATES / "app.css"],
 }
-COLUMN_WIDTHS = ["170px", "95px", "80px", "105px", "400px"]
+COLUMN_WIDTHS = ["170px", "105px", "95px", "80px", "400px"]
 KEPT_SECONDS, CLEARED_EVERY = 3600, 300  # of uploads
 MOST_SESSIONS = 8  # pages whose results are kept
 MODEL = "model"  # what its handlers take turns for
@@ -59,6 +60,7 @@ class Page:
                 with gr.Column(elem_id="threshold"):
                     self.histogram = gr.HTML()
                     self._build_threshold()
+            self.marking = Marking(self.visit)
             self._connect(blocks)
         blocks.queue(max_size=MOST_WAITING)
         for function in blocks.fns.values():  # all handlers, those to come too
@@ -117,12 +119,16 @@ class Page:
         }
         light = {"show_progress": "hidden", "api_visibility": "private"}
         judge = {"fn": self.judge, "inputs": [self.visit, *setting], "outputs": [*views, *table], **light}
-        self.files.upload(self.score_files, [self.files, *setting], **model)
-        self.files.clear(self.reset, setting, **model)
-        self.camera.input(self.score_photograph, [self.camera, *setting], **model)
+        changes = [
+            self.files.upload(self.score_files, [self.files, *setting], **model),
+            self.files.clear(self.reset, setting, **model),
+            self.camera.input(self.score_photograph, [self.camera, *setting], **model),
+            self.table.select(self.choose, [self.visit, *setting], views, **light),
+        ]
         if self.folder:
-            gr.on([self.score_button.click, self.path.submit], self.score_folder, [self.path, *setting], **model)
-        self.table.select(self.choose, [self.visit, *setting], views, **light)
+            asked = [self.score_button.click, self.path.submit]
+            changes.append(gr.on(asked, self.score_folder, [self.path, *setting], **model))
+        self.marking.connect(changes)
         gr.on([self.percent.input, self.score.input], trigger_mode="always_last", **judge)
         self.kind.input(self.change_kind, setting, [self.percent, self.score], **light).then(**judge)
         blocks.load(**judge)

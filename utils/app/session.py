@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 
 from datasets.names import csv_line, printable
 from datasets.problems import count
+from utils.app.regions import percent_of
 from utils.data.finding import find_images
 from utils.detection.detector import Detector
 from utils.detection.files import predict_batches
@@ -19,7 +20,7 @@ from utils.detection.thresholds import ANOMALOUS, GOOD, LOOK
 from utils.system.errors import UsageError
 
 MOST_IMAGES = 500  # in one table: their maps are kept, 256 KB each at 256 px
-HEADINGS = ("file", "score", "p-value", "verdict", "error")
+HEADINGS = ("file", "verdict", "score", "p-value", "error")  # what counts first, for narrow screens
 VERDICTS = {ANOMALOUS: "anomalous", LOOK: "look at it", GOOD: "good", None: "no threshold"}
 FALSE_ALARMS, SCORE, NONE = "rate of false alarms", "score", "none"  # by what a threshold is set
 PERCENT = (0.1, 50.0)  # ends of the slider of false alarms
@@ -147,16 +148,27 @@ def explain_threshold(detector: Detector) -> str:
     return said
 
 
+def explain_view(detector: Detector) -> str:
+    """Explain which part of a photograph the model looks at, and in how many windows; "" for all of it at once."""
+    view, said = detector.shown or detector.view, []
+    if view.region:
+        said.append(f"This model has a region of interest, {percent_of(view.region)} % of the photograph: what is "
+                    "dimmed beside it gives no alarm.")
+    if view.windows > 1:
+        said.append(f"It looks at the photograph in {view.rows} x {view.columns} windows that overlap.")
+    return " ".join(said)
+
+
 def table_rows(results: Results) -> list[list[str]]:
     """A row of HEADINGS for each image."""
     rows = []
     for record in results.records:
         if record.detection is None:
-            rows.append([str(record.path), "", "", "not scored", record.error])
+            rows.append([str(record.path), "not scored", "", "", record.error])
             continue
         detection, p_value = record.detection, record.detection.p_value
         p_text = "" if p_value is None else f"{p_value:.4f}"
-        rows.append([str(record.path), f"{detection.score:.4f}", p_text, VERDICTS[detection.verdict], ""])
+        rows.append([str(record.path), VERDICTS[detection.verdict], f"{detection.score:.4f}", p_text, ""])
     return rows
 
 

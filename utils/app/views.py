@@ -10,8 +10,9 @@ import numpy as np
 
 from datasets.base import DataError
 from datasets.problems import count
+from datasets.regions import Polygons
 from datasets.view import enlarge
-from utils.app.session import Results, explain_threshold
+from utils.app.session import Results, explain_threshold, explain_view
 from utils.detection.detector import Detection, Detector
 from utils.detection.pictures import colour_limits
 from utils.detection.records import Record
@@ -68,14 +69,17 @@ class Visit:
         """Fill the page's verdict, picture, histogram and explanation, by the detector's thresholds."""
         chosen = self.results.chosen
         score = chosen.detection.score if chosen and chosen.detection else None
+        by_rate = detector.thresholds if detector.threshold is None else None
+        look = by_rate and by_rate.look_threshold
+        interest = (detector.shown or detector.view).region
         scores, kind = self.results.scores, "images scored here"
         if detector.thresholds:
             scores, kind = detector.thresholds.scores, "good images kept aside"
         return (
-            verdict_panel(chosen, detector.image_threshold),
-            text_panel(self.problem, "alert") if self.problem else picture_panel(chosen, self.picture),
+            verdict_panel(chosen, detector.image_threshold, look),
+            text_panel(self.problem, "alert") if self.problem else picture_panel(chosen, self.picture, interest),
             score_position(np.array(scores), kind, score, detector.image_threshold) if len(scores) else "",
-            text_panel(explain_threshold(detector), "explanation"),
+            text_panel(explain_threshold(detector), "explanation") + text_panel(explain_view(detector), "view"),
         )
 
 
@@ -84,21 +88,28 @@ def text_panel(text: str, kind: str) -> str:
     return render("text.html", text=text, kind=kind)
 
 
-def verdict_panel(record: Record | None, threshold: float | None) -> str:
-    """The verdict on an image in large words, and the figures; or why there can be none."""
+def verdict_panel(record: Record | None, threshold: float | None, look: float | None = None) -> str:
+    """The verdict on an image in large words, and the figures, the thresholds among them; or why there can be none."""
     detection = record and record.detection
     style, sign, word = WORDS[detection.verdict if detection else None]
-    return render("verdict.html", record=record, detection=detection, threshold=threshold, style=style, sign=sign,
-                  word=word)
+    return render("verdict.html", record=record, detection=detection, threshold=threshold, look=look, style=style,
+                  sign=sign, word=word)
 
 
-def picture_panel(record: Record | None, picture: Picture | None) -> str:
-    """The heat map of an image with boxes around the regions; a switch shows the photograph in its place."""
+def picture_panel(record: Record | None, picture: Picture | None, interest: Polygons = ()) -> str:
+    """The heat map of an image with boxes around the regions, dimmed beside the model's region of interest; a switch
+    shows the photograph in its place."""
     if record is None or record.detection is None or picture is None:
         return ""
     height, width = record.detection.size
+    outline = "".join(f"M{' '.join(f'{x * width:.1f},{y * height:.1f}' for x, y in points)}Z" for points in interest)
     return render("picture.html", name=record.path, regions=record.detection.regions, picture=picture, height=height,
-                  width=width, count=count)
+                  width=width, outline=outline, count=count)
+
+
+def marked_panel(text: str, content: str) -> str:
+    """What has been marked, and a link that saves the region's file as region.json, where there is content for it."""
+    return render("marked.html", text=text, uri=content and data_uri("application/json", content.encode()))
 
 
 def download_link(csv: str) -> str:
