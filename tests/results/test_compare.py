@@ -121,6 +121,7 @@ def test_settings_that_differ():
         "Setting method: aand (a, c); rd4ad (b).", "Setting lr: 0.005 (a, c); 0.001 (b)."
     ]
     assert notes([scored(0, settings={"only": 3})], [scored(0)]) == ["Setting only: 3 (a); None (b)."]
+    assert notes([scored(0, settings={"tiles": 1, "roi": None})], [scored(0)]) == []  # from before there were these
 
 
 def test_categories_that_not_all_have():

@@ -42,7 +42,8 @@ def test_settings_and_view_are_kept(windows):
     run = Run(windows / "run")
     assert run.settings.image_size == [64, 96] and run.config["tiles"] == [1, 2]
     view = run.category("bottle").view
-    assert "windows" in json.loads((windows / "run/results.json").read_text())["protocol"]
+    results = json.loads((windows / "run/results.json").read_text())
+    assert "windows" in results["protocol"] and results["settings"]["roi"] == "corner.json"
     assert (view.rows, view.columns) == (1, 2) and view.bottom <= 0.5 and view.right <= 0.5
     assert view.region == (((0.0, 0.0), (0.5, 0.0), (0.5, 0.5), (0.0, 0.5)),)
 

@@ -9,13 +9,14 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
 from utils.metrics.tables import HEADINGS, Statistic
 from utils.results.record import read_results, result_folders
-from utils.runs.settings import FREE_SETTINGS
+from utils.runs.settings import EARLIER, FREE_SETTINGS
 from utils.system.errors import RunError
 
 MEAN = "Mean"
@@ -162,11 +163,16 @@ def describe_differences(runs: Sequence[Run], categories: Sequence[str]) -> list
         notes.append('Not scored in the same way: see "protocol" in results.json.')
     for name in dict.fromkeys(name for seed in every for name in seed["settings"]):
         if name != "seed" and name not in FREE_SETTINGS:
-            notes += _tell_apart(f"Setting {name}", runs, lambda seed, name=name: str(seed["settings"].get(name)))
+            notes += _tell_apart(f"Setting {name}", runs, partial(_setting, name))
     if len({len(run.seeds) for run in runs}) > 1:
         notes += _tell_apart("Seed", runs, lambda seed: str(seed.get("seed")))
     notes += _tell_apart("Trained with", runs, lambda seed: _versions(seed["training"]))
     return notes + _tell_apart("Scored with", runs, lambda seed: _versions(seed["testing"]))
+
+
+def _setting(name: str, seed: Mapping[str, Any]) -> str:
+    """The value of a setting, or what it was before there was one."""
+    return str(seed["settings"].get(name, EARLIER.get(name)))
 
 
 def _tell_apart(what: str, runs: Sequence[Run], value: Callable[[Mapping[str, Any]], str]) -> list[str]:

@@ -47,7 +47,7 @@ PROTOCOL_EXTRA = {  # of metrics that single data sets define
 PROTOCOL_WINDOWS = "image score: the highest of the windows; maps and masks at the size that these cover"
 PROTOCOL_NATIVE = "masks as their files have them, maps enlarged bilinearly"
 TRAINING = ("command", "started", "code", "environment")  # of config.json: how a run was made, not what it is
-LOCAL_SETTINGS = ("data_root", "aux_path", "roi", "checkpoints")  # paths of one machine stay out of results.json
+LOCAL_SETTINGS = ("data_root", "aux_path", "checkpoints")  # paths of one machine stay out of results.json
 
 
 class ImageScore(NamedTuple):
@@ -95,10 +95,11 @@ def seed_record(scores: Scores, tested: Mapping[str, Any], called: str, device: 
     """
     settings, protocols = scores.run.config, published_protocol(scores.run.folder)
     gone = ("select", "holdout") if settings["select"] == LAST_EPOCH else ()
+    kept = {name: settings[name] for name in settings if name not in (*TRAINING, *LOCAL_SETTINGS, *gone)}
     return {
         "seed": settings.get("seed"),
         "protocol": protocol_of(scores),
-        "settings": {name: settings[name] for name in settings if name not in (*TRAINING, *LOCAL_SETTINGS, *gone)},
+        "settings": kept | {"roi": settings["roi"] and Path(settings["roi"]).name},  # the rest is of one machine
         "published_protocol": {category: protocols[category] for category in scores.rows if category in protocols},
         "training": {name: settings[name] for name in TRAINING if name in settings},
         "testing": {"command": called, "code": code_version(), "environment": environment(), "device": device},
