@@ -206,11 +206,11 @@ def measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     with TemporaryDirectory() as folder:
-        fitted = in_new_process(options, log, "--fit", *map(str, job), folder)
-        timed = in_new_process(options, log, "--time", job.method, folder)
+        in_new_process(options, log, "--fit", *map(str, job), folder)
+        found = in_new_process(options, log, "--time", job.method, folder)
     facts = {"category": job.category.rpartition("/")[2], "method": job.method, "seed": job.seed}
     known = {"settings": settings(options), "environment": versions(), "code": code_version(), "load": load}
-    return facts | known | fitted | timed
+    return facts | known | found
 
 
 def versions() -> dict[str, Any]:
@@ -223,7 +223,8 @@ def in_new_process(options: argparse.Namespace, log: Path, *arguments: str) -> d
     flags = [f"--{name}={value}" for name in FORWARDED if (value := getattr(options, name)) is not None]
     command = [sys.executable, __file__, *flags, f"--threads={options.threads}", *arguments]
     with log.open("a", encoding="utf-8") as printed:
-        status = subprocess.run(command, stdout=printed, stderr=subprocess.STDOUT).returncode
+        quiet = os.environ | {"TQDM_DISABLE": "1"}  # a bar is a line a step in a file
+        status = subprocess.run(command, stdout=printed, stderr=subprocess.STDOUT, env=quiet).returncode
     if status:
         last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no message"])[-1]
         raise TrainingError(f"{log.stem}: {arguments[0]} ended with {status}: {last} ({log})")
