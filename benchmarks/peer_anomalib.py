@@ -118,7 +118,7 @@ def predict(model: Callable[[Tensor], InferenceBatch], test: TestSet) -> Predict
 
 def to_floats(images: Tensor) -> Tensor:
     """Images uint8 (..., S, S, 3) as anomalib takes them, float32 (..., 3, S, S) in 0..1."""
-    return images.movedim(-1, -3).float() / 255
+    return images.movedim(-1, -3).float().contiguous() / 255
 
 
 @contextmanager

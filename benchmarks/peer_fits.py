@@ -19,6 +19,7 @@ from datasets import open_dataset
 from datasets.anomalies.textures import list_textures
 from datasets.files import Files, evaluation_files, image_files, paths_of, texture_files, training_files
 from datasets.view import WHOLE, View
+from models.tensor_files import first_line
 from utils.cli import DEFAULT_WORKERS
 from utils.data.image_store import FileStack
 from utils.detection.prediction import Prediction
@@ -115,7 +116,10 @@ def fit(options: argparse.Namespace, category: str, method: str, seed: int, fold
     result |= {
         "model_mb": sum(tensor.nbytes for tensor in one.state().values()) / 1e6,
         "torch_ms": 1000 * float(np.median(times(one.answer, images[:1], options.repetitions))),
-        "file": str(one.export(folder).relative_to(folder)),
     }
     np.savez(folder / "probe.npz", images=images, scores=one.answer(images))
+    try:
+        result["file"] = str(one.export(folder).relative_to(folder))
+    except Exception as error:  # of exporters, of many types: hours of fitting are not lost for it
+        result["file_error"] = f"not written: {first_line(error)}"
     (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")

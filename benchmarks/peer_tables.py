@@ -58,6 +58,9 @@ def describe(records: Sequence[Record]) -> str:
     if len(lines) > 1:
         lines.insert(0, f"Not one run: {len(lines)} environments or settings.")
     lines.append(f"Load of the machine before a fit: at most {max(record['load'] for record in records):.1f}.")
+    failed = {one["method"]: f"No file of {METHODS[one['method']].title}: {one['file_error']}" for one in records
+              if "file_error" in one}
+    lines += failed.values()
     return "\n".join(lines)
 
 

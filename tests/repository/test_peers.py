@@ -55,7 +55,8 @@ def test_tables_have_mean_and_spread_over_seeds(monkeypatch, capsys, tmp_path):
     clamped = {"image_auroc": 0.88, "pixel_auroc": 0.94, "aupro": 0.79}
     write(
         tmp_path, record("ours-rd4ad", 0), record("ours-rd4ad", 1), record("anomalib-padim", clamped=clamped),
-        record("ours-rd4ad", category="pill", epochs="20", torch_ms=None, metrics={"image_auroc": 0.5}),
+        record("ours-rd4ad", category="pill", epochs="20", metrics={"image_auroc": 0.5}, file_ms=None,
+               file_error="not run: no"),
     )
     printed = call(peers, monkeypatch, capsys, "--output", tmp_path, "--print")
     accuracy, cost, raw, pill, pill_cost = tables(printed)
@@ -67,8 +68,8 @@ def test_tables_have_mean_and_spread_over_seeds(monkeypatch, capsys, tmp_path):
     assert cost[2][2:5] == ["1.0 ± 0.0", "11.0 ± 1.4", "1.50 ± 0.00"]
     assert raw[1:] == [["PaDiM, anomalib", "resnet18", "90.00", "88.00", "95.00", "94.00", "80.00", "79.00"]]
     assert pill[1] == ["RD4AD, ours", "resnet18", "20", "1", "50.00", "–", "–"]
-    assert pill_cost[1][6] == "–"
-    assert "at most 1.5" in printed and "Not one run" not in printed
+    assert pill_cost[1][7] == "–"
+    assert "at most 1.5.\nNo file of RD4AD, ours: not run: no\n" in printed and "Not one run" not in printed
 
 
 def test_figures_of_two_machines_are_said_to_be(monkeypatch, capsys, tmp_path):
