@@ -32,7 +32,6 @@ from models import WeightsError
 from models.teacher import find_weights
 from utils.detection.prediction import Prediction
 from utils.detection.test_set import TestSet
-from utils.system.errors import UsageError
 
 
 class Items(Dataset):
@@ -66,11 +65,7 @@ class PeerFit:
     def __init__(self, method: Peer, data: Data, options: argparse.Namespace, seed: int):
         self.method, self.seed, self.size, self.weights = method, seed, options.image_size, options.weights
         self.epochs = min(method.epochs or 1, options.epochs or method.epochs or 1)
-        self.options = method.options
-        if method.textures:
-            if options.aux_path == "builtin":
-                raise UsageError(f"`aux_path` builtin: {method.title}, needs a folder of textures")
-            self.options = {**method.options, "dtd_dir": options.aux_path}
+        self.options = {**method.options, "dtd_dir": options.aux_path} if method.textures else method.options
         self.images, self.test = data.images(), data.test_set()
 
     def fit(self) -> str:

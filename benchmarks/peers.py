@@ -20,8 +20,8 @@ What had to be set for anomalib, else everything is its default (benchmarks/peer
                 DRAEM 700; at most --epochs. There is no early stopping: it would look at test images
     batches     32 images, DRAEM 8: more do not fit into the memory of an ordinary machine
     textures    DRAEM has those of --aux_path, like AAND
-    clamped     the table of what post-processing changes: its limits are set on the test set, as anomalib's data
-                modules do by default; raw maps and scores do not depend on them
+    clamped     the table of what post-processing changes: its limits are set on the test set, as anomalib does for
+                MVTec AD and VisA; raw maps and scores do not depend on them
 
 Ours: 20 + 20 epochs, at most --epochs each, batches of 16, trained in bfloat16 where the hardware multiplies it;
 anomalib trains in float32. Reading is decoding and what else comes before: foregrounds, and for robust the crop.
@@ -167,6 +167,8 @@ def check(options: argparse.Namespace) -> None:
     options.aux_path = options.aux_path or str(options.data_root / "dtd/images")
     if any(isinstance(m, Ours) and m.method == "aand" or isinstance(m, Peer) and m.textures for m in wanted):
         list_textures(options.aux_path)
+    if options.aux_path == "builtin" and any(isinstance(m, Peer) and m.textures for m in wanted):
+        raise UsageError("`aux_path` builtin: anomalib's DRAEM needs a folder of textures; leave it out of `methods`")
     for category in options.categories:
         folder, _, name = category.rpartition("/")
         open_dataset(options.data_root / folder, "auto", [name])

@@ -9,11 +9,14 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import peers
+from benchmarks.peer_files import FIGURES, time_file
 from benchmarks.peer_methods import METHODS
 from benchmarks.peers import Job, schedule
+from datasets.base import DataError
 from tests.repository.test_benchmarks import call, tables
 from tests.support.commands import ROOT
 from tests.support.trees import make_mvtec
@@ -150,9 +153,27 @@ def test_a_process_that_fails_is_named_with_its_last_line(tmp_path):
 def test_what_is_missing_is_said_at_once(monkeypatch, tmp_path):
     with pytest.raises(UsageError, match="`weights` no.pth: no such file"):
         peers.measure_all(options(tmp_path, weights="no.pth"))
+    with pytest.raises(DataError, match="no texture folder"):
+        peers.measure_all(options(tmp_path, methods=["ours-robust"], aux_path=None))
+    with pytest.raises(DataError, match="unknown category 'cable_'"):
+        peers.measure_all(options(tmp_path, categories=["mvtec/bottle", "mvtec/cable_"]))
+    monkeypatch.setattr(peers, "find_spec", lambda name: name)
+    with pytest.raises(UsageError, match="`aux_path` builtin: anomalib's DRAEM"):
+        peers.measure_all(options(tmp_path, methods=["anomalib-draem"]))
     monkeypatch.setattr(peers, "find_spec", lambda name: None if name == "anomalib" else name)
     with pytest.raises(MissingPackage, match="pip install -r requirements-peers.txt"):
         peers.measure_all(options(tmp_path, methods=["anomalib-padim"]))
+
+
+def test_a_file_that_cannot_be_run_costs_its_own_figures_alone(tmp_path):
+    pytest.importorskip("openvino")
+    (tmp_path / "model.xml").write_text("<net/>")
+    (tmp_path / "result.json").write_text(json.dumps({"torch_ms": 7.0, "file": "model.xml"}))
+    np.savez(tmp_path / "probe.npz", images=np.zeros((2, 32, 32, 3), np.uint8), scores=np.ones(2))
+    time_file(Namespace(threads=1, repetitions=1), "anomalib-padim", tmp_path)
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result.pop("file_error").startswith("not run: ") and result.pop("torch_ms") == 7
+    assert result == dict.fromkeys(FIGURES)
 
 
 def test_ours_is_measured_from_images_to_record(tmp_path):
