@@ -214,7 +214,7 @@ def test_the_apps_table_says_that_it_is_not_scored(own, photos, monkeypatch):
 
     spoil(monkeypatch, 1)
     rows = table_rows(score_all(load_detector(own.run), {path.name: path for path in photos}, workers=1))
-    assert [row[3] == "not scored" for row in rows] == [False, True, False, False]
+    assert [row[1] == "not scored" for row in rows] == [False, True, False, False]
     assert "1.png" in rows[1][4] and str(photos[1]) not in rows[1][4]
 
 

@@ -104,7 +104,7 @@ def test_no_file_of_text_is_raw(said):
     pages = [path.read_text(encoding="utf-8") for path in cwd.rglob("report.html")]
     assert len(pages) == 1 and r"forged run\x1bn" in pages[0]
     assert all(c.isprintable() or c == "\n" for c in pages[0])
-    shown = json.loads(re.search(r'"images":(\[.*?\])\}', pages[0]).group(1))
+    shown = json.loads(re.search(r'<script type="application/json">(.*?)</script>', pages[0]).group(1))["images"]
     assert shown and all(image["name"].isprintable() for image in shown)
 
 
