@@ -55,11 +55,21 @@ class Machines:
     def add(self):
         return patiently(lambda: self.cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1"))
 
-    def kill(self, machine) -> None:
-        """All of its processes at once, as when its power fails; Ray kills its daemon alone, and workers may finish."""
+    @staticmethod
+    def processes(machine) -> list[psutil.Process]:
         [daemon] = machine.all_processes["raylet"]
         process = psutil.Process(daemon.process.pid)
-        for victim in [process, *process.children(recursive=True)]:
+        return [process, *process.children(recursive=True)]
+
+    def trains(self, machine) -> bool:
+        """Tell whether a task has begun there; one that waits for a machine goes to another, and is not lost."""
+        with suppress(psutil.NoSuchProcess):
+            return any(part.endswith("train.py") for one in self.processes(machine) for part in one.cmdline())
+        return False
+
+    def kill(self, machine) -> None:
+        """All of its processes at once, as when its power fails; Ray kills its daemon alone, and workers may finish."""
+        for victim in self.processes(machine):
             with suppress(psutil.NoSuchProcess):
                 victim.kill()
         self.cluster.remove_node(machine, allow_graceful=False)
@@ -116,8 +126,8 @@ def test_a_sweep_survives_a_machine_its_driver_and_its_cluster(machines, trained
 
     driver = start(tmp_path, *arguments, "--address", machines.cluster.address)
     machines.drivers.append(driver)
-    wait_for(tmp_path, driver, lambda: len(completed_keys(store)) >= 1 and log.read_text().count(": running") > 2)
-    machines.kill(first)  # while it runs a task: both machines have their next
+    wait_for(tmp_path, driver, lambda: len(completed_keys(store)) >= 1 and machines.trains(first))
+    machines.kill(first)
     wait_for(tmp_path, driver, lambda: "lost (" in log.read_text() and len(completed_keys(store)) >= 3)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
