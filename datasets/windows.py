@@ -6,6 +6,8 @@ blend and resize all of them: `rows @ maps @ columns.T`. The model file of scrip
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
@@ -25,16 +27,19 @@ def joined_side(count: int, side: int) -> int:
     return round(side * _lengths(count))
 
 
+@lru_cache(maxsize=16)
 def joining_matrix(count: int, side: int, whole: int, start: int, end: int) -> np.ndarray:
     """Weights float32 (whole, count * side): what each place of a map has of the windows' ones, laid side by side.
 
     The windows lie over the places from `start` to `end`; those beside have nothing. Where two overlap, one fades out
-    as the other fades in: the weights of each place sum to 1.
+    as the other fades in: the weights of each place sum to 1. Read-only:
+    it is made once for all images.
     """
     matrix = np.zeros((whole, count * side), np.float32)
     if count == 1:
         eye = np.eye(side, dtype=np.float32)
         matrix[start:end] = cv2.resize(eye, (side, end - start), interpolation=cv2.INTER_AREA)
+        matrix.setflags(write=False)
         return matrix
     centre = (np.arange(end - start) + 0.5) / (end - start)  # of the places, in shares of the box
     fade = OVERLAP / _lengths(count)
@@ -52,6 +57,7 @@ def joining_matrix(count: int, side: int, whole: int, start: int, end: int) -> n
         row = np.arange(start, end)
         matrix[row, number * side + below] += weights[number] * (1 - (place - below))
         matrix[row, number * side + below + 1] += weights[number] * (place - below)
+    matrix.setflags(write=False)
     return matrix
 
 

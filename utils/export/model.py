@@ -84,7 +84,7 @@ class PlacedMap(nn.Module):
 
     def __init__(self, view: View, size: Size):
         super().__init__()
-        rows, columns = map(torch.from_numpy, view.joining(size))
+        rows, columns = map(torch.tensor, view.joining(size))
         shown = torch.from_numpy(view.shown_in(view.map_size(size)))
         self.grid, self.whole = (view.rows, view.columns), view.windows == 1 and bool(shown.all())
         self.register_buffer("rows", rows, persistent=False)
