@@ -6,6 +6,7 @@
 # make test    the whole test suite, a process for each core (JOBS=1: one after the other)
 # make lint    ruff
 # make fuzz    ten times as many damaged inputs as the tests have, other ones every time (some minutes)
+# make peers  a short trial of benchmarks/peers.py beside anomalib, which it installs, and the tests that need it
 # make chaos   kill 50 training runs at random moments and compare what they end with (a quarter of an hour)
 # make bench   speed, memory, what each part is worth, how it scales (about half an hour on two cores)
 # Each makes .venv on first use (Python >= 3.10).
@@ -17,7 +18,7 @@ DEMO_RUN = demo/run-$(DEMO_EPOCHS)-epochs
 VENV ?= .venv
 VENV_PYTHON := $(VENV)/bin/python
 
-.PHONY: demo picture docs test lint fuzz chaos bench clean
+.PHONY: demo picture docs test lint fuzz peers chaos bench clean
 
 demo: $(VENV)/installed
 	$(VENV_PYTHON) scripts/make_demo_data.py --output demo/data
@@ -43,6 +44,10 @@ lint: $(VENV)/installed-dev
 fuzz: $(VENV)/installed-dev
 	FUZZ_FACTOR=10 $(VENV_PYTHON) -m pytest tests/programs/test_fuzzing.py
 
+peers: $(VENV)/installed-peers
+	$(VENV_PYTHON) benchmarks/peers.py --smoke
+	$(VENV_PYTHON) -m pytest tests/repository/test_peers_anomalib.py
+
 chaos: $(VENV)/installed-dev
 	$(VENV_PYTHON) tests/chaos/kill.py --trials 50
 
@@ -62,4 +67,8 @@ $(VENV)/installed: requirements.txt
 
 $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+$(VENV)/installed-peers: $(VENV)/installed-dev requirements-peers.txt
+	$(VENV_PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-peers.txt
 	touch $@
