@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 OPSET = 18  # of ONNX: the first with all that the graph is made of
 ONNX = ("onnx", "onnxscript")  # packages that write it
+TRUNK = "model.teacher.pretrained.trunk."  # begins the names of the pretrained network's weights in a graph
 
 Say = Callable[[str], None]  # is told what begins now and may take long
 
@@ -107,18 +108,20 @@ def write_onnx(source: ExportSource, path: Path, facts: Facts, images: Sequence[
     proto = program.model_proto
     if facts.precision == "int8":
         say(f"quantising it to int8, by {count(len(images), 'image')}")
-        proto = quantize(proto, images)
+        standardised = getattr(source.model, "standardisation", None) is not None
+        proto = quantize(proto, images, left=(TRUNK,) if standardised else ())
     onnx.helper.set_model_props(proto, {model_file.KEY: facts.to_text(), model_file.SEAL_KEY: model_file.UNSEALED})
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         file.write(model_file.sealed(proto.SerializeToString()))
 
 
-def quantize(model: ModelProto, images: Sequence[np.ndarray]) -> ModelProto:
+def quantize(model: ModelProto, images: Sequence[np.ndarray], left: tuple[str, ...] = ()) -> ModelProto:
     """The model with its convolutions in int8: weights per channel, activations by their range on `images` of good
     parts, uint8 (H, W, 3) each.
 
-    What compares, measures and smooths stays in float32: matrices of the resize, the gate's memory, the Gaussian.
-    Raises UsageError without images, MissingPackage without onnxruntime.
+    What compares, measures and smooths stays in float32: matrices of the resize, the gate's memory, the Gaussian. So do
+    convolutions whose weights' names begin as one of `left`: a standardised map amplifies the rounding of the teacher's
+    features, which the student does not share. Raises UsageError without images, MissingPackage without onnxruntime.
     """
     if not images:
         raise UsageError("`precision` int8 needs images of good parts to measure activations on")
@@ -134,13 +137,15 @@ def quantize(model: ModelProto, images: Sequence[np.ndarray]) -> ModelProto:
             return next(inputs, None)
 
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
-    computed = [node.name for node in convolutions if not node.input[1].endswith(".weight")]  # memory and Gaussian
+    stay = [  # those with computed weights are the memory and the Gaussian
+        node.name for node in convolutions if not node.input[1].endswith(".weight") or node.input[1].startswith(left)
+    ]
     with TemporaryDirectory() as folder:
         before, after = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, before)
         quantize_static(
             before, after, Images(), quant_format=QuantFormat.QDQ, per_channel=True, op_types_to_quantize=["Conv"],
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_exclude=computed,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_exclude=stay,
         )
         return onnx.load(after)
 
