@@ -50,12 +50,19 @@ def train_stage1(model: AAND, data: TrainingSet, config: TrainConfig, stage: Res
     steps = Steps(optimizer, config.traits.milestones(config.epochs_stage1))
     generator = StepGenerator(config.seed, execution.world)
     stage.track(**steps.tracked, generator=generator)
+    told = data.view.windows > 1  # the ground between objects has windows of its own
     for epoch in stage.epochs(config.epochs_stage1):
+        bare = torch.zeros((), dtype=torch.long, device=device)
         for images, masks, foregrounds in stage.steps(anomalies.epoch(epoch)):
+            bare += (foregrounds.flatten(1).amax(dim=1) == 0).sum()
             draws = generator.at(epoch, stage.step)
             focal, amplify, counts = stage1_losses(teacher, images, masks, foregrounds, draws, execution)
             steps.take(focal + AMPLIFY_WEIGHT * amplify, len(images), counts, focal=focal, amplify=amplify)
         stage.log(epoch, steps.end_epoch())
+        if not told and (number := execution.world.total(int(bare))):
+            stage.say(f"{number} of {len(data.images)} images have no foreground: no anomaly is painted on them "
+                      f"(masks: {config.fg_root}, or made on the fly)")
+            told = True
 
 
 def stage1_losses(
