@@ -60,8 +60,8 @@ def train_stage1(model: AAND, data: TrainingSet, config: TrainConfig, stage: Res
             steps.take(focal + AMPLIFY_WEIGHT * amplify, len(images), counts, focal=focal, amplify=amplify)
         stage.log(epoch, steps.end_epoch())
         if not told and (number := execution.world.total(int(bare))):
-            stage.say(f"{number} of {len(data.images)} images have no foreground: no anomaly is painted on them "
-                      f"(masks: {config.fg_root}, or made on the fly)")
+            where = "" if data.made else f" (masks in {config.fg_root})"
+            stage.say(f"{number} of {len(data.images)} images have no foreground: no anomaly is painted on them{where}")
             told = True
 
 
