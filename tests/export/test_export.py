@@ -21,7 +21,7 @@ from tests.support.untrained import CROPPED, make_run, photographs
 from utils.detection.model_file import ExportedModel, Facts
 from utils.detection.prediction import Predictor
 from utils.detection.thresholds import GIVEN, Thresholds, write_thresholds
-from utils.export.formats import FORMATS, TRUNK, ExportSource, export
+from utils.export.formats import FORMATS, MEASURED, ExportSource, export
 from utils.system import packages as module
 from utils.system.errors import MissingPackage, ModelFileError, RunError, UsageError
 
@@ -94,17 +94,18 @@ def test_fewer_bits_stay_near_and_say_so(files, kind, precision):
         assert ExportedModel(path).facts.precision == precision
 
 
-@pytest.mark.parametrize(("case", "trunk"), [("robust", 33), ("rd4ad", 0)])
-def test_int8_leaves_what_measures_in_float(files, case, trunk):
-    """A memory a level and the Gaussian's two directions; of a standardised model the pretrained network too."""
+@pytest.mark.parametrize(("case", "measured"), [("robust", 33 + 3), ("rd4ad", 0)])
+def test_int8_leaves_what_measures_in_float(files, case, measured):
+    """A memory a level and the Gaussian's two directions; of a standardised model the pretrained network too, and what
+    reads the features that are compared."""
     import onnx
 
     nodes = onnx.load(files.file(case, "onnx", "int8")).graph.node
     quantized = {name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output}
     kept = [node.input[1] for node in nodes if node.op_type == "Conv" and node.input[1] not in quantized]
-    measuring = 3 + 2 if case == "robust" else 2
-    assert len([name for name in kept if not name.startswith(TRUNK)]) == measuring, kept
-    assert len([name for name in kept if name.startswith(TRUNK)]) == trunk
+    computed = 3 + 2 if case == "robust" else 2
+    assert len([name for name in kept if not name.startswith(MEASURED)]) == computed, kept
+    assert len([name for name in kept if name.startswith(MEASURED)]) == measured
     assert sum(node.op_type == "Conv" for node in nodes) > 20
 
 

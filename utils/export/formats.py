@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 OPSET = 18  # of ONNX: the first with all that the graph is made of
 ONNX = ("onnx", "onnxscript")  # packages that write it
-TRUNK = "model.teacher.pretrained.trunk."  # begins the names of the pretrained network's weights in a graph
+MEASURED = (  # begin the names, in a graph, of weights that make or read the features which distances are measured of
+    "model.teacher.pretrained.trunk.", "model.bottleneck.reduce",
+)
 
 Say = Callable[[str], None]  # is told what begins now and may take long
 
@@ -109,7 +111,7 @@ def write_onnx(source: ExportSource, path: Path, facts: Facts, images: Sequence[
     if facts.precision == "int8":
         say(f"quantising it to int8, by {count(len(images), 'image')}")
         standardised = getattr(source.model, "standardisation", None) is not None
-        proto = quantize(proto, images, left=(TRUNK,) if standardised else ())
+        proto = quantize(proto, images, left=MEASURED if standardised else ())
     onnx.helper.set_model_props(proto, {model_file.KEY: facts.to_text(), model_file.SEAL_KEY: model_file.UNSEALED})
     with atomic_write(path) as temporary, temporary.open("wb") as file:
         file.write(model_file.sealed(proto.SerializeToString()))
@@ -121,7 +123,8 @@ def quantize(model: ModelProto, images: Sequence[np.ndarray], left: tuple[str, .
 
     What compares, measures and smooths stays in float32: matrices of the resize, the gate's memory, the Gaussian. So do
     convolutions whose weights' names begin as one of `left`: a standardised map amplifies the rounding of the teacher's
-    features, which the student does not share. Raises UsageError without images, MissingPackage without onnxruntime.
+    features, which the student does not share; and OpenVINO takes all that reads a tensor to read it rounded, the memory
+    too, where one convolution does. Raises UsageError without images, MissingPackage without onnxruntime.
     """
     if not images:
         raise UsageError("`precision` int8 needs images of good parts to measure activations on")
