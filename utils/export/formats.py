@@ -123,8 +123,8 @@ def quantize(model: ModelProto, images: Sequence[np.ndarray], left: tuple[str, .
 
     What compares, measures and smooths stays in float32: matrices of the resize, the gate's memory, the Gaussian. So do
     convolutions whose weights' names begin as one of `left`: a standardised map amplifies the rounding of the teacher's
-    features, which the student does not share; and where one convolution reads a tensor rounded, OpenVINO lets all do so
-    that read it, the memory too. Raises UsageError without images, MissingPackage without onnxruntime.
+    features, which the student does not share; and where one convolution reads a tensor rounded, OpenVINO lets all that
+    read it do so, the memory too. Raises UsageError without images, MissingPackage without onnxruntime.
     """
     if not images:
         raise UsageError("`precision` int8 needs images of good parts to measure activations on")
