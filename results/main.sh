@@ -79,3 +79,5 @@ one_seed "$MVTEC3D" tire robust resnet50 --eval_every 9
 one_seed "$FOLDER" magnetic_tile robust resnet50 --eval_every 9
 one_seed "$FOLDER" loose_pills robust resnet50 --eval_every 9
 one_seed "$MVTEC3D" tire rd4ad resnet50 --eval_every 9
+one_seed "$FOLDER" hazelnut_toy robust resnet50 --eval_every 9
+one_seed "$FOLDER" hazelnut_toy rd4ad resnet50 --eval_every 9
