@@ -50,7 +50,6 @@ def train_stage1(model: AAND, data: TrainingSet, config: TrainConfig, stage: Res
     steps = Steps(optimizer, config.traits.milestones(config.epochs_stage1))
     generator = StepGenerator(config.seed, execution.world)
     stage.track(**steps.tracked, generator=generator)
-    told = data.view.windows > 1  # the ground between objects has windows of its own
     for epoch in stage.epochs(config.epochs_stage1):
         bare = torch.zeros((), dtype=torch.long, device=device)
         for images, masks, foregrounds in stage.steps(anomalies.epoch(epoch)):
@@ -59,10 +58,9 @@ def train_stage1(model: AAND, data: TrainingSet, config: TrainConfig, stage: Res
             focal, amplify, counts = stage1_losses(teacher, images, masks, foregrounds, draws, execution)
             steps.take(focal + AMPLIFY_WEIGHT * amplify, len(images), counts, focal=focal, amplify=amplify)
         stage.log(epoch, steps.end_epoch())
-        if not told and (number := execution.world.total(int(bare))):
+        if epoch == 1 and data.view.windows == 1 and (number := execution.world.total(int(bare))):
             where = "" if data.made else f" (masks in {config.fg_root})"
             stage.say(f"{number} of {len(data.images)} images have no foreground: no anomaly is painted on them{where}")
-            told = True
 
 
 def stage1_losses(
